@@ -1,0 +1,1 @@
+"""Pulumi components for TensorFlow Serving on Alibaba Cloud."""

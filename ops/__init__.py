@@ -1,0 +1,1 @@
+"""Day to day operation: `python -m ops ...`."""

@@ -1,0 +1,1 @@
+"""The `tfserving` Pulumi provider: PublishedModel, ModelConfigFile, EasService, ServedConfig."""

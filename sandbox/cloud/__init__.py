@@ -1,0 +1,1 @@
+"""A local server that answers the Alibaba Cloud APIs this project uses."""

@@ -1,0 +1,1 @@
+"""PAI Elastic Algorithm Service: API, gateway and the processes behind it."""

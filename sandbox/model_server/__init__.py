@@ -1,0 +1,1 @@
+"""A model server with the flags, files, REST and gRPC surface of TensorFlow Serving, on TensorFlow for Python."""

@@ -1,0 +1,1 @@
+"""Provider plugins used where the real ones are not on PATH."""
