@@ -1,4 +1,4 @@
-"""The one exception tree. Every error a person can cause or meet is a :class:`TFServingError`; its text is the whole message."""
+"""The one exception tree: every error a person can cause or meet, with its whole message as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class TFServingError(Exception):
-    """Base of every error this project raises on purpose. ``str(error)`` is what a person reads; no traceback is needed."""
+    """Base of every error raised on purpose. ``str(error)`` is what a person reads; no traceback is needed."""
 
 
 @dataclass(frozen=True)
