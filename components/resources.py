@@ -1,0 +1,210 @@
+"""Typed classes of the resources that this project's own provider, ``tfserving``, implements.
+
+Nothing is decided here: the classes name inputs and outputs as the provider does (camelCase on the wire), and mark
+tokens as secret. ``provider/`` documents what each resource does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pulumi
+
+PROVIDER_VERSION = "0.1.0"
+"""Version of the provider plugin in ``provider/``, as named in ``Pulumi.yaml``."""
+
+
+def _props(args: object, *outputs: str) -> pulumi.Inputs:
+    """A copy of ``args`` with room for the outputs, which Pulumi only fills in where they are named beforehand."""
+    props = type(args).__new__(type(args))
+    vars(props).update(vars(args), **dict.fromkeys(outputs))
+    return cast(pulumi.Inputs, props)  # an input type is as good as a mapping, and keeps nested keys as they are
+
+
+def _options(opts: pulumi.ResourceOptions | None, **extra: Any) -> pulumi.ResourceOptions:
+    return pulumi.ResourceOptions.merge(pulumi.ResourceOptions(version=PROVIDER_VERSION, **extra), opts)
+
+
+@pulumi.input_type
+class TFServingProviderArgs:
+    """Configuration of the ``tfserving`` provider.
+
+    Attributes:
+        region: Alibaba Cloud region id.
+        eas_endpoint: ``host[:port]`` of the EAS API; empty is the regional one.
+        oss_endpoint: ``host[:port]`` of OSS; empty is the regional one.
+        protocol: ``HTTP`` or ``HTTPS``.
+        access_key: access key id. Empty with ``secret_key``: the standard Alibaba Cloud credentials chain.
+        secret_key: access key secret.
+        security_token: token of temporary credentials.
+        profile: profile in ``~/.aliyun/config.json``.
+    """
+
+    region: pulumi.Input[str] = pulumi.property("region")
+    eas_endpoint: pulumi.Input[str] = pulumi.property("easEndpoint", default="")
+    oss_endpoint: pulumi.Input[str] = pulumi.property("ossEndpoint", default="")
+    protocol: pulumi.Input[str] = pulumi.property("protocol", default="HTTPS")
+    access_key: pulumi.Input[str] = pulumi.property("accessKey", default="")
+    secret_key: pulumi.Input[str] = pulumi.property("secretKey", default="")
+    security_token: pulumi.Input[str] = pulumi.property("securityToken", default="")
+    profile: pulumi.Input[str] = pulumi.property("profile", default="")
+
+
+class TFServingProvider(pulumi.ProviderResource):
+    """The ``tfserving`` provider, launched from ``provider/`` in this project."""
+
+    def __init__(self, name: str, args: TFServingProviderArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tfserving", name, _props(args), _options(opts))
+
+
+@pulumi.input_type
+class PublishedModelArgs:
+    """Inputs of :class:`PublishedModel`.
+
+    Attributes:
+        name: model name.
+        bucket: bucket name.
+        prefix: key prefix of the model (``models/tf_serving/modelA/``).
+        source: local model directory, relative to the project. A change of it alone is no change.
+        versions: digest of each published version by its number (``{"1": "sha256:..."}``).
+    """
+
+    name: pulumi.Input[str] = pulumi.property("name")
+    bucket: pulumi.Input[str] = pulumi.property("bucket")
+    prefix: pulumi.Input[str] = pulumi.property("prefix")
+    source: pulumi.Input[str] = pulumi.property("source")
+    versions: pulumi.Input[Mapping[str, pulumi.Input[str]]] = pulumi.property("versions")
+
+
+class PublishedModel(pulumi.CustomResource):
+    """The versions of one model in the bucket: complete and unchangeable once published.
+
+    Attributes:
+        files: per version, what was uploaded: ``{"1": {"files": 3, "bytes": 4096}}``.
+    """
+
+    name: pulumi.Output[str] = pulumi.property("name")
+    bucket: pulumi.Output[str] = pulumi.property("bucket")
+    prefix: pulumi.Output[str] = pulumi.property("prefix")
+    versions: pulumi.Output[Mapping[str, str]] = pulumi.property("versions")
+    files: pulumi.Output[Mapping[str, Any]] = pulumi.property("files")
+
+    def __init__(self, name: str, args: PublishedModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tfserving:index:PublishedModel", name, _props(args, "files"), _options(opts))
+
+
+@pulumi.input_type
+class ModelConfigFileArgs:
+    """Inputs of :class:`ModelConfigFile`.
+
+    Attributes:
+        bucket: bucket name.
+        key: object key of ``model_config.pbtxt``.
+        owner: ``<project>/<stack>``, written to the file's first line.
+        initial: models the file lists when it is made; a later change of it is no change (ServedConfig rolls it out).
+    """
+
+    bucket: pulumi.Input[str] = pulumi.property("bucket")
+    key: pulumi.Input[str] = pulumi.property("key")
+    owner: pulumi.Input[str] = pulumi.property("owner")
+    initial: pulumi.Input[Mapping[str, Any]] = pulumi.property("initial")
+
+
+class ModelConfigFile(pulumi.CustomResource):
+    """``model_config.pbtxt`` in the bucket: there before a service starts that reads it."""
+
+    bucket: pulumi.Output[str] = pulumi.property("bucket")
+    key: pulumi.Output[str] = pulumi.property("key")
+
+    def __init__(self, name: str, args: ModelConfigFileArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tfserving:index:ModelConfigFile", name, _props(args), _options(opts))
+
+
+@pulumi.input_type
+class EasServiceArgs:
+    """Inputs of :class:`EasService`.
+
+    Attributes:
+        name: service name; a change replaces the service.
+        spec: the service JSON, nested, exactly as EAS takes it.
+        owner: ``<project>/<stack>``: who may change the service.
+        probe: what to ask for readiness: ``{"protocol": "http"|"grpc", "models": [...]}``.
+        adopt: take over a service of that name that exists and has no owner, or another one.
+        reachable: the machine that runs Pulumi can reach the service.
+        autoscaled: the replica count belongs to the autoscaler, a change of it is no drift.
+        autoscaler: body of EAS's autoscaler API (``min``, ``max``, ``scaleStrategies``, ``behavior``); empty: none.
+    """
+
+    name: pulumi.Input[str] = pulumi.property("name")
+    spec: pulumi.Input[Mapping[str, Any]] = pulumi.property("spec")
+    owner: pulumi.Input[str] = pulumi.property("owner")
+    probe: pulumi.Input[Mapping[str, Any]] = pulumi.property("probe")
+    adopt: pulumi.Input[bool] = pulumi.property("adopt", default=False)
+    reachable: pulumi.Input[bool] = pulumi.property("reachable", default=True)
+    autoscaled: pulumi.Input[bool] = pulumi.property("autoscaled", default=False)
+    autoscaler: pulumi.Input[Mapping[str, Any] | None] = pulumi.property("autoscaler", default=None)
+
+
+class EasService(pulumi.CustomResource):
+    """A service on PAI-EAS.
+
+    Attributes:
+        url: base URL of an HTTP service, path prefix included; empty for gRPC.
+        target: ``host:port`` of a gRPC service; empty for HTTP.
+        token: access token, secret.
+        service_id: id given by EAS.
+        status: state of the service.
+        baseline: the service JSON as EAS stored it right after the last write, without secrets.
+    """
+
+    name: pulumi.Output[str] = pulumi.property("name")
+    url: pulumi.Output[str] = pulumi.property("url")
+    target: pulumi.Output[str] = pulumi.property("target")
+    token: pulumi.Output[str] = pulumi.property("token")
+    service_id: pulumi.Output[str] = pulumi.property("serviceId")
+    status: pulumi.Output[str] = pulumi.property("status")
+    baseline: pulumi.Output[Mapping[str, Any]] = pulumi.property("baseline")
+
+    def __init__(self, name: str, args: EasServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            "tfserving:index:EasService",
+            name,
+            _props(args, "url", "target", "token", "service_id", "status", "baseline"),
+            _options(opts, additional_secret_outputs=["token"]),
+        )
+
+
+@pulumi.input_type
+class ServedConfigArgs:
+    """Inputs of :class:`ServedConfig`.
+
+    Attributes:
+        bucket: bucket name.
+        key: object key of ``model_config.pbtxt``.
+        owner: ``<project>/<stack>``.
+        models: wanted models: base path, platform, policy, labels.
+        published: version numbers in the bucket, by model.
+        services: by service name: ``url``, ``target``, ``token``, ``reads``, ``pollSeconds``, ``reachable``.
+    """
+
+    bucket: pulumi.Input[str] = pulumi.property("bucket")
+    key: pulumi.Input[str] = pulumi.property("key")
+    owner: pulumi.Input[str] = pulumi.property("owner")
+    models: pulumi.Input[Mapping[str, Any]] = pulumi.property("models")
+    published: pulumi.Input[Mapping[str, Any]] = pulumi.property("published")
+    services: pulumi.Input[Mapping[str, Any]] = pulumi.property("services")
+
+
+class ServedConfig(pulumi.CustomResource):
+    """What the services that read ``model_config.pbtxt`` serve: versions and labels, rolled out in safe steps.
+
+    Attributes:
+        served: per service and model, the versions and labels it answers for.
+    """
+
+    models: pulumi.Output[Mapping[str, Any]] = pulumi.property("models")
+    served: pulumi.Output[Mapping[str, Any]] = pulumi.property("served")
+
+    def __init__(self, name: str, args: ServedConfigArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tfserving:index:ServedConfig", name, _props(args, "served"), _options(opts))
