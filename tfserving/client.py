@@ -1,0 +1,580 @@
+"""Asks a running TensorFlow Serving, over REST or gRPC, with one set of methods and one set of errors.
+
+Standard library and grpcio only. The token is sent in the ``authorization`` header or metadata and appears nowhere
+else. Sources: TensorFlow Serving's ``http_rest_api_handler.cc`` and ``get_model_status_impl.cc`` for routes, answers
+and codes; the PAI-EAS documentation for tokens and gateways.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ipaddress
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, Self, TypeVar
+from urllib import error as urllib_error
+from urllib import request as urllib_request
+from urllib.parse import quote, urlsplit
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+
+from tfserving import tensors
+from tfserving.errors import ServiceError, ServiceNotFoundError, ServiceUnreachableError
+from tfserving.protos import tf_serving_pb2 as pb
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds to wait for an answer."""
+
+SIGNATURE = "serving_default"
+
+_UNKNOWN_LABEL = "Unrecognized servable version label"
+_ERROR_TEXT_LIMIT = 1024
+
+_M = TypeVar("_M", bound=Message)
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """The state of one version of a model, as ``GetModelStatus`` gives it.
+
+    Attributes:
+        version: the version number.
+        state: ``START``, ``LOADING``, ``AVAILABLE``, ``UNLOADING``, ``END`` or ``UNKNOWN``. ``END`` entries stay listed
+            until the server restarts.
+        error_code: ``OK``, or the name of the gRPC code with which loading failed.
+        error_message: the server's own words; empty with ``OK``.
+    """
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer to a predict request.
+
+    Attributes:
+        outputs: one element per instance: the value of the one output, or ``{output: value}`` where there are several.
+        version: the version that answered; over REST known only where the request named it.
+        seconds: from sending the request to having read the answer.
+    """
+
+    outputs: Any
+    version: int | None
+    seconds: float
+
+
+class ModelClient(Protocol):
+    """What both clients offer. Every method raises one of:
+
+    * :class:`ServiceNotFoundError`: the service does not serve that model, version or label.
+    * :class:`ServiceUnreachableError`: nothing that speaks for TensorFlow Serving answered, or not in time; a refused
+      token counts, because the gateway and not the server refuses it.
+    * :class:`ServiceError`: any other error of the server.
+    """
+
+    def status(self, model: str) -> list[VersionStatus]:
+        """The states of the model's versions, highest version first."""
+
+    def metadata(self, model: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        """``{"name", "version", "signatures": {name: {"inputs", "outputs", "method_name"}}}`` of an available version.
+
+        Inputs and outputs are ``{name: {"dtype": "float32", "shape": [None, 28, 28, 1]}}``; shape None is unknown rank.
+        """
+
+    def labelled_version(self, model: str, label: str) -> int:
+        """The version that answers requests by ``label``."""
+
+    def predict(
+        self,
+        model: str,
+        instances: Sequence[Any],
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature_name: str = SIGNATURE,
+    ) -> Prediction:
+        """Send ``instances`` (values of the one input, or ``{input: value}``) to the latest, or the named, version."""
+
+    def close(self) -> None:
+        """Release connections. The client cannot be used afterwards."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+def connect(
+    *, url: str | None = None, target: str | None = None, token: str | None = None, timeout: float = DEFAULT_TIMEOUT
+) -> ModelClient:
+    """A client for a service: REST with ``url``, gRPC with ``target``. Nothing is sent yet.
+
+    Raises:
+        ValueError: both or neither of ``url`` and ``target`` are given.
+        ServiceError: the address or the token cannot be one.
+    """
+    if bool(url) == bool(target):
+        raise ValueError("exactly one of url and target is needed")
+    return RestClient(url, token, timeout) if url else GrpcClient(str(target), token, timeout)
+
+
+class _Base:
+    """What REST and gRPC share."""
+
+    def metadata(self, model: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def labelled_version(self, model: str, label: str) -> int:
+        return int(self.metadata(model, label=label)["version"])
+
+    def close(self) -> None:
+        """Release connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+# ---- REST ----------------------------------------------------------------------------------------------------------
+
+
+class _NoRedirect(urllib_request.HTTPRedirectHandler):
+    """A redirect would carry the token to wherever it points."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class RestClient(_Base):
+    """TensorFlow Serving over HTTP.
+
+    Args:
+        url: base URL of the service, path prefix included, without ``/v1``.
+        token: sent as it is in the ``Authorization`` header; None or empty sends no header.
+        timeout: seconds to wait for a connection, and for each part of an answer.
+
+    Raises:
+        ServiceError: the URL is not an http(s) URL without a query, or the token cannot be a header's value.
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+        parts = urlsplit(url)
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+            or parts.username
+        ):
+            raise ServiceError(f"{_without_userinfo(url)!r} is not the URL of a service: http(s)://host[:port][/path]")
+        self._url = url.rstrip("/")
+        self._where = self._url
+        self._token = _checked_token(token)
+        self._timeout = timeout
+        handlers: list[urllib_request.BaseHandler] = [_NoRedirect()]
+        if is_loopback(parts.hostname):
+            handlers.append(urllib_request.ProxyHandler({}))
+        self._opener = urllib_request.build_opener(*handlers)
+
+    def status(self, model: str) -> list[VersionStatus]:
+        body = self._json("GET", f"/v1/models/{_quoted(model)}")
+        found = body.get("model_version_status")
+        if not isinstance(found, list):
+            raise self._stranger(200)
+        return [
+            VersionStatus(
+                int(item["version"]),
+                str(item["state"]),
+                str(item.get("status", {}).get("error_code", "OK")),
+                str(item.get("status", {}).get("error_message", "")),
+            )
+            for item in found
+        ]
+
+    def metadata(self, model: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        body = self._json("GET", f"{_model_path(model, version, label)}/metadata")
+        signatures = pb.SignatureDefMap()
+        try:
+            spec = body["model_spec"]
+            json_format.ParseDict(body["metadata"]["signature_def"], signatures, ignore_unknown_fields=True)
+            return _metadata(str(spec["name"]), int(spec["version"]), signatures)
+        except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
+            raise self._stranger(200) from error
+
+    def predict(
+        self,
+        model: str,
+        instances: Sequence[Any],
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature_name: str = SIGNATURE,
+    ) -> Prediction:
+        request = {"signature_name": signature_name, "instances": list(instances)}
+        path = f"{_model_path(model, version, label)}:predict"
+        data = json.dumps(request, default=_json_bytes).encode()
+        started = time.perf_counter()
+        body = self._json("POST", path, data)
+        seconds = time.perf_counter() - started
+        if "predictions" not in body:
+            raise self._stranger(200)
+        return Prediction(body["predictions"], version, seconds)
+
+    def _json(self, method: str, path: str, data: bytes | None = None) -> dict[str, Any]:
+        request = urllib_request.Request(self._url + path, data=data, method=method)  # noqa: S310 (scheme is checked)
+        if self._token:
+            request.add_unredirected_header("Authorization", self._token)
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        try:
+            with self._opener.open(request, timeout=self._timeout) as response:
+                raw = response.read()
+        except urllib_error.HTTPError as error:
+            with error:
+                self._raise(error.code, _read(error))
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            detail = f"{reason}" or type(reason).__name__
+            raise ServiceUnreachableError(f"{self._where}: no answer: {detail}") from error
+        body = _parse_json(raw)
+        if not isinstance(body, dict):
+            raise self._stranger(200)
+        return body
+
+    def _raise(self, status: int, raw: bytes) -> NoReturn:
+        body = _parse_json(raw)
+        message = body.get("error") if isinstance(body, dict) else None
+        if isinstance(message, str) and status not in (401, 403):
+            message = _shortened(message)
+            if status == 404 or _UNKNOWN_LABEL in message:
+                raise ServiceNotFoundError(message, status)
+            if status in (502, 503, 504):
+                raise ServiceUnreachableError(f"{self._where}: HTTP {status}: {message}", status)
+            raise ServiceError(message, status)
+        if status in (401, 403):
+            raise ServiceUnreachableError(f"{self._where}: HTTP {status}: the token was refused", status)
+        if status >= 500:
+            raise ServiceUnreachableError(f"{self._where}: HTTP {status} from the gateway", status)
+        raise self._stranger(status)
+
+    def _stranger(self, status: int) -> ServiceUnreachableError:
+        return ServiceUnreachableError(
+            f"{self._where}: HTTP {status}, but not from TensorFlow Serving: the address or its path is wrong, "
+            "or the service is gone",
+            status,
+        )
+
+
+def _model_path(model: str, version: int | None, label: str | None) -> str:
+    _one_of(version, label)
+    path = f"/v1/models/{_quoted(model)}"
+    if version is not None:
+        return f"{path}/versions/{version}"
+    if label is not None:
+        return f"{path}/labels/{_quoted(label)}"
+    return path
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _json_bytes(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
+
+
+def _parse_json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None
+
+
+def _read(response: urllib_error.HTTPError) -> bytes:
+    try:
+        return response.read()
+    except (OSError, http.client.HTTPException):
+        return b""
+
+
+# ---- gRPC ----------------------------------------------------------------------------------------------------------
+
+# gRPC code to the HTTP status TensorFlow Serving's REST API uses for it.
+_HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+# How grpcio reports a plain HTTP answer, which a gateway gives for a service it does not know.
+_NOT_GRPC = re.compile(r"Received http2 header with status: (\d+)")
+_CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class GrpcClient(_Base):
+    """TensorFlow Serving over gRPC, in plain text as PAI-EAS offers it.
+
+    Args:
+        target: ``host:port``, without a scheme.
+        token: sent as it is in the ``authorization`` metadata; None or empty sends none.
+        timeout: seconds one request may take.
+
+    Raises:
+        ServiceError: the target has a scheme or no port, or the token cannot be a header's value.
+    """
+
+    def __init__(self, target: str, token: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+        host, _, port = target.rpartition(":")
+        if not host or not port.isdecimal() or "/" in target or "@" in target:
+            shown = _without_userinfo(target)
+            raise ServiceError(f"{shown!r} is not the gRPC target of a service: host:port, without http://")
+        self._where = target
+        self._metadata = [("authorization", value)] if (value := _checked_token(token)) else []
+        self._timeout = timeout
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.enable_retries", 0),
+            # A service that starts is asked again and again; gRPC's own pauses would grow to two minutes.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        if is_loopback(host.strip("[]")):
+            options.append(("grpc.enable_http_proxy", 0))
+        self._channel = grpc.insecure_channel(target, options=options)
+        self._signatures: dict[tuple[str, int | None, str | None], pb.SignatureDefMap] = {}
+
+    def status(self, model: str) -> list[VersionStatus]:
+        request = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name=model))
+        answer = self._call("ModelService/GetModelStatus", request, pb.GetModelStatusResponse)
+        return [
+            VersionStatus(
+                item.version,
+                pb.ModelVersionStatus.State.Name(item.state),
+                _CODE_NAMES.get(item.status.error_code, str(item.status.error_code)),
+                item.status.error_message,
+            )
+            for item in answer.model_version_status
+        ]
+
+    def metadata(self, model: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        answer, signatures = self._get_metadata(model, version, label)
+        return _metadata(answer.model_spec.name, answer.model_spec.version.value, signatures)
+
+    def _get_metadata(
+        self, model: str, version: int | None, label: str | None
+    ) -> tuple[pb.GetModelMetadataResponse, pb.SignatureDefMap]:
+        request = pb.GetModelMetadataRequest(model_spec=_spec(model, version, label), metadata_field=["signature_def"])
+        answer = self._call("PredictionService/GetModelMetadata", request, pb.GetModelMetadataResponse)
+        try:
+            # Any.Unpack would insist on our package's name in the type URL.
+            signatures = pb.SignatureDefMap.FromString(answer.metadata["signature_def"].value)
+        except DecodeError as error:
+            raise ServiceError(f"{self._where}: the signatures of model {model} cannot be read") from error
+        return answer, signatures
+
+    def predict(
+        self,
+        model: str,
+        instances: Sequence[Any],
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature_name: str = SIGNATURE,
+    ) -> Prediction:
+        key = (model, version, label)
+        known = key in self._signatures
+        try:
+            return self._predict(key, instances, signature_name)
+        except ServiceError as error:
+            # A label, and "latest", may have moved to a version with another signature since it was asked for.
+            if not known or error.status != 400:
+                raise
+        del self._signatures[key]
+        return self._predict(key, instances, signature_name)
+
+    def _predict(
+        self, key: tuple[str, int | None, str | None], instances: Sequence[Any], signature_name: str
+    ) -> Prediction:
+        if key not in self._signatures:
+            self._signatures[key] = self._get_metadata(*key)[1]
+        signatures = self._signatures[key].signature_def
+        if signature_name not in signatures:
+            raise ServiceError(f'Serving signature name: "{signature_name}" not found in signature def', 400)
+        request = pb.PredictRequest(model_spec=_spec(*key))
+        request.model_spec.signature_name = signature_name
+        try:
+            for name, (value, dtype) in _columns(instances, signatures[signature_name].inputs).items():
+                request.inputs[name].CopyFrom(tensors.encode(value, dtype, f"input {name}"))
+        except ValueError as error:
+            raise ServiceError(str(error), 400) from error
+        started = time.perf_counter()
+        answer = self._call("PredictionService/Predict", request, pb.PredictResponse)
+        seconds = time.perf_counter() - started
+        try:
+            outputs = _rows({name: tensors.decode(value, name) for name, value in answer.outputs.items()})
+        except ValueError as error:
+            raise ServiceError(f"{self._where}: {error}", 400) from error
+        return Prediction(outputs, answer.model_spec.version.value, seconds)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _call(self, method: str, request: Message, answer: type[_M]) -> _M:
+        call: Callable[..., _M] = self._channel.unary_unary(
+            f"/tensorflow.serving.{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        try:
+            return call(request, timeout=self._timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            self._raise(error)
+
+    def _raise(self, error: Any) -> NoReturn:
+        code, message = error.code(), _shortened(error.details() or "")
+        status = _HTTP_STATUS.get(code, 500)
+        gateway = _NOT_GRPC.search(message)
+        if code in _REFUSED:
+            raise ServiceUnreachableError(f"{self._where}: {code.name}: the token was refused", status) from error
+        if gateway:
+            status = int(gateway[1])
+            raise ServiceUnreachableError(
+                f"{self._where}: HTTP {status} instead of gRPC: the address is wrong, or the service is gone or does "
+                "not offer gRPC",
+                status,
+            ) from error
+        if code in _UNREACHABLE:
+            raise ServiceUnreachableError(f"{self._where}: {code.name}: {message or 'no answer'}", status) from error
+        if code is grpc.StatusCode.NOT_FOUND or _UNKNOWN_LABEL in message:
+            raise ServiceNotFoundError(message, status) from error
+        raise ServiceError(message or code.name, status) from error
+
+
+def _spec(model: str, version: int | None, label: str | None) -> pb.ModelSpec:
+    _one_of(version, label)
+    spec = pb.ModelSpec(name=model)
+    if version is not None:
+        spec.version.value = version
+    if label is not None:
+        spec.version_label = label
+    return spec
+
+
+def _columns(instances: Sequence[Any], inputs: Mapping[str, pb.TensorInfo]) -> dict[str, tuple[Any, pb.DataType]]:
+    """Row-wise instances as one (value, data type) per input, by the REST API's rules for ``instances``."""
+    if not instances:
+        raise ValueError("No values in 'instances' array")
+    named = all(isinstance(item, Mapping) and set(item) != {"b64"} for item in instances)
+    if not named:
+        if len(inputs) != 1:
+            raise ValueError(
+                "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        ((name, info),) = inputs.items()
+        return {name: (list(instances), info.dtype)}
+    for index, item in enumerate(instances):
+        if set(item) != set(inputs):
+            raise ValueError(f"instances[{index}] has inputs {sorted(item)}, expected {sorted(inputs)}")
+    return {name: ([item[name] for item in instances], info.dtype) for name, info in inputs.items()}
+
+
+def _rows(outputs: dict[str, Any]) -> list[Any]:
+    """Outputs as one element per instance, by the REST API's rules for ``predictions``."""
+    for name, value in outputs.items():
+        if not isinstance(value, list):
+            raise ValueError(f"Tensor name: {name} has no shape information ")
+    sizes = {len(value) for value in outputs.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"outputs have inconsistent batch sizes: {sorted(sizes)}")
+    if len(outputs) == 1:
+        (only,) = outputs.values()
+        return list(only)
+    return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
+
+
+# ---- shared --------------------------------------------------------------------------------------------------------
+
+
+def _metadata(name: str, version: int, signatures: pb.SignatureDefMap) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": version,
+        "signatures": {
+            key: {
+                "inputs": _tensors(signature.inputs),
+                "outputs": _tensors(signature.outputs),
+                "method_name": signature.method_name,
+            }
+            for key, signature in sorted(signatures.signature_def.items())
+        },
+    }
+
+
+def _tensors(infos: Mapping[str, pb.TensorInfo]) -> dict[str, Any]:
+    return {
+        name: {"dtype": tensors.dtype_name(info.dtype), "shape": tensors.shape_of(info.tensor_shape)}
+        for name, info in sorted(infos.items())
+    }
+
+
+def _one_of(version: int | None, label: str | None) -> None:
+    if version is not None and label is not None:
+        raise ValueError("a request names a version or a label, not both")
+
+
+def _checked_token(token: str | None) -> str:
+    # http.client and grpcio would quote the value in their own errors.
+    if token and not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise ServiceError(
+            "the service token holds characters a header cannot carry (a line break or blanks at its ends?)"
+        )
+    return token or ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine, which no proxy can reach."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _without_userinfo(address: str) -> str:
+    return re.sub(r"[^/@]*@", "", address)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _ERROR_TEXT_LIMIT else f"{text[:_ERROR_TEXT_LIMIT]}..."

@@ -1,0 +1,172 @@
+"""Tensors to and from plain Python values, without NumPy, by the rules of TensorFlow Serving's REST API.
+
+Values are what ``json`` reads: numbers, booleans, text, nested lists, and ``{"b64": ...}`` for bytes. So a request
+means the same over gRPC as over REST. Types the REST API does not offer (half, complex, ...) are not offered either.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tfserving.protos import tf_serving_pb2 as pb
+
+# Data type: (typed field of TensorProto, struct format of one little-endian value in tensor_content).
+_NUMBERS: dict[pb.DataType, tuple[str, str]] = {
+    pb.DT_FLOAT: ("float_val", "f"),
+    pb.DT_DOUBLE: ("double_val", "d"),
+    pb.DT_INT8: ("int_val", "b"),
+    pb.DT_INT16: ("int_val", "h"),
+    pb.DT_INT32: ("int_val", "i"),
+    pb.DT_UINT8: ("int_val", "B"),
+    pb.DT_UINT16: ("int_val", "H"),
+    pb.DT_INT64: ("int64_val", "q"),
+    pb.DT_UINT32: ("uint32_val", "I"),
+    pb.DT_UINT64: ("uint64_val", "Q"),
+    pb.DT_BOOL: ("bool_val", "?"),
+}
+_FLOATS = (pb.DT_FLOAT, pb.DT_DOUBLE)
+_NAMES = {pb.DT_FLOAT: "float32", pb.DT_DOUBLE: "float64", pb.DT_HALF: "float16"}
+
+
+def dtype_name(dtype: pb.DataType) -> str:
+    """NumPy's name of a TensorFlow data type: ``float32`` for ``DT_FLOAT``, ``string`` for ``DT_STRING``."""
+    if dtype in _NAMES:
+        return _NAMES[dtype]
+    known = pb.DataType.values()
+    return pb.DataType.Name(dtype).removeprefix("DT_").lower() if dtype in known else str(dtype)
+
+
+def shape_of(shape: pb.TensorShapeProto) -> list[int | None] | None:
+    """A shape as a list, None for an unknown dimension; None for an unknown rank."""
+    if shape.unknown_rank:
+        return None
+    return [dim.size if dim.size >= 0 else None for dim in shape.dim]
+
+
+def encode(value: Any, dtype: pb.DataType, what: str) -> pb.TensorProto:
+    """A tensor of ``dtype`` from nested lists.
+
+    The shape is that of the first elements, as the server takes it; the server compares it with nothing but the graph.
+
+    Args:
+        value: a scalar or nested lists of equal lengths.
+        dtype: a ``DataType``, from the model's signature.
+        what: names the input in errors.
+
+    Raises:
+        ValueError: ragged lists, a value of another type or out of range, or a data type that is not offered.
+    """
+    shape: list[int] = []
+    first = value
+    while isinstance(first, (list, tuple)):
+        shape.append(len(first))
+        if not first:
+            break
+        first = first[0]
+    values = list(_flatten(value, shape, what))
+    tensor = pb.TensorProto(dtype=dtype)
+    tensor.tensor_shape.SetInParent()
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    if dtype == pb.DT_STRING:
+        tensor.string_val.extend(_bytes(item, what) for item in values)
+        return tensor
+    if dtype not in _NUMBERS:
+        raise ValueError(f"{what}: tensors of type {dtype_name(dtype)} cannot be written as plain values")
+    for item in values:
+        if not _fits(item, dtype):
+            raise ValueError(f"{what}: {item!r} is not of type {dtype_name(dtype)}")
+    field, code = _NUMBERS[dtype]
+    try:
+        # Also the check that every number is within the range of its type.
+        tensor.tensor_content = struct.pack(f"<{len(values)}{code}", *values)
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"{what}: a value is out of the range of {dtype_name(dtype)}") from error
+    if len(values) == 1:
+        getattr(tensor, field).append(values[0])
+        tensor.tensor_content = b""
+    return tensor
+
+
+def _flatten(value: Any, shape: Sequence[int], what: str) -> Iterator[Any]:
+    if not shape:
+        if isinstance(value, (list, tuple)):
+            raise ValueError(f"{what}: lists are nested to different depths")
+        yield value
+        return
+    if not isinstance(value, (list, tuple)) or len(value) != shape[0]:
+        raise ValueError(f"{what}: lists of one level have different lengths or depths")
+    for item in value:
+        yield from _flatten(item, shape[1:], what)
+
+
+def _fits(value: Any, dtype: pb.DataType) -> bool:
+    if dtype == pb.DT_BOOL:
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if dtype in _FLOATS else int)
+
+
+def _bytes(value: Any, what: str) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, Mapping) and set(value) == {"b64"} and isinstance(value["b64"], str):
+        try:
+            return base64.b64decode(value["b64"], validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"{what}: b64 holds no base64 text") from error
+    raise ValueError(f"{what}: {value!r} is not a text or {{'b64': ...}}")
+
+
+def decode(tensor: pb.TensorProto, name: str) -> Any:
+    """A tensor as a scalar or nested lists.
+
+    Args:
+        tensor: with ``tensor_content`` or typed fields.
+        name: the output's name: bytes come as ``{"b64": ...}`` where it ends in ``_bytes``, as text elsewhere.
+
+    Raises:
+        ValueError: a data type that is not offered, or fewer or more values than the shape has.
+    """
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    count = math.prod(shape)
+    values: list[Any]
+    if tensor.dtype == pb.DT_STRING:
+        values = [_text(item, name) for item in tensor.string_val]
+    elif tensor.dtype in _NUMBERS:
+        field, code = _NUMBERS[tensor.dtype]
+        if tensor.tensor_content:
+            size = struct.calcsize(f"<{code}")
+            if len(tensor.tensor_content) != count * size:
+                raise ValueError(f"output {name}: {len(tensor.tensor_content)} bytes do not fill shape {shape}")
+            values = list(struct.unpack(f"<{count}{code}", tensor.tensor_content))
+        else:
+            values = list(getattr(tensor, field))
+    else:
+        raise ValueError(f"output {name}: tensors of type {dtype_name(tensor.dtype)} cannot be read as plain values")
+    if values and len(values) < count:
+        # TensorProto: the last value stands for all that are left out.
+        values += [values[-1]] * (count - len(values))
+    if len(values) != count:
+        raise ValueError(f"output {name}: {len(values)} values do not fill shape {shape}")
+    return _nest(iter(values), shape)
+
+
+def _text(value: bytes, name: str) -> Any:
+    if name.endswith("_bytes"):
+        return {"b64": base64.b64encode(value).decode()}
+    return value.decode(errors="replace")
+
+
+def _nest(values: Iterator[Any], shape: Sequence[int]) -> Any:
+    if not shape:
+        return next(values)
+    return [_nest(values, shape[1:]) for _ in range(shape[0])]
