@@ -173,7 +173,10 @@ class RestClient(_Base):
     """
 
     def __init__(self, url: str, token: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # brackets around what is no IPv6 address
+            parts = urlsplit("")
         if (
             parts.scheme not in ("http", "https")
             or not parts.hostname
