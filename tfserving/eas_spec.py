@@ -1,8 +1,8 @@
 """What a TensorFlow Serving service on PAI-EAS is: a typed description, and its nested service JSON.
 
-A :class:`ServiceSpec` holds every choice a stack can make about one service. :func:`validate` names everything wrong with
-it, :func:`build` turns it into the JSON that the EAS API takes, and :func:`drift` compares such JSON with what the API
-stores later.
+A :class:`ServiceSpec` holds every choice a stack can make about one service. :func:`validate` names everything wrong
+with it, :func:`build` turns it into the JSON that the EAS API takes, and :func:`drift` compares such JSON with what the
+API stores later.
 
 Sources of the rules: Alibaba Cloud's pages on JSON deployment, storage mounts, GPU slicing, automatic scaling and gRPC
 for EAS, its page on TensorFlow Serving in EAS, the EAS OpenAPI 2021-07-01, and the entry point of TensorFlow Serving's
@@ -19,7 +19,7 @@ DEFAULT_IMAGE = "tensorflow-serving:2.14.1"
 """EAS's own image, the version its TensorFlow Serving page uses."""
 
 DEFAULT_INSTANCE_TYPE = "ecs.c7.large"
-"""Public resources, 2 vCPUs and 4 GiB: used where a service names neither instance types, nor CPU, nor a resource group."""
+"""Public resources, 2 vCPUs and 4 GiB: for a service that names no instance type, no CPU and no resource group."""
 
 HTTP_PORT = 8501
 GRPC_PORT = 8500
