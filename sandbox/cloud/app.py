@@ -1,0 +1,194 @@
+"""The frame of the sandbox cloud: one port, one aiohttp application, and services that take requests by their shape.
+
+A service is asked in turn whether a request is its own; OSS, which owns every path, is asked last. What looks like an
+OpenAPI call and belongs to no service is answered by a 4xx that names the call, so that a gap is seen at once and never
+retried. The request log holds methods, paths and statuses, never headers or bodies, and query values that could be
+secrets are masked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+
+from sandbox import paths
+from sandbox.cloud import account, eas
+from sandbox.cloud.errors import ApiError, is_out_of_space, json_error, request_id
+from sandbox.cloud.openapi import openapi_call
+from sandbox.cloud.oss.mounts import LiveView
+from sandbox.cloud.oss.service import OssService
+from sandbox.cloud.oss.store import ObjectStore
+
+log = logging.getLogger("sandbox.cloud")
+
+HEALTH_PATH = "/-/health"
+_SECRET_NAME = re.compile(r"signature|token|secret|credential|accesskey|password", re.IGNORECASE)
+
+
+class Service(Protocol):
+    """A product of the sandbox cloud."""
+
+    def matches(self, request: web.Request) -> bool:
+        """Whether the request is for this service. Must be quick and must not read the body."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answers a request that matched."""
+
+    async def start(self) -> None:
+        """Called once before the first request, with the event loop running."""
+
+    async def stop(self) -> None:
+        """Called once at shutdown. Processes the service started must be gone when it returns."""
+
+
+@dataclass
+class CloudState:
+    """What the services of one sandbox cloud share.
+
+    Attributes:
+        root: the project directory.
+        data_dir: where everything durable lies; one running cloud per directory.
+        port: the TCP port on 127.0.0.1 the cloud listens on.
+        objects: the OSS store.
+        live_view: local directory trees that follow OSS prefixes.
+        services: in the order in which they are asked.
+    """
+
+    root: Path
+    data_dir: Path
+    port: int
+    objects: ObjectStore
+    live_view: LiveView
+    services: list[Service] = field(default_factory=list)
+
+    def add(self, service: Service) -> None:
+        """Adds a service behind those already there."""
+        self.services.append(service)
+
+
+STATE: web.AppKey[CloudState] = web.AppKey("state", CloudState)
+
+
+def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Application:
+    """Builds the application of a sandbox cloud. Run it with :func:`make_runner`.
+
+    Args:
+        data_dir: made if missing. The caller sees to it that no other cloud uses it.
+        port: the port the application is going to be served on (services put it into endpoints).
+        root: the project directory, reported by the health check.
+
+    Raises:
+        OSError: the data directory cannot be made or written.
+    """
+    data_dir = data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    objects = ObjectStore(data_dir / "oss")
+    state = CloudState(root, data_dir, port, objects, LiveView(objects, data_dir / "mounts"))
+    app = web.Application(middlewares=[_outermost])
+    app[STATE] = state
+    app.router.add_get(HEALTH_PATH, _health)
+    app.router.add_route("*", "/{path:.*}", _dispatch)
+    app.on_startup.append(_start)
+    app.on_cleanup.append(_stop)
+    for module in (eas, account):
+        if hasattr(module, "register"):
+            module.register(app, state)
+    state.add(OssService(objects))
+    return app
+
+
+def make_runner(app: web.Application) -> web.AppRunner:
+    """The runner every server of this application must use: bodies are taken raw and streamed, whatever their size."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        read_bufsize=1 << 20,
+        max_line_size=1 << 15,
+        max_field_size=1 << 15,
+        shutdown_timeout=5.0,
+    )
+
+
+async def _start(app: web.Application) -> None:
+    for service in app[STATE].services:
+        await service.start()
+
+
+async def _stop(app: web.Application) -> None:
+    state = app[STATE]
+    for service in reversed(state.services):
+        try:
+            await service.stop()
+        except Exception:
+            log.exception("a service failed to stop")
+    state.live_view.close()
+    state.objects.close()
+
+
+async def _health(request: web.Request) -> web.Response:
+    state = request.app[STATE]
+    return web.json_response(
+        {"sandbox": True, "root": str(state.root), "data": str(state.data_dir), "pid": os.getpid(), "port": state.port}
+    )
+
+
+async def _dispatch(request: web.Request) -> web.StreamResponse:
+    service = next(service for service in request.app[STATE].services if service.matches(request))
+    return await service.handle(request)
+
+
+@web.middleware
+async def _outermost(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Logs every request, and turns an error no service rendered into an answer."""
+    started = time.monotonic()
+    status = 0
+    try:
+        response = await _answer(request, handler)
+        status = response.status
+        return response
+    finally:
+        if request.path != HEALTH_PATH:
+            milliseconds = (time.monotonic() - started) * 1000
+            log.info("%s %s %s %.0f ms", request.method, _loggable(request), status or "aborted", milliseconds)
+
+
+async def _answer(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return json_error(error, request.host)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception as error:
+        if is_out_of_space(error):
+            log.error("out of disk space: %s", error)
+            return json_error(ApiError(507, "InsufficientStorage", f"The sandbox cloud cannot write: {error}."))
+        identifier = request_id()
+        log.exception("request %s failed", identifier)
+        message = f"The sandbox cloud failed on this request; its log names it {identifier}."
+        return json_error(ApiError(500, "InternalError", message), request.host)
+
+
+def _loggable(request: web.Request) -> str:
+    """The request target with values that could be secrets masked, and the name of the API call if it has one."""
+    pairs = []
+    for name, value in request.query.items():
+        shown = "***" if _SECRET_NAME.search(name) else value
+        pairs.append(f"{name}={shown}" if shown else name)
+    target = request.rel_url.raw_path + ("?" + "&".join(pairs) if pairs else "")
+    call = openapi_call(request)
+    text = f"{target} [{call.name}]" if call else target
+    return text.encode("unicode_escape").decode("ascii")  # one request, one line
