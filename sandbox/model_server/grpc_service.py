@@ -1,0 +1,222 @@
+"""The gRPC API: PredictionService and ModelService on the official stubs.
+
+Source: ``prediction_service_impl.cc``, ``model_service_impl.cc``, ``server.cc``. SessionService is not registered there
+either.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from sandbox.model_server import inference, metrics
+from sandbox.model_server.api import Api
+from sandbox.model_server.core import ServerCore
+from sandbox.model_server.status import Code, StatusError, invalid_argument
+
+HOST = "127.0.0.1"
+_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GrpcOptions:
+    """Settings of the gRPC API.
+
+    Attributes:
+        port: TCP port on the loopback address; 0 for none.
+        socket_path: UNIX socket to listen on too; empty for none.
+        threads: calls answered at the same time.
+        arguments: channel arguments.
+        health: whether the standard health service is offered.
+        as_content: outputs as raw content instead of typed values.
+    """
+
+    port: int
+    socket_path: str = ""
+    threads: int = 8
+    arguments: tuple[tuple[str, int | str], ...] = ()
+    health: bool = False
+    as_content: bool = False
+
+
+class _Services:
+    """The methods of both services. Each takes a request and the call's context and returns the response."""
+
+    def __init__(self, core: ServerCore, api: Api, as_content: bool) -> None:
+        self._core = core
+        self._api = api
+        self._as_content = as_content
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def answer() -> Any:
+            response = self._api.predict_pb2.PredictResponse()
+            if not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            with self._core.use(request.model_spec) as (version, model):
+                inference.predict(
+                    model,
+                    version,
+                    request,
+                    response,
+                    check_method=self._api.check_method,
+                    as_content=self._as_content,
+                )
+            return response
+
+        return _counted(context, request.model_spec.name, "Predict", answer)
+
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return _counted(
+            context,
+            request.model_spec.name,
+            "Classify",
+            lambda: self._examples(request, self._api.classification_pair()[1], inference.classify),
+        )
+
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return _counted(
+            context,
+            request.model_spec.name,
+            "Regress",
+            lambda: self._examples(request, self._api.regression_pair()[1], inference.regress),
+        )
+
+    def _examples(self, request: Any, response: Any, run: Callable[..., None]) -> Any:
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        with self._core.use(request.model_spec) as (version, model):
+            run(model, version, request, response, check_method=self._api.check_method)
+        return response
+
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def answer() -> Any:
+            response = self._api.inference_pb2.MultiInferenceResponse()
+            spec = request.tasks[0].model_spec if request.tasks else self._api.model_pb2.ModelSpec()
+            with self._core.use(spec) as (version, model):
+                inference.multi_inference(model, version, request, response, check_method=self._api.check_method)
+            return response
+
+        return _answered(context, answer)
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return _answered(context, lambda: self._api.metadata_response(self._core, request))
+
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def answer() -> Any:
+            if not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            return self._api.model_status(self._core, request.model_spec)
+
+        return _answered(context, answer)
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def answer() -> Any:
+            if request.config.WhichOneof("config") != "model_config_list":
+                raise invalid_argument(
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
+                    "currently supported"
+                )
+            before = {name: metrics.counter_value(name) for name in request.metric_names}
+            try:
+                self._core.reload(request.config)
+            except StatusError as error:
+                _log.error("ReloadConfig failed: %s", error.message)
+                raise
+            response = self._api.management_pb2.ReloadConfigResponse()
+            response.status.SetInParent()
+            for name, value in before.items():
+                response.metric.add(name=name, int64_value_increase=metrics.counter_value(name) - value)
+            return response
+
+        return _answered(context, answer)
+
+
+def _answered(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
+    try:
+        return answer()
+    except StatusError as error:
+        context.abort(_GRPC_CODES[int(error.code)], error.grpc_message)
+        raise
+
+
+def _counted(context: grpc.ServicerContext, name: str, api: str, answer: Callable[[], Any]) -> Any:
+    started = time.monotonic()
+    try:
+        response = answer()
+    except StatusError as error:
+        metrics.REQUEST_COUNT.add(name, error.code.name)
+        context.abort(_GRPC_CODES[int(error.code)], error.grpc_message)
+        raise
+    metrics.REQUEST_LATENCY.add((time.monotonic() - started) * 1e6, name, api, "GRPC")
+    metrics.REQUEST_COUNT.add(name, Code.OK.name)
+    return response
+
+
+class _Health(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """``grpc.health.v1.Health/Check``: SERVING for the whole server and both services, from the moment it listens.
+
+    A health response is one enum field: ``08 01`` is ``status: SERVING``. A request names a service in field 1.
+    """
+
+    _KNOWN = (b"", b"ModelService", b"PredictionService")
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if handler_call_details.method == "/grpc.health.v1.Health/Check":
+            return grpc.unary_unary_rpc_method_handler(self._check)
+        return None
+
+    def _check(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        if request[2:] not in self._KNOWN:
+            context.abort(grpc.StatusCode.NOT_FOUND, "")
+        return b"\x08\x01"
+
+
+class GrpcServer:
+    """The gRPC port.
+
+    Raises:
+        StatusError: on ``start``, where the port cannot be had.
+    """
+
+    def __init__(self, core: ServerCore, api: Api, options: GrpcOptions) -> None:
+        self._options = options
+        arguments: list[tuple[str, int | str]] = [
+            ("grpc.max_receive_message_length", 2**31 - 1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            *options.arguments,
+        ]
+        self._server = grpc.server(ThreadPoolExecutor(options.threads, "grpc"), options=arguments)
+        services = _Services(core, api, options.as_content)
+        api.prediction_grpc.add_PredictionServiceServicer_to_server(services, self._server)
+        api.model_grpc.add_ModelServiceServicer_to_server(services, self._server)
+        if options.health:
+            self._server.add_generic_rpc_handlers((_Health(),))
+
+    def start(self) -> None:
+        """Starts listening."""
+        addresses = [f"{HOST}:{self._options.port}"] if self._options.port else []
+        if self._options.socket_path:
+            addresses.append(f"unix:{self._options.socket_path}")
+        for address in addresses:
+            try:
+                bound = self._server.add_insecure_port(address)
+            except RuntimeError:
+                bound = 0
+            if not bound:
+                raise invalid_argument("Failed to BuildAndStart gRPC server")
+        self._server.start()
+        for address in addresses:
+            where = "UNIX socket " + address[5:] if address.startswith("unix:") else address
+            _log.info("Running gRPC ModelServer at %s ...", where)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stops listening, lets running calls finish for so long, then cancels them."""
+        self._server.stop(grace_seconds).wait()

@@ -1,0 +1,273 @@
+"""Loads a SavedModel as TensorFlow Serving's C++ loader does and runs its signatures.
+
+Source: ``tensorflow/cc/saved_model/{reader,loader,loader_util}.cc``. The graph is imported, variables are restored by
+the graph's own restore op (a missing ``variables/`` is no error: the model loads and fails at inference), the init op
+runs, then warm-up records. ``Session._make_callable_from_options`` runs it: like the C++ session it accepts any input
+shape the graph can work with, where ``Session.run`` insists on the placeholder's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.model_server.metrics import LOAD_ATTEMPTS
+from sandbox.model_server.mounts import Mounts
+from sandbox.model_server.runtime import runtime
+from sandbox.model_server.states import ServableId
+from sandbox.model_server.status import Code, StatusError, failed_precondition, not_found
+from sandbox.model_server.tensors import Array
+
+INIT_OP = "__saved_model_init_op"
+_INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How SavedModels are loaded.
+
+    Attributes:
+        tags: the tags of the meta graph to load.
+        intra_op_threads: threads within an operation; 0 lets TensorFlow take every processor.
+        inter_op_threads: threads across operations; likewise.
+        session_config: text of a ``ConfigProto`` to start from.
+    """
+
+    tags: frozenset[str] = frozenset({"serve"})
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+    session_config: str = ""
+
+
+class SavedModel:
+    """A loaded version.
+
+    Attributes:
+        signatures: ``SignatureDef`` by name.
+    """
+
+    def __init__(self, session: Any, signatures: Mapping[str, Any]) -> None:
+        self.signatures = signatures
+        self._session = session
+        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...], int], Callable[..., list[Array]]] = {}
+        self._lock = threading.Lock()
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int = 0) -> list[Array]:
+        """Runs the graph.
+
+        Args:
+            feeds: tensor name (``x:0``) to value.
+            fetches: tensor names, repeats allowed.
+            timeout_ms: 0 for none.
+
+        Raises:
+            StatusError: whatever the runtime says, with its code.
+        """
+        names = tuple(dict.fromkeys(fetches))
+        key = (tuple(feeds), names, timeout_ms)
+        with _runtime_errors():
+            with self._lock:
+                function = self._callables.get(key)
+                if function is None:
+                    options = runtime().config_pb2.CallableOptions(feed=key[0], fetch=names)
+                    options.run_options.timeout_in_ms = timeout_ms
+                    function = self._session._make_callable_from_options(options)
+                    self._callables[key] = function
+            values = dict(zip(names, function(*feeds.values()), strict=True))
+        return [values[name] for name in fetches]
+
+    def close(self) -> None:
+        """Frees the session. No request may be running."""
+        self._callables.clear()
+        self._session.close()
+
+
+@contextmanager
+def _runtime_errors(conceal: Callable[[str], str] = str) -> Any:
+    """Turns the runtime's exceptions into statuses."""
+    try:
+        op_error = runtime().errors.OpError
+    except ImportError as error:
+        raise StatusError(Code.INTERNAL, str(error)) from None
+    try:
+        yield
+    except StatusError:
+        raise
+    except op_error as error:
+        raise StatusError(Code(error.error_code), conceal(error.message)) from None
+    except (ValueError, TypeError) as error:
+        raise StatusError(Code.INVALID_ARGUMENT, conceal(str(error))) from None
+    except Exception as error:
+        _log.exception("unexpected error")
+        raise StatusError(Code.INTERNAL, conceal(f"{type(error).__name__}: {error}")) from None
+
+
+WarmUp = Callable[[SavedModel, Path, str], None]
+
+
+class SavedModelLoader:
+    """Loader of one version, for the manager.
+
+    Args:
+        path: the version directory as the container sees it.
+        warm_up: called with the model, the local directory and ``path`` before the version becomes available.
+    """
+
+    def __init__(
+        self, servable: ServableId, path: str, mounts: Mounts, options: LoaderOptions, warm_up: WarmUp | None
+    ) -> None:
+        self._id = servable
+        self._path = path
+        self._mounts = mounts
+        self._options = options
+        self._warm_up = warm_up
+        self._model: SavedModel | None = None
+
+    def load(self) -> SavedModel:
+        """Loads and warms up.
+
+        Raises:
+            StatusError: with TensorFlow Serving's message where the files are at fault.
+        """
+        local = self._mounts.local(self._path)
+        if not local.is_dir():
+            why = f"{self._path}; Not a directory" if local.exists() else f"{self._path}; No such file or directory"
+            raise failed_precondition(f"Error while attempting to reserve resources to load servable {self._id}: {why}")
+        try:
+            with _runtime_errors(self._mounts.conceal):
+                model = load_saved_model(local, self._path, self._options)
+                try:
+                    if self._warm_up is not None:
+                        self._warm_up(model, local, self._path)
+                except Exception:
+                    model.close()
+                    raise
+        except StatusError:
+            LOAD_ATTEMPTS.add(self._path, "fail")
+            raise
+        LOAD_ATTEMPTS.add(self._path, "success")
+        self._model = model
+        return model
+
+    def unload(self) -> None:
+        """Frees the model."""
+        if self._model is not None:
+            self._model.close()
+            self._model = None
+
+
+def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> SavedModel:
+    """Reads and starts a SavedModel.
+
+    Args:
+        directory: where it lies.
+        path: its name in messages.
+
+    Raises:
+        StatusError: missing or unreadable ``saved_model.pb``, no meta graph with these tags.
+        Exception: whatever the runtime raises.
+    """
+    tf = runtime()
+    _log.info("Reading SavedModel from: %s", path)
+    meta_graph = _find_meta_graph(_read(directory, path), options.tags)
+    graph = tf.ops.Graph()
+    with graph.as_default():
+        tf.importer.import_graph_def(
+            meta_graph.graph_def, name="", producer_op_list=meta_graph.meta_info_def.stripped_op_list
+        )
+    session = tf.session.Session(graph=graph, config=_session_config(options))
+    try:
+        assets = _asset_feeds(meta_graph, directory)
+        _restore(session, meta_graph, directory, path, assets)
+        init = _init_op(meta_graph)
+        if init:
+            session.run(init, feed_dict=assets)
+    except Exception:
+        session.close()
+        raise
+    return SavedModel(session, dict(meta_graph.signature_def))
+
+
+def _read(directory: Path, path: str) -> Any:
+    saved_model = runtime().saved_model_pb2.SavedModel()
+    binary, text = directory / "saved_model.pb", directory / "saved_model.pbtxt"
+    if binary.is_file():
+        try:
+            saved_model.ParseFromString(binary.read_bytes())
+        except Exception:
+            raise StatusError(Code.DATA_LOSS, f"Can't parse {path}/saved_model.pb as binary proto") from None
+    elif text.is_file():
+        from google.protobuf import text_format
+
+        try:
+            text_format.Parse(text.read_bytes(), saved_model)
+        except (text_format.ParseError, ValueError):
+            raise StatusError(Code.DATA_LOSS, f"Can't parse {path}/saved_model.pbtxt as text proto") from None
+    else:
+        raise not_found(
+            f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. "
+            "Check that the directory exists and that you have the right permissions for accessing it."
+        )
+    return saved_model
+
+
+def _find_meta_graph(saved_model: Any, tags: frozenset[str]) -> Any:
+    for meta_graph in saved_model.meta_graphs:
+        if frozenset(meta_graph.meta_info_def.tags) == tags:
+            return meta_graph
+    raise not_found(
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tags))} }}. To inspect available "
+        "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
+    )
+
+
+def _session_config(options: LoaderOptions) -> Any:
+    config = runtime().config_pb2.ConfigProto()
+    if options.session_config:
+        from google.protobuf import text_format
+
+        text_format.Parse(options.session_config, config)
+    config.intra_op_parallelism_threads = options.intra_op_threads
+    config.inter_op_parallelism_threads = options.inter_op_threads
+    return config
+
+
+def _asset_feeds(meta_graph: Any, directory: Path) -> dict[str, str]:
+    assets = list(meta_graph.asset_file_def)
+    if not assets and "saved_model_assets" in meta_graph.collection_def:
+        for item in meta_graph.collection_def["saved_model_assets"].any_list.value:
+            asset = runtime().meta_graph_pb2.AssetFileDef()
+            item.Unpack(asset)
+            assets.append(asset)
+    return {asset.tensor_info.name: str(directory / "assets" / asset.filename) for asset in assets}
+
+
+def _restore(session: Any, meta_graph: Any, directory: Path, path: str, assets: Mapping[str, str]) -> None:
+    if not (directory / "variables" / "variables.index").exists():
+        _log.info(
+            "The specified SavedModel has no variables; no checkpoints were restored. File does not exist: "
+            "%s/variables/variables.index",
+            path,
+        )
+        return
+    saver = meta_graph.saver_def
+    _log.info("Restoring SavedModel bundle.")
+    prefix = str(directory / "variables" / "variables")
+    session.run(saver.restore_op_name, feed_dict={saver.filename_tensor_name: prefix, **assets})
+
+
+def _init_op(meta_graph: Any) -> str:
+    if INIT_OP in meta_graph.signature_def:
+        return str(meta_graph.signature_def[INIT_OP].outputs[INIT_OP].name)
+    for collection in _INIT_COLLECTIONS:
+        if collection in meta_graph.collection_def:
+            names = meta_graph.collection_def[collection].node_list.value
+            if names:
+                return str(names[0])
+    return ""
