@@ -1,0 +1,256 @@
+"""``Pulumi.yaml`` and the stack file, read as the Pulumi CLI reads them, and what this engine refuses in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from sandbox.engine import secrets
+from tfserving.errors import ConfigError, Problem
+
+PACKAGES = {"alicloud", "tfserving"}
+"""Packages that talk to Alibaba Cloud: without an endpoint setting they would talk to the real one."""
+_REAL_KEY = re.compile(r"LTAI[A-Za-z0-9]{12,26}|STS\.[A-Za-z0-9]{10,}")
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 as the CLI's parser reads it: no ``yes``/``on``, no sexagesimal numbers, no dates, no duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f'key "{key.value}" is written twice', problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise ConfigError([Problem(str(path), reason)], path.name) from None
+    if document is not None and not isinstance(document, dict):
+        raise ConfigError([Problem(str(path), "is not a mapping")], path.name)
+    return document or {}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack of a project, ready to deploy.
+
+    Attributes:
+        root: the project directory, where ``Pulumi.yaml`` lies and programs and plugins run.
+        config: full key (``namespace:name``) to text, structured values as JSON, as programs and providers get it.
+        secret_keys: the keys whose value holds a secret.
+        salt: ``encryptionsalt`` of the stack file, empty if it has none.
+    """
+
+    root: Path
+    project: dict[str, Any]
+    name: str
+    config: dict[str, str]
+    secret_keys: frozenset[str]
+    salt: str
+
+    @property
+    def project_name(self) -> str:
+        """The project's name, the default namespace of config keys."""
+        return str(self.project["name"])
+
+    @property
+    def state_file(self) -> Path:
+        """Where the engine keeps this stack's state."""
+        return self.root / ".sandbox" / "state" / f"{self.name}.json"
+
+    @cached_property
+    def python(self) -> str:
+        """The interpreter of the project's virtual environment (``runtime.options.virtualenv``), else our own."""
+        import sys
+
+        runtime = self.project.get("runtime")
+        options = runtime.get("options") or {} if isinstance(runtime, dict) else {}
+        python = self.root / str(options.get("virtualenv") or ".") / "bin" / "python"
+        return str(python) if python.exists() else sys.executable
+
+    def package_config(self, package: str) -> dict[str, tuple[str, bool]]:
+        """Config of a provider's namespace: name to text and whether it is secret."""
+        prefix = f"{package}:"
+        return {
+            k.removeprefix(prefix): (v, k in self.secret_keys) for k, v in self.config.items() if k.startswith(prefix)
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What programs and plugins get: none of this machine's cloud credentials, cloud endpoints and proxies."""
+        dropped = re.compile(
+            r"(ALIBABA_?CLOUD|ALICLOUD|ALIYUN|OSS|EAS|PULUMI_CONFIG)_.*|(HTTPS?|ALL)_PROXY", re.IGNORECASE
+        )
+        kept = {k: v for k, v in os.environ.items() if not dropped.fullmatch(k)}
+        # The credentials chain ends here: it never reaches the files or the metadata service of this machine.
+        dummy = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "sandbox", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "sandbox"}
+        return kept | dummy | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "NO_PROXY": "*", "PYTHONUNBUFFERED": "1"}
+
+
+def load(root: Path, name: str) -> Stack:
+    """Reads project and stack, applies defaults, checks types, decrypts, and refuses everything real.
+
+    Raises:
+        ConfigError: with every problem found.
+        SecretsError: a ``secure`` value cannot be decrypted.
+    """
+    project = _read(root / "Pulumi.yaml")
+    if not project.get("name"):
+        raise ConfigError([Problem("Pulumi.yaml: name", "is missing")], "Pulumi.yaml")
+    path = root / str(project.get("stackConfigDir") or "") / f"Pulumi.{name}.yaml"
+    if not path.exists():
+        known = sorted(p.name[7:-5] for p in path.parent.glob("Pulumi.*.yaml"))
+        raise ConfigError([Problem(str(path), f"there is no stack {name!r}", allowed=", ".join(known))], "stack")
+    document = _read(path)
+    salt = str(document.get("encryptionsalt") or "")
+    problems: list[Problem] = []
+    config, secret_keys = _stack_config(document.get("config") or {}, str(project["name"]), salt, path, problems)
+    _apply_project_config(project, name, config, secret_keys, problems)
+    texts = {key: value if isinstance(value, str) else _text(value) for key, value in config.items()}
+    stack = Stack(root, project, name, texts, frozenset(secret_keys), salt)
+    problems += _refusals(stack)
+    if problems:
+        raise ConfigError(problems, f"stack {name}")
+    return stack
+
+
+def _text(value: Any) -> str:
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _stack_config(
+    entries: dict[str, Any], project: str, salt: str, path: Path, problems: list[Problem]
+) -> tuple[dict[str, Any], set[str]]:
+    config: dict[str, Any] = {}
+    secret_keys: set[str] = set()
+
+    def decrypted(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            if list(value) == ["secure"] and isinstance(value["secure"], str):
+                if not salt:
+                    problems.append(Problem(f"{path}: {key}", "is secure, but the file has no encryptionsalt"))
+                    return ""
+                secret_keys.add(key)
+                return secrets.crypter(salt).decrypt(value["secure"])
+            return {str(k): decrypted(v, key) for k, v in value.items()}
+        return [decrypted(v, key) for v in value] if isinstance(value, list) else value
+
+    for name, value in entries.items():
+        key = _key(str(name), project)
+        if key is None:
+            problems.append(Problem(f"{path}: {name}", "is not a config key", allowed="<namespace>:<name>"))
+        else:
+            config[key] = decrypted(value, key)
+    return config, secret_keys
+
+
+def _key(name: str, project: str) -> str | None:
+    parts = name.split(":")
+    if len(parts) == 3 and parts[1] == "config":
+        del parts[1]
+    return f"{project}:{name}" if len(parts) == 1 else ":".join(parts) if len(parts) == 2 else None
+
+
+def _apply_project_config(
+    project: dict[str, Any], stack: str, config: dict[str, Any], secret_keys: set[str], problems: list[Problem]
+) -> None:
+    """Defaults and types of the ``config:`` block in Pulumi.yaml (pkg/workspace/config.go)."""
+    for name, declared in sorted((project.get("config") or {}).items()):
+        rule = declared if isinstance(declared, dict) else {"default": declared}
+        key = _key(str(name), str(project["name"])) or str(name)
+        if key not in config:
+            if (default := rule.get("default", rule.get("value"))) is not None:
+                config[key] = default
+            elif key == f"{project['name']}:{name.rpartition(':')[2]}":
+                problems.append(Problem(key, f"stack {stack} is missing this value", fix="set it in the stack file"))
+                continue
+        if rule.get("secret") and key not in secret_keys and key in config:
+            problems.append(Problem(key, "must be encrypted as it is a secret", fix="pulumi config set --secret"))
+        if "type" in rule and key in config and not _fits(rule, config[key]):
+            problems.append(Problem(key, f"must be of type {_type_name(rule)}"))
+
+
+def _fits(rule: dict[str, Any], value: Any) -> bool:
+    match rule.get("type"):
+        case "string":
+            return not isinstance(value, dict | list)
+        case "integer":
+            return not isinstance(value, bool) and re.fullmatch(r"[-+]?\d+(\.0*)?", str(value)) is not None
+        case "boolean":
+            return value in (True, False, "true", "false")
+        case "object":
+            return isinstance(value, dict)
+    return isinstance(value, list) and all(_fits(rule.get("items") or {}, item) for item in value)
+
+
+def _type_name(rule: dict[str, Any]) -> str:
+    return f"array<{_type_name(rule['items'])}>" if rule.get("items") else str(rule.get("type"))
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether ``host``, ``host:port`` or a URL names this machine by a loopback address."""
+    host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname or ""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+def _endpoints(key: str, value: Any) -> list[tuple[str, str]]:
+    """Every address in a setting whose name says endpoint; structured values may be JSON text."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return [(key, value)]
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for k, v in children for found in _endpoints(f"{key}.{k}", v)] or [(key, str(value))] * (not children)
+
+
+def refused_provider_config(package: str, config: dict[str, Any], path: str) -> list[Problem]:
+    """Why a provider may not be configured so: an address that is not loopback, or none where one is needed."""
+    named = [pair for key, v in config.items() if "endpoint" in key.lower() for pair in _endpoints(f"{path}:{key}", v)]
+    problems = [Problem(k, f"{v!r} is not a loopback address", fix=_FIX) for k, v in named if v and not is_loopback(v)]
+    if package in PACKAGES and not any(value for _, value in named):
+        problems.append(Problem(path, "names no endpoint, so it would mean the real cloud", fix=_FIX))
+    return problems
+
+
+_FIX = "the sandbox engine deploys to loopback only; deploy this stack with the Pulumi CLI"
+
+
+def _refusals(stack: Stack) -> list[Problem]:
+    problems: list[Problem] = []
+    for key, text in stack.config.items():
+        if "endpoint" in key.lower():
+            wrong = [(k, v) for k, v in _endpoints(key, text) if v and not is_loopback(v)]
+            problems += [Problem(k, f"{v!r} is not a loopback address", fix=_FIX) for k, v in wrong]
+        if _REAL_KEY.search(text):
+            problems.append(Problem(key, "holds what looks like a real Alibaba Cloud access key", fix="remove it"))
+    clouds = sorted(k for k in stack.config if k.split(":")[0] in PACKAGES | {"tf-serving"})
+    if clouds and not any("endpoint" in key.lower() and text for key, text in stack.config.items()):
+        problems.append(Problem("tf-serving:endpoint", "is not set, so this stack means the real cloud", fix=_FIX))
+    return problems
