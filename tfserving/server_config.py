@@ -1,0 +1,98 @@
+"""The other files TensorFlow Serving reads at start: batching parameters and monitoring.
+
+Text format of ``BatchingParameters`` (``session_bundle_config.proto``, flag ``--batching_parameters_file``) and of
+``MonitoringConfig`` (``monitoring_config.proto``, flag ``--monitoring_config_file``). Both are read once, at start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tfserving import flags
+from tfserving.errors import ConfigError, Problem
+from tfserving.model_config import unknown_keys
+from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.text_proto import parse_text, quote, render_template
+
+METRICS_PATH = "/monitoring/prometheus/metrics"
+"""Where TensorFlow Serving offers Prometheus metrics when its config names no path."""
+
+# Printable and without what would end the path: the server compares the whole request line with it.
+_PATH = re.compile(r"/[!-~]*")
+_NOT_IN_PATH = re.compile(r"[?#]")
+_UNWRAPPED = ("allowed_batch_sizes", "pad_variable_length_inputs")
+
+
+def render_batching(params: Mapping[str, Any], path: str = "batching") -> str:
+    """The batching parameters file.
+
+    Args:
+        params: by the names of ``BatchingParameters``; what is left out keeps the server's default. Whole numbers may
+            be floats, as a protobuf ``Struct`` gives them.
+        path: where the parameters stand in stack config, for the problems' paths.
+
+    Returns:
+        The text; with no parameters, one that leaves every default.
+
+    Raises:
+        ConfigError: parameters with which the server would not start or no model would load.
+        ModelConfigError: a number is larger than the file can hold.
+    """
+    given = {name: _whole(value) for name, value in params.items()}
+    problems = flags.validate_batching(given, path)
+    if problems:
+        raise ConfigError(problems, "batching parameters")
+    text = render_template(
+        "batching.pbtxt.j2",
+        wrapped={name: _literal(value) for name, value in given.items() if name not in _UNWRAPPED},
+        allowed_batch_sizes=given.get("allowed_batch_sizes", ()),
+        pad_variable_length_inputs=given.get("pad_variable_length_inputs", False),
+    )
+    parse_text(text, pb.BatchingParameters(), "batching parameters file")
+    return text
+
+
+def render_monitoring(params: Mapping[str, Any] | None = None, path: str = "monitoring") -> str:
+    """The monitoring config file.
+
+    Args:
+        params: ``path``, where metrics are served over HTTP (default ``/monitoring/prometheus/metrics``), and
+            ``enable`` (default true).
+        path: where the parameters stand in stack config, for the problems' paths.
+
+    Raises:
+        ConfigError: an unknown key, or a path no request can name.
+    """
+    given = dict(params or {})
+    problems = unknown_keys(given, ("enable", "path"), path)
+    enable, metrics = given.get("enable", True), given.get("path", METRICS_PATH)
+    if not isinstance(enable, bool):
+        problems.append(Problem(f"{path}.enable", f"{enable!r} is not true or false", "true or false"))
+    # The server answers a request with a query string by 400, and keeps /v1/ for models.
+    if not isinstance(metrics, str) or not _PATH.fullmatch(metrics) or _NOT_IN_PATH.search(metrics):
+        problems.append(Problem(f"{path}.path", f"{metrics!r} is not a path for metrics", f"such as {METRICS_PATH}"))
+    elif metrics.lower().startswith("/v1/"):
+        fix = f"use {METRICS_PATH}"
+        problems.append(Problem(f"{path}.path", f"{metrics!r} is where models answer", "a path outside /v1/", fix))
+    if problems:
+        raise ConfigError(problems, "monitoring")
+    text = render_template("monitoring.pbtxt.j2", enable=_literal(enable), path=metrics)
+    parse_text(text, pb.MonitoringConfig(), "monitoring config file")
+    return text
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return value
+
+
+def _literal(value: Any) -> str:
+    """A scalar in text format."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return quote(value) if isinstance(value, str) else str(value)
