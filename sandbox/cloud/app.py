@@ -95,7 +95,7 @@ def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Applic
     app = web.Application(middlewares=[_outermost])
     app[STATE] = state
     app.router.add_get(HEALTH_PATH, _health)
-    app.router.add_route("*", "/{path:.*}", _dispatch)
+    app.router.add_route("*", "/{path:(?s:.*)}", _dispatch)
     app.on_startup.append(_start)
     app.on_cleanup.append(_stop)
     for module in (eas, account):

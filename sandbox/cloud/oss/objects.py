@@ -65,6 +65,9 @@ def properties_of(request: OssRequest) -> ObjectProperties:
     for name, value in request.http.headers.items():
         if name.lower().startswith("x-oss-meta-"):
             headers[name.lower()] = value
+    for name, value in headers.items():
+        if not value.isprintable():  # also what was not UTF-8, which could not be given back
+            raise errors.invalid_argument(name, ascii(value), "must be printable UTF-8")
     headers.setdefault("content-type", "application/octet-stream")
     if "x-oss-server-side-encryption" not in headers:
         headers.update(default_encryption(request.store, request.bucket))

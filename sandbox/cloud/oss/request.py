@@ -225,7 +225,7 @@ def reply(status: int = 200, body: bytes = b"", headers: Mapping[str, str] | Non
 
 def common_headers() -> dict[str, str]:
     """Headers of every OSS answer."""
-    return {"Server": "AliyunOSS", "x-oss-request-id": request_id().replace("-", "")[:24], "x-oss-server-time": "1"}
+    return {"Server": "AliyunOSS", "x-oss-request-id": request_id().replace("-", "")[:24]}
 
 
 def error_reply(error: errors.OssError, host: str, method: str) -> web.Response:
