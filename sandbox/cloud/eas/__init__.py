@@ -1,1 +1,17 @@
 """PAI Elastic Algorithm Service: API, gateway and the processes behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from sandbox.cloud.app import CloudState
+
+
+def register(app: web.Application, state: CloudState) -> None:
+    """Adds EAS to a sandbox cloud."""
+    from sandbox.cloud.eas.api import EasService
+
+    state.add(EasService(state.data_dir / "eas", state.port, state.live_view))

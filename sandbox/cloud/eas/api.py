@@ -1,0 +1,633 @@
+"""The EAS OpenAPI 2021-07-01 (ROA) and the tag calls of 2021-07-02 (RPC), as official SDK and Go provider use them.
+
+Sources: ``alibabacloud_eas20210701`` 7.0.0 (paths, query and body names, answers), the API reference (messages, states,
+time formats), ``terraform-provider-alicloud`` (tag calls). A call that is not offered is refused by name with a 4xx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.cloud.eas import scalers, service_json
+from sandbox.cloud.eas.deployment import Deployment
+from sandbox.cloud.eas.gateway import PREFIX
+from sandbox.cloud.eas.instance import Instance, Timing
+from sandbox.cloud.eas.machines import MACHINES
+from sandbox.cloud.eas.process import read_logs
+from sandbox.cloud.eas.records import ServiceRecord
+from sandbox.cloud.eas.runtime import Runtime
+from sandbox.cloud.eas.service_json import invalid
+from sandbox.cloud.errors import ApiError, request_id
+from sandbox.cloud.openapi import openapi_call
+from sandbox.cloud.oss.mounts import LiveView
+
+VERSION = "2021-07-01"
+TAG_VERSION = "2021-07-02"
+TAG_ACTIONS = ("TagResources", "UntagResources", "ListTagResources")
+DEFAULT_REGION = "cn-hangzhou"
+_SERVICE_PATH = re.compile(r"/api/v2/services/([^/]+)/([^/]+)(?:/([a-z]+))?/?")
+_EVENTS_PAGE, _LOG_PAGE, _LIST_PAGE = 100, 500, 100
+_TIME = "%Y-%m-%d %H:%M:%S"
+_LOCKS = ("none", "dangerous", "all")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call about one service.
+
+    Attributes:
+        deployment: the service.
+        region: the ClusterId in the path.
+        query: query parameters.
+        body: the decoded JSON body, an empty object without one.
+    """
+
+    deployment: Deployment
+    region: str
+    query: Mapping[str, str]
+    body: Any
+
+    @property
+    def record(self) -> ServiceRecord:
+        """What is stored of the service."""
+        return self.deployment.record
+
+    def change(self, **fields: Any) -> None:
+        """Stores a changed record."""
+        self.deployment.change(dataclasses.replace(self.record, updated=time.time(), **fields))
+
+    def reply(self, text: str, **fields: Any) -> dict[str, Any]:
+        """An answer with a message that names the service as the real API does."""
+        message = text.format(service=f"[{self.record.name}]", region=f"[{self.region}]")
+        return {"Message": message, **fields}
+
+
+class EasService:
+    """EAS in the sandbox cloud: its API and its gateway."""
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        live_view: LiveView,
+        model_server_command: Sequence[str] = (),
+        timing: Timing | None = None,
+    ) -> None:
+        """Args:
+        directory: where everything durable lies.
+        port: the cloud's own port.
+        live_view: OSS prefixes as directories.
+        model_server_command: see :class:`sandbox.cloud.eas.runtime.Runtime`.
+        timing: how patient to be.
+        """
+        self.runtime = Runtime(directory, port, live_view, tuple(model_server_command), timing)
+        calls: dict[tuple[str, str], Callable[[Call], dict[str, Any]]] = {
+            ("GET", ""): self._describe,
+            ("PUT", ""): self._update,
+            ("DELETE", ""): self._delete,
+            ("PUT", "start"): self._start,
+            ("PUT", "stop"): self._stop,
+            ("PUT", "restart"): self._restart,
+            ("GET", "endpoints"): self._endpoints,
+            ("GET", "events"): self._events,
+            ("GET", "logs"): self._logs,
+            ("GET", "instances"): self._instances,
+            ("GET", "versions"): self._versions,
+            ("PUT", "version"): self._roll_back,
+            ("PUT", "release"): self._release,
+            ("PUT", "lock"): self._lock,
+            ("PUT", "label"): self._put_labels,
+            ("DELETE", "label"): self._delete_labels,
+            ("POST", "autoscaler"): self._put_autoscaler,
+            ("PUT", "autoscaler"): self._put_autoscaler,
+            ("GET", "autoscaler"): self._describe_autoscaler,
+            ("DELETE", "autoscaler"): self._delete_autoscaler,
+            ("POST", "cronscaler"): self._put_cronscaler,
+            ("PUT", "cronscaler"): self._put_cronscaler,
+            ("GET", "cronscaler"): self._describe_cronscaler,
+            ("DELETE", "cronscaler"): self._delete_cronscaler,
+        }
+        self._calls = calls
+
+    def matches(self, request: web.Request) -> bool:
+        """Gateway paths, ROA calls of EAS, and its tag calls."""
+        if request.path.startswith(PREFIX):
+            # An OSS client that has a bucket called "api" signs its requests.
+            return not request.headers.get("Authorization", "").startswith("OSS")
+        call = openapi_call(request)
+        if call is None:
+            return False
+        if call.action in TAG_ACTIONS:
+            return call.version == TAG_VERSION
+        if call.version == VERSION:
+            return True
+        return not call.version and request.path.startswith("/api/v2/services")
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Raises:
+        ApiError: the call is refused.
+        """
+        if request.path.startswith(PREFIX):
+            return await self.runtime.gateway.handle(request)
+        body = await self._answer(request)
+        identifier = request_id()
+        return web.json_response({**body, "RequestId": identifier}, headers={"x-acs-request-id": identifier})
+
+    async def start(self) -> None:
+        """Starts every stored service."""
+        await self.runtime.start()
+
+    async def stop(self) -> None:
+        """Ends every process."""
+        await self.runtime.stop()
+
+    async def _answer(self, request: web.Request) -> dict[str, Any]:
+        call = openapi_call(request)
+        if call is not None and call.action in TAG_ACTIONS:
+            return await self._tags(request, call.action)
+        path, method = request.path.rstrip("/"), request.method
+        if path == "/api/v2/services" and method == "POST":
+            return self._create(request.query, await _json_body(request))
+        if path == "/api/v2/services" and method == "GET":
+            return self._list(request.query)
+        if path == "/api/v2/public/instance_types" and method == "GET":
+            return _machine_spec(request.query)
+        match = _SERVICE_PATH.fullmatch(request.path)
+        handler = self._calls.get((method, match[3] or "")) if match else None
+        if match is None or handler is None:
+            name = call.name if call else f"{method} {path}"
+            code = "UnsupportedAction." + re.sub(r"[^A-Za-z0-9]+", ".", name).strip(".")
+            raise ApiError(400, code, f"The sandbox EAS does not offer {name}.")
+        deployment = self.runtime.get(match[2])
+        changes = method != "GET"
+        if changes and deployment.record.desired == "deleted" and (method, match[3]) != ("DELETE", None):
+            raise ApiError(409, "InvalidService.Conflict", f"Service [{match[2]}] is being deleted.")
+        if changes and deployment.record.lock == "all" and match[3] != "lock":
+            raise _locked(deployment.record)
+        made = Call(deployment, match[1], request.query, await _json_body(request))
+        if handler == self._logs:
+            return await asyncio.to_thread(handler, made)
+        return handler(made)
+
+    # Services.
+
+    def _create(self, query: Mapping[str, str], body: Any) -> dict[str, Any]:
+        if query.get("Develop", "false").lower() == "true":
+            raise ApiError(400, "UnsupportedAction.Develop", "The sandbox EAS has no development mode.")
+        if isinstance(body, dict):
+            if labels := _json_parameter(query, "Labels", dict):
+                given = body.get("labels", {})
+                body = {**body, "labels": {**given, **labels} if isinstance(given, dict) else given}
+            if workspace := query.get("WorkspaceId"):
+                body = {**body, "workspace_id": workspace}
+        deployment = self.runtime.create(service_json.validate(body))
+        record = deployment.record
+        return {
+            "Region": query.get("RegionId", DEFAULT_REGION),
+            "ServiceId": record.service_id,
+            "ServiceName": record.name,
+            "Status": "Creating",
+            "InternetEndpoint": self._url(record),
+            "IntranetEndpoint": self._url(record),
+        }
+
+    def _update(self, call: Call) -> dict[str, Any]:
+        kind = call.query.get("UpdateType", "merge")
+        if kind not in ("merge", "replace"):
+            raise invalid(f"UpdateType {kind!r} is neither merge nor replace.")
+        if not isinstance(call.body, dict):
+            raise invalid("The request body must be a JSON object: the service configuration.")
+        body = call.body if kind == "replace" else service_json.merge(call.record.config, call.body)
+        if not service_json.service_name(body):
+            body = service_json.merge(body, {"metadata": {"name": call.record.name}})
+        if "workspace_id" in call.record.config:  # a service stays in its workspace
+            body = {"workspace_id": call.record.config["workspace_id"], **body}
+        config = service_json.validate(body)
+        if service_json.service_name(config) != call.record.name:
+            raise invalid(f"The name of service [{call.record.name}] cannot be changed.")
+        self.runtime.update(call.deployment, config)
+        return call.reply("Succeed to update service {service} in region {region}")
+
+    def _delete(self, call: Call) -> dict[str, Any]:
+        self._must_not_be_locked(call)
+        if call.record.desired != "deleted":
+            record = dataclasses.replace(call.record, desired="deleted", phase="")
+            call.deployment.change(record.with_event("Normal", "Deleting", "Service is terminating"))
+        return call.reply("Service {service} in region {region} is terminating")
+
+    def _start(self, call: Call) -> dict[str, Any]:
+        if call.record.desired == "stopped":
+            record = dataclasses.replace(call.record, desired="running", phase="Starting")
+            call.deployment.change(record.with_event("Normal", "Starting", "Service is starting"))
+        return call.reply("Service {service} in region {region} is starting")
+
+    def _stop(self, call: Call) -> dict[str, Any]:
+        self._must_not_be_locked(call)
+        if call.record.desired == "running":
+            record = dataclasses.replace(call.record, desired="stopped", phase="")
+            call.deployment.change(record.with_event("Normal", "Stopping", "Service is stopping"))
+        return call.reply("Service {service} in region {region} is stopping")
+
+    def _restart(self, call: Call) -> dict[str, Any]:
+        if call.record.desired != "running":
+            raise ApiError(409, "InvalidService.Conflict", f"Service [{call.record.name}] is not running.")
+        record = dataclasses.replace(call.record, restarts=call.record.restarts + 1, phase="Updating")
+        call.deployment.change(record.with_event("Normal", "Restarting", "Service is restarting"))
+        return call.reply("Service is restarting")
+
+    def _describe(self, call: Call) -> dict[str, Any]:
+        return self._view(call.deployment, call.region)
+
+    def _list(self, query: Mapping[str, str]) -> dict[str, Any]:
+        labels = _json_parameter(query, "Label", dict)
+        region = query.get("RegionId", DEFAULT_REGION)
+        views = [self._view(deployment, region) for deployment in self.runtime.all()]
+        tests: list[Callable[[dict[str, Any]], bool]] = [
+            lambda view: query.get("Filter", "") in view["ServiceName"],
+            lambda view: labels.items() <= {item["LabelKey"]: item["LabelValue"] for item in view["Labels"]}.items(),
+        ]
+        exact = {
+            "ServiceName": "ServiceName",
+            "ServiceStatus": "Status",
+            "ServiceUid": "ServiceUid",
+            "WorkspaceId": "WorkspaceId",
+            "GroupName": "ServiceGroup",
+            "Gateway": "Gateway",
+            "ResourceName": "Resource",
+        }
+        for parameter, field in exact.items():
+            if wanted := query.get(parameter):
+                tests.append(lambda view, field=field, wanted=wanted: view[field] == wanted)  # type: ignore[misc]
+        views = [view for view in views if all(test(view) for test in tests)]
+        by_name = query.get("Sort", "").lower() == "servicename"
+        key = "ServiceName" if by_name else "CreateTime"
+        views.sort(key=lambda view: (view[key], view["ServiceName"]), reverse=query.get("Order", "desc") != "asc")
+        page, fields = _page(views, query, "PageNumber", _LIST_PAGE)
+        return {"Services": page, **fields}
+
+    def _endpoints(self, call: Call) -> dict[str, Any]:
+        record, url = call.record, self._url(call.record)
+        endpoint = {
+            "EndpointType": "DefaultGateway",
+            "InternetEndpoints": [url],
+            "IntranetEndpoints": [url],
+            "Port": record.own_port if service_json.is_root(record.config) else self.runtime.port,
+        }
+        return {"AccessToken": record.token, "Endpoints": [endpoint]}
+
+    def _view(self, deployment: Deployment, region: str) -> dict[str, Any]:
+        record, condition = deployment.record, deployment.condition
+        config, metadata = record.config, record.config["metadata"]
+        cpu, memory, gpu = service_json.resources(config)
+        containers = config.get("containers") or [{}]
+        running = sum(instance.ready for instance in deployment.live)
+        total = deployment.replicas if record.desired == "running" else len(deployment.instances)
+        return {
+            "AccessToken": record.token,
+            "Cpu": cpu,
+            "CreateTime": _iso(record.created),
+            "CurrentVersion": record.version,
+            "Gateway": str(config.get("networking", {}).get("gateway", "")),
+            "Gpu": gpu,
+            "Image": containers[0].get("image", ""),
+            "InternetEndpoint": self._url(record),
+            "IntranetEndpoint": self._url(record),
+            "Labels": [{"LabelKey": k, "LabelValue": v} for k, v in config.get("labels", {}).items()],
+            "LatestVersion": record.versions[-1].number,
+            "Memory": memory,
+            "Message": condition.message,
+            "Namespace": record.name,
+            "PendingInstance": max(total - running, 0),
+            "Reason": condition.reason,
+            "Region": region,
+            "Resource": str(metadata.get("resource", "")),
+            "Role": "Standard",
+            "RunningInstance": running,
+            "SafetyLock": record.lock,
+            "ServiceConfig": service_json.StoredConfig(config, deployment.replicas).to_json(),
+            "ServiceGroup": str(metadata.get("group", "")),
+            "ServiceId": record.service_id,
+            "ServiceName": record.name,
+            "ServiceUid": record.service_id,
+            "Status": condition.status,
+            "TotalInstance": total,
+            "TrafficState": record.traffic_state,
+            "UpdateTime": _iso(record.updated),
+            "Weight": record.weight,
+            "WorkspaceId": service_json.workspace_id(config),
+        }
+
+    def _url(self, record: ServiceRecord) -> str:
+        if service_json.is_root(record.config):
+            return f"http://127.0.0.1:{record.own_port}"
+        return f"http://127.0.0.1:{self.runtime.port}{PREFIX}{record.name}"
+
+    # What happened.
+
+    def _events(self, call: Call) -> dict[str, Any]:
+        since, until = _time_parameter(call.query, "StartTime"), _time_parameter(call.query, "EndTime")
+        found = [
+            {"Time": _time(event.time), "Type": event.type, "Reason": event.reason, "Message": event.message}
+            for event in reversed(call.record.events)
+            if (since is None or event.time >= since)
+            and (until is None or event.time <= until)
+            and call.query.get("EventType", event.type) == event.type
+            and call.query.get("InstanceName", event.instance) == event.instance
+        ]
+        page, fields = _numbered_page(found, call.query, _EVENTS_PAGE)
+        return {"Events": page, **fields}
+
+    def _logs(self, call: Call) -> dict[str, Any]:
+        """Page 1 holds the newest lines; the lines of a page are in the order in which they were written."""
+        query, keyword = call.query, call.query.get("Keyword", "")
+        _time_parameter(query, "StartTime"), _time_parameter(query, "EndTime")
+        since, until = f"[{query.get('StartTime', '')}", f"[{query.get('EndTime', '9999')}"
+        names = {_address(index): i.name for index, i in enumerate(call.deployment.instances)}
+        instance = query.get("InstanceName") or names.get(query.get("Ip", ""), query.get("Ip", ""))
+        lines = [
+            line
+            for _, line in read_logs(self.runtime.logs / call.record.name, instance)
+            if keyword in line and since <= line[: len("[2006-01-02 15:04:05")] <= until
+        ]
+        lines.sort(key=lambda line: line[: len("[2006-01-02 15:04:05]")])  # stable: by instance within a second
+        page, fields = _numbered_page(lines[::-1], query, _LOG_PAGE)
+        return {"Logs": page[::-1], **fields}
+
+    def _instances(self, call: Call) -> dict[str, Any]:
+        views = [
+            _instance_view(instance, _address(index), call.record)
+            for index, instance in enumerate(call.deployment.instances)
+        ]
+        for parameter, field in (("InstanceName", "InstanceName"), ("InstanceStatus", "Status"), ("Filter", "InnerIP")):
+            if wanted := call.query.get(parameter):
+                views = [view for view in views if view[field] == wanted]
+        page, fields = _page(views, call.query, "PageNumber", _LIST_PAGE)
+        return {"Instances": page, **fields}
+
+    # Versions and traffic.
+
+    def _versions(self, call: Call) -> dict[str, Any]:
+        versions = [
+            {
+                "BuildTime": _iso(version.created),
+                "ImageAvailable": "true",
+                "ImageId": version.number,
+                "Message": "",
+                "ServiceConfig": json.dumps(version.config),
+                "ServiceRunnable": "true",
+            }
+            for version in reversed(call.record.versions)
+        ]
+        page, fields = _page(versions, call.query, "PageNumber", _LIST_PAGE)
+        return {"Versions": page, **fields}
+
+    def _roll_back(self, call: Call) -> dict[str, Any]:
+        self.runtime.roll_back(call.deployment, _body_int(call, "Version"))
+        return call.reply("Service {service} in region {region} is starting")
+
+    def _release(self, call: Call) -> dict[str, Any]:
+        weight = _body_int(call, "Weight") if "Weight" in call.body else call.record.weight
+        state = call.body.get("TrafficState", call.record.traffic_state)
+        if not -1 <= weight <= 1000:
+            raise invalid(f"Weight {weight} is not between -1 and 1000.")
+        if state not in ("standalone", "grouping"):
+            raise invalid(f"TrafficState {state!r} is neither standalone nor grouping.")
+        call.change(weight=weight, traffic_state=state)
+        status = call.deployment.condition.status
+        text = "Releasing service {service} in region {region} with weight "
+        return call.reply(f"{text}[{weight}], service status: [{status}]")
+
+    def _lock(self, call: Call) -> dict[str, Any]:
+        lock = call.body.get("Lock")
+        if lock not in _LOCKS:
+            raise invalid(f"Lock {lock!r} is none of {', '.join(_LOCKS)}.")
+        call.change(lock=lock)
+        return call.reply(f"service safety lock updated to {lock}")
+
+    def _must_not_be_locked(self, call: Call) -> None:
+        if call.record.lock != "none":
+            raise _locked(call.record)
+
+    # Labels.
+
+    def _put_labels(self, call: Call) -> dict[str, Any]:
+        self._set_labels(call.deployment, call.body.get("Labels"), ())
+        return call.reply("Succeed to update service {service} labels.")
+
+    def _delete_labels(self, call: Call) -> dict[str, Any]:
+        text = call.query.get("Keys", "")
+        keys = _json_parameter(call.query, "Keys", list) if text.startswith("[") else text.split(",")
+        self._set_labels(call.deployment, {}, [str(key) for key in keys])
+        return call.reply("Succeed to delete service {service} labels.")
+
+    def _set_labels(self, deployment: Deployment, added: Any, removed: Sequence[str]) -> None:
+        if not isinstance(added, dict):
+            raise invalid("Labels must be an object of strings.")
+        labels = {key: value for key, value in deployment.record.config.get("labels", {}).items() if key not in removed}
+        config = {**deployment.record.config, "labels": {**labels, **added}}
+        self.runtime.update(deployment, service_json.validate(config))
+
+    async def _tags(self, request: web.Request, action: str) -> dict[str, Any]:
+        form = await request.post()
+        parameters = {**{key: str(value) for key, value in form.items()}, **request.query}
+        services = {d.record.service_id: d for d in self.runtime.all()}
+        ids = [parameters[key] for key in sorted(parameters) if key.startswith("ResourceId.")]
+        unknown = [identifier for identifier in ids if identifier not in services]
+        if unknown:
+            raise ApiError(404, "InvalidService.NotFound", f"The specified service [{unknown[0]}] is not found.")
+        if action == "ListTagResources":
+            tags = [
+                {"ResourceId": i, "ResourceType": "service", "TagKey": key, "TagValue": value}
+                for i in ids or services
+                for key, value in services[i].record.config.get("labels", {}).items()
+            ]
+            return {"TagResources": tags}
+        indexes = sorted({key.split(".")[1] for key in parameters if re.fullmatch(r"Tag\.\d+\.Key", key)})
+        added = {parameters[f"Tag.{index}.Key"]: parameters.get(f"Tag.{index}.Value", "") for index in indexes}
+        removed = [value for key, value in parameters.items() if re.fullmatch(r"TagKey\.\d+", key)]
+        for identifier in ids:
+            deployment = services[identifier]
+            if parameters.get("All", "").lower() == "true":
+                removed = list(deployment.record.config.get("labels", {}))
+            self._set_labels(deployment, added, removed)
+        return {}
+
+    # Scalers.
+
+    def _put_autoscaler(self, call: Call) -> dict[str, Any]:
+        scaler = scalers.autoscaler(call.body)
+        replicas = min(max(call.deployment.replicas, scaler["min"], 1), scaler["max"])
+        changed = replicas != call.deployment.replicas and call.record.desired == "running"
+        phase = (call.record.phase or "Scaling") if changed else call.record.phase
+        call.change(autoscaler=scaler, scaled_to=replicas, phase=phase)
+        return call.reply("Succeed to auto scale service {service}")
+
+    def _describe_autoscaler(self, call: Call) -> dict[str, Any]:
+        return scalers.describe_autoscaler(call.record)
+
+    def _delete_autoscaler(self, call: Call) -> dict[str, Any]:
+        scalers.describe_autoscaler(call.record)
+        call.change(autoscaler=None)
+        return call.reply("Autoscaler for service {service} deleted successfully")
+
+    def _put_cronscaler(self, call: Call) -> dict[str, Any]:
+        call.change(cronscaler=scalers.cronscaler(call.body))
+        return call.reply("Create cron scaler for service {service} successfully")
+
+    def _describe_cronscaler(self, call: Call) -> dict[str, Any]:
+        return scalers.describe_cronscaler(call.record)
+
+    def _delete_cronscaler(self, call: Call) -> dict[str, Any]:
+        scalers.describe_cronscaler(call.record)
+        call.change(cronscaler=None)
+        return call.reply("Cron scaler for service {service} deleted successfully")
+
+
+def _machine_spec(query: Mapping[str, str]) -> dict[str, Any]:
+    wanted = query.get("InstanceTypes", "")
+    names = [str(n) for n in _json_parameter(query, "InstanceTypes", list)] if wanted.startswith("[") else []
+    names = names or [name for name in wanted.split(",") if name and not wanted.startswith("[")]
+    metas = []
+    for name, machine in MACHINES.items():
+        if names and name not in names:
+            continue
+        meta: dict[str, Any] = {
+            "CPU": machine.cpu,
+            "InstanceType": name,
+            "IsAvailable": True,
+            "Memory": machine.memory_gb,
+            "StockStatus": "WithStock",
+            "Vendor": "ECS",
+        }
+        if machine.gpus:
+            meta |= {"GPU": machine.gpu, "GPUAmount": machine.gpus, "GPUMemory": machine.gpu_memory_gb}
+        metas.append(meta)
+    sizes: dict[int, set[int]] = {}
+    for machine in MACHINES.values():
+        if not machine.gpus:
+            sizes.setdefault(machine.cpu, set()).add(int(machine.memory_gb))
+    types = [{"CPU": cpu, "Memory": sorted(memory)} for cpu, memory in sorted(sizes.items())]
+    return {"InstanceMetas": metas, "Types": types}
+
+
+def _instance_view(instance: Instance, address: str, record: ServiceRecord) -> dict[str, Any]:
+    failure = instance.failure
+    if instance.retired:
+        status, reason = "Terminating", "TERMINATING"
+    elif instance.ready:
+        status, reason = "Running", "RUNNING"
+    else:
+        status, reason = ("Pending", failure.reason) if failure else ("Pending", "ContainersNotReady")
+    return {
+        "HostIP": "127.0.0.1",
+        "HostName": instance.name,
+        "InnerIP": address,
+        "InstanceName": instance.name,
+        "InstancePort": instance.blueprint.command.port,
+        "InstanceType": service_json.instance_type(instance.blueprint.config),
+        "IsSpot": False,
+        "Isolated": False,
+        "LastState": [{"Reason": failure.reason, "Message": failure.message}] if failure else [],
+        "Namespace": record.name,
+        "ReadyProcesses": int(instance.ready),
+        "Reason": reason,
+        "ResourceType": "DedicatedResource" if record.config["metadata"].get("resource") else "PublicResource",
+        "RestartCount": instance.restarts,
+        "Role": "Standard",
+        "StartAt": _iso(instance.started) if instance.started else "",
+        "StartTime": _iso(instance.started) if instance.started else "",
+        "Status": status,
+        "TotalProcesses": 1,
+    }
+
+
+def _address(index: int) -> str:
+    """A made-up address inside the cluster that tells the instances of a service apart."""
+    return f"127.0.1.{index + 1}"
+
+
+def _locked(record: ServiceRecord) -> ApiError:
+    return ApiError(403, "OperationDenied.SafetyLock", f"Service [{record.name}] has the safety lock [{record.lock}].")
+
+
+async def _json_body(request: web.Request) -> Any:
+    text = await request.text()
+    if not text.strip():
+        return {}
+    try:
+        body = json.loads(text)
+        if isinstance(body, str):  # the SDK takes a JSON string for the body and encodes it again
+            body = json.loads(body)
+    except ValueError as error:
+        raise invalid(f"The request body is not JSON: {error}.") from None
+    is_service = request.path.rstrip("/") == "/api/v2/services" or _SERVICE_PATH.fullmatch(request.path)
+    if not isinstance(body, dict) and is_service:
+        raise invalid("The request body must be a JSON object.")
+    return body
+
+
+def _json_parameter(query: Mapping[str, str], name: str, kind: type) -> Any:
+    if not query.get(name):
+        return kind()
+    try:
+        value = json.loads(query[name])
+    except ValueError:
+        value = None
+    if not isinstance(value, kind):
+        raise invalid(f"{name} is not a JSON {'object' if kind is dict else 'list'}.")
+    return value
+
+
+def _body_int(call: Call, name: str) -> int:
+    value = call.body.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise invalid(f"{name} {value!r} is not a whole number.")
+    return value
+
+
+def _page(items: Sequence[Any], query: Mapping[str, str], name: str, default: int) -> tuple[list[Any], dict[str, int]]:
+    number, size = _number(query, name, 1), _number(query, "PageSize", default)
+    page = list(items[(number - 1) * size : number * size])
+    return page, {name: number, "PageSize": size, "TotalCount": len(items)}
+
+
+def _numbered_page(items: Sequence[Any], query: Mapping[str, str], default: int) -> tuple[list[Any], dict[str, int]]:
+    page, fields = _page(items, query, "PageNum", default)
+    size = fields.pop("PageSize")
+    return page, {**fields, "TotalPageNum": -(-len(items) // size)}
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise invalid(f"{name} {text!r} is not a positive number.")
+    return int(text)
+
+
+def _time_parameter(query: Mapping[str, str], name: str) -> float | None:
+    """Times in queries are UTC, ``2006-01-02 15:04:05``; ISO 8601 is refused by the real API too."""
+    if not query.get(name):
+        return None
+    try:
+        return float(calendar.timegm(time.strptime(query[name], _TIME)))
+    except ValueError:
+        raise invalid(f"{name} {query[name]!r} is not of the form 2006-01-02 15:04:05.") from None
+
+
+def _time(seconds: float) -> str:
+    return time.strftime(_TIME, time.gmtime(seconds))
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,168 @@
+"""What the sandbox remembers of each EAS service: one JSON file per service, replaced atomically, private to its owner.
+
+The files hold access tokens, so they are made with mode 0600 in a directory of mode 0700, and records never show them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+log = logging.getLogger("sandbox.cloud.eas")
+
+EVENTS_KEPT = 200
+VERSIONS_KEPT = 50
+
+Desired = Literal["running", "stopped", "deleted"]
+Phase = Literal["", "Creating", "Starting", "Updating", "Scaling", "HotUpdate", "Waiting"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a service's history.
+
+    Attributes:
+        time: seconds since the epoch.
+        type: ``Normal`` or ``Warning``.
+        reason: a word for machines.
+        message: a sentence for a person; JSON for the progress of an update.
+        instance: name of the instance it is about, empty for the service.
+    """
+
+    time: float
+    type: str
+    reason: str
+    message: str
+    instance: str = ""
+
+
+@dataclass(frozen=True)
+class ServiceVersion:
+    """A numbered state of the service JSON. A new one is made by every change that replaces instances.
+
+    Attributes:
+        number: from 1.
+        config: the service JSON as stored then.
+        created: seconds since the epoch.
+    """
+
+    number: int
+    config: Mapping[str, Any] = field(repr=False)
+    created: float
+
+
+@dataclass(frozen=True)
+class ServiceRecord:
+    """Everything durable about one service. Change it with :func:`dataclasses.replace`.
+
+    Attributes:
+        name: service name.
+        service_id: ``eas-m-...``.
+        config: the service JSON as sent, without anything the server adds.
+        token: what the ``Authorization`` header of a request must carry.
+        created: seconds since the epoch.
+        updated: likewise.
+        desired: what the service is to be.
+        phase: the passing state that the last call began, empty once it is over.
+        restarts: number of RestartService calls.
+        own_port: loopback port of its own, for services at the root path; 0 if it never had one.
+        version: number of the version in force.
+        versions: ascending.
+        autoscaler: body of the autoscaler, None without one.
+        scaled_to: replica count set by the autoscaler, None while ``metadata.instance`` rules.
+        cronscaler: body of the cron scaler, None without one.
+        lock: ``none``, ``dangerous`` or ``all``.
+        weight: traffic weight in its group.
+        traffic_state: ``standalone`` or ``grouping``.
+        events: oldest first, bounded.
+    """
+
+    name: str
+    service_id: str
+    config: Mapping[str, Any] = field(repr=False)
+    token: str = field(repr=False)
+    created: float
+    updated: float
+    desired: Desired = "running"
+    phase: Phase = "Creating"
+    restarts: int = 0
+    own_port: int = 0
+    version: int = 1
+    versions: tuple[ServiceVersion, ...] = ()
+    autoscaler: Mapping[str, Any] | None = None
+    scaled_to: int | None = None
+    cronscaler: Mapping[str, Any] | None = None
+    lock: str = "none"
+    weight: int = 0
+    traffic_state: str = "standalone"
+    events: tuple[Event, ...] = ()
+
+    def with_event(self, type: str, reason: str, message: str, instance: str = "") -> ServiceRecord:
+        """The record with one more event, the oldest dropped where there are too many."""
+        events = (*self.events, Event(time.time(), type, reason, message, instance))
+        return dataclasses.replace(self, events=events[-EVENTS_KEPT:])
+
+    def with_version(self, config: Mapping[str, Any]) -> ServiceRecord:
+        """The record with ``config`` as its newest version, in force."""
+        number = self.versions[-1].number + 1 if self.versions else 1
+        versions = (*self.versions, ServiceVersion(number, config, time.time()))
+        return dataclasses.replace(self, config=config, version=number, versions=versions[-VERSIONS_KEPT:])
+
+
+class RecordStore:
+    """The files of all services of one sandbox cloud."""
+
+    def __init__(self, directory: Path) -> None:
+        """Args:
+        directory: made if missing, private to its owner.
+        """
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.chmod(0o700)
+
+    def load(self) -> list[ServiceRecord]:
+        """Every stored service, by name. A file that cannot be read is put aside and named in the log."""
+        for leftover in self._directory.glob("*.tmp"):
+            leftover.unlink()
+        records = []
+        for file in sorted(self._directory.glob("*.json")):
+            try:
+                records.append(_from_json(json.loads(file.read_text(encoding="utf-8"))))
+            except (ValueError, TypeError, KeyError) as error:
+                broken = file.with_suffix(".broken")
+                file.replace(broken)
+                log.error("the record of service %s cannot be read (%s); it is now %s", file.stem, error, broken)
+        return records
+
+    def save(self, record: ServiceRecord) -> None:
+        """Writes a record: after a crash either the old file or the new one is there.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        descriptor, name = tempfile.mkstemp(suffix=".tmp", dir=self._directory)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(record), file)
+            os.replace(name, self._directory / f"{record.name}.json")
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def delete(self, name: str) -> None:
+        """Forgets a service."""
+        (self._directory / f"{name}.json").unlink(missing_ok=True)
+
+
+def _from_json(document: Any) -> ServiceRecord:
+    events = tuple(Event(**event) for event in document.pop("events"))
+    versions = tuple(ServiceVersion(**version) for version in document.pop("versions"))
+    return ServiceRecord(**document, events=events, versions=versions)

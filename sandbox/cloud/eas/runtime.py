@@ -1,0 +1,211 @@
+"""All services of one sandbox cloud: made, changed and deleted here, kept over restarts, ended with the cloud."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sandbox.cloud.eas import service_json
+from sandbox.cloud.eas.deployment import Deployment
+from sandbox.cloud.eas.gateway import Gateway
+from sandbox.cloud.eas.instance import Host, Timing
+from sandbox.cloud.eas.process import free_port, reap
+from sandbox.cloud.eas.records import RecordStore, ServiceRecord
+from sandbox.cloud.errors import ApiError
+from sandbox.cloud.oss.mounts import LiveView
+
+log = logging.getLogger("sandbox.cloud.eas")
+
+STARTS_AT_ONCE = 2
+AUTOSCALER_SECONDS = 5.0
+_SHUTDOWN_GRACE = 2.0
+
+
+class Runtime:
+    """The services of a sandbox cloud.
+
+    Attributes:
+        gateway: how they are reached.
+        logs: one directory per service.
+        port: the cloud's own port.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        live_view: LiveView,
+        model_server_command: tuple[str, ...] = (),
+        timing: Timing | None = None,
+    ) -> None:
+        """Args:
+        directory: where records, logs and pid files lie.
+        port: the cloud's own port.
+        live_view: OSS prefixes as directories.
+        model_server_command: program and first arguments of the model server; empty for ``tensorflow_model_server``
+            if that is on PATH, else the project's own.
+        timing: how patient to be.
+        """
+        self.port = port
+        self.logs = directory / "logs"
+        self.gateway = Gateway(self._deployments_get)
+        self._directory = directory
+        self._deployments: dict[str, Deployment] = {}
+        self._store = RecordStore(directory / "services")
+        self._host = Host(
+            live_view=live_view,
+            scratch=directory / "scratch",
+            pids=directory / "run",
+            logs=self.logs,
+            own_server=model_server_command,
+            slots=asyncio.Semaphore(STARTS_AT_ONCE),
+            timing=timing or Timing(),
+        )
+        self._autoscaler: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Ends what an earlier cloud left behind, then starts every stored service."""
+        if count := await asyncio.to_thread(reap, self._host.pids):
+            log.warning("ended %d model server(s) an earlier sandbox cloud left running", count)
+        shutil.rmtree(self._host.scratch, ignore_errors=True)
+        await self.gateway.start()
+        for record in self._store.load():
+            self._deployments[record.name] = self._deployment(record)
+        # First all listeners: the ports of instances are chosen among those that are free.
+        for deployment in self._deployments.values():
+            await self.gateway.follow(deployment)
+        for deployment in list(self._deployments.values()):
+            deployment.start()
+        self._autoscaler = asyncio.create_task(self._scale())
+
+    async def stop(self) -> None:
+        """Ends every process; the records stay."""
+        if self._autoscaler is not None:
+            self._autoscaler.cancel()
+        await asyncio.gather(*(d.shut_down(_SHUTDOWN_GRACE) for d in self._deployments.values()))
+        await self.gateway.stop()
+
+    def all(self) -> list[Deployment]:
+        """Every service, those that are being deleted included."""
+        return list(self._deployments.values())
+
+    def get(self, name: str) -> Deployment:
+        """Raises:
+        ApiError: 404 ``InvalidService.NotFound``.
+        """
+        deployment = self._deployments.get(name)
+        if deployment is None:
+            raise ApiError(404, "InvalidService.NotFound", f"The specified service [{name}] is not found.")
+        return deployment
+
+    def create(self, config: Mapping[str, Any]) -> Deployment:
+        """Makes a service from a validated service JSON.
+
+        Raises:
+            ApiError: 409, the name is in use.
+            OSError: the disk is full.
+        """
+        name = str(service_json.service_name(config))
+        if name in self._deployments:
+            message = f"The specified service [{name}] already exists."
+            raise ApiError(409, "InvalidService.Conflict", message)
+        now = time.time()
+        record = ServiceRecord(
+            name=name,
+            service_id="eas-m-" + "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(16)),
+            config=config,
+            token=str(config.get("token") or _new_token()),
+            created=now,
+            updated=now,
+        ).with_version(config)
+        record = self._with_port(record).with_event("Normal", "Creating", "Service is creating")
+        self._store.save(record)
+        deployment = self._deployments[name] = self._deployment(record)
+        deployment.start()
+        return deployment
+
+    def update(self, deployment: Deployment, config: Mapping[str, Any]) -> None:
+        """Puts another validated service JSON in force.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        old = deployment.record
+        before, after = (service_json.template(c, old.restarts) for c in (old.config, config))
+        record = old.with_version(config) if before != after else dataclasses.replace(old, config=config)
+        if old.autoscaler is None:
+            record = dataclasses.replace(record, scaled_to=None)
+        if old.desired == "running":
+            if before != after or old.phase in ("Creating", "Updating"):
+                phase = "Creating" if old.phase == "Creating" else "Updating"
+            elif service_json.replicas(config) != service_json.replicas(old.config) and old.autoscaler is None:
+                phase = "Scaling"
+            else:
+                phase = "HotUpdate"
+            record = dataclasses.replace(record, phase=phase)  # type: ignore[arg-type]
+        token = str(config.get("token") or old.token)
+        record = dataclasses.replace(record, token=token, updated=time.time())
+        message = f"Service is updating to version {record.version}"
+        deployment.change(self._with_port(record).with_event("Normal", "Updating", message))
+
+    def roll_back(self, deployment: Deployment, number: int) -> None:
+        """Puts an earlier version in force.
+
+        Raises:
+            ApiError: there is no such version.
+            OSError: the disk is full.
+        """
+        old = deployment.record
+        version = next((v for v in old.versions if v.number == number), None)
+        if version is None or not 0 < number <= old.versions[-1].number:
+            raise service_json.invalid(f"Version {number} of service [{old.name}] does not exist.")
+        phase = "Updating" if old.desired == "running" else old.phase
+        token = str(version.config.get("token") or old.token)
+        record = dataclasses.replace(
+            old, config=version.config, version=number, phase=phase, token=token, updated=time.time()
+        )
+        message = f"Service is rolled back to version {number}"
+        deployment.change(self._with_port(record).with_event("Normal", "Updating", message))
+
+    def _with_port(self, record: ServiceRecord) -> ServiceRecord:
+        """The record with a port of its own, if it needs one."""
+        if record.own_port or not service_json.is_root(record.config):
+            return record
+        taken = {d.record.own_port for d in self._deployments.values()} | {self.port}
+        while (port := free_port()) in taken:
+            pass
+        return dataclasses.replace(record, own_port=port)
+
+    def _deployment(self, record: ServiceRecord) -> Deployment:
+        return Deployment(record, self._store, self._host, self.gateway.look, self._gone)
+
+    def _deployments_get(self, name: str) -> Deployment | None:
+        return self._deployments.get(name)
+
+    def _gone(self, deployment: Deployment) -> None:
+        self._deployments.pop(deployment.record.name, None)
+
+    async def _scale(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(AUTOSCALER_SECONDS)
+            now = time.monotonic()
+            for deployment in self.all():
+                try:
+                    deployment.scale_by_load(now - last)
+                except OSError as error:
+                    log.error("cannot scale service %s: %s", deployment.record.name, error)
+            last = now
+
+
+def _new_token() -> str:
+    """A token that looks like those of EAS: base64 of hexadecimal digits."""
+    return base64.b64encode(secrets.token_hex(20).encode()).decode().rstrip("=")
