@@ -327,7 +327,7 @@ def _widen(before: ModelServerConfig, after: ModelServerConfig, all_changes: Seq
         if lost:
             phrase += f"; label{'s' if len(lost) > 1 else ''} {_listed(lost)}, which nothing answers, removed"
         if missing:
-            phrase += f"; wait until {_listed(missing)} {'is' if len(missing) == 1 else 'are'} AVAILABLE"
+            phrase += f"; wait until {_listed(missing)} {_is(missing)} AVAILABLE"
         summary.append(phrase)
     return Step("widen", after, wait_available=available, wait_gone=gone, summary=tuple(summary))
 
@@ -367,9 +367,8 @@ def _narrow(before: ModelServerConfig, after: ModelServerConfig, all_changes: Se
             summary.append(f"{change.name} is removed")
         elif dropped:
             gone[change.name] = dropped
-            summary.append(
-                f"{change.name} serves {_listed(change.new_versions)}; wait until {_listed(dropped)} is gone"
-            )
+            waiting = f"wait until {_listed(dropped)} {_is(dropped)} gone"
+            summary.append(f"{change.name} serves {_listed(change.new_versions)}; {waiting}")
         else:
             summary.append(f"{change.name}: policy {was.policy} -> {now.policy}, which serves the same versions now")
     return Step(
@@ -387,6 +386,10 @@ def _needed(before: ModelServerConfig, after: ModelServerConfig, all_changes: Se
         for change in all_changes
         if change.new is not None and before.get(change.name) != after.get(change.name)
     }
+
+
+def _is(items: Collection[object]) -> str:
+    return "is" if len(items) == 1 else "are"
 
 
 def _listed(items: Collection[object]) -> str:

@@ -378,6 +378,12 @@ def test_a_promotion_that_keeps_the_old_version_has_no_narrow_step() -> None:
     ]
 
 
+def test_several_versions_are_dropped_in_one_write() -> None:
+    assert told(plan(config(specific=[1, 2, 3]), config(specific=[3]), {"b": [1, 2, 3]})) == [
+        "step 1 of 1, narrow: b serves 3; wait until 1, 2 are gone"
+    ]
+
+
 def test_swapping_two_labels_is_one_write() -> None:
     (step,) = plan(config(specific=[1, 2], a=1, b=2), config(specific=[1, 2], a=2, b=1), {"b": [1, 2]})
     assert step.summary == ("b: label a 1 -> 2", "b: label b 2 -> 1")
