@@ -36,6 +36,7 @@ class GrpcOptions:
         arguments: channel arguments.
         health: whether the standard health service is offered.
         as_content: outputs as raw content instead of typed values.
+        grace_seconds: how long running calls may take when the server stops.
     """
 
     port: int
@@ -44,6 +45,7 @@ class GrpcOptions:
     arguments: tuple[tuple[str, int | str], ...] = ()
     health: bool = False
     as_content: bool = False
+    grace_seconds: float = 0.0
 
 
 class _Services:
@@ -217,6 +219,6 @@ class GrpcServer:
             where = "UNIX socket " + address[5:] if address.startswith("unix:") else address
             _log.info("Running gRPC ModelServer at %s ...", where)
 
-    def stop(self, grace_seconds: float) -> None:
-        """Stops listening, lets running calls finish for so long, then cancels them."""
-        self._server.stop(grace_seconds).wait()
+    def stop(self) -> None:
+        """Stops listening, lets running calls finish within the grace period, then cancels them."""
+        self._server.stop(self._options.grace_seconds).wait()

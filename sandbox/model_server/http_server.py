@@ -22,11 +22,13 @@ class HttpServer:
     Args:
         port: TCP port on the loopback address.
         threads: requests answered at the same time.
+        grace_seconds: how long running requests may take when the server stops.
     """
 
-    def __init__(self, handler: RestHandler, port: int, threads: int) -> None:
+    def __init__(self, handler: RestHandler, port: int, threads: int, grace_seconds: float) -> None:
         self._handler = handler
         self._port = port
+        self._grace_seconds = grace_seconds
         self._pool = ThreadPoolExecutor(threads, "rest")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
@@ -41,7 +43,7 @@ class HttpServer:
     async def _start(self) -> bool:
         # Bodies are limited and inflated by the handler, as TensorFlow Serving does it.
         self._server = web.Server(self._handle, request_factory=_request, auto_decompress=False, access_log=None)
-        self._runner = web.ServerRunner(self._server)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=self._grace_seconds)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, HOST, self._port, reuse_address=True).start()
@@ -57,12 +59,10 @@ class HttpServer:
         )
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
-    def stop(self, grace_seconds: float) -> None:
-        """Stops listening, lets running requests finish for so long, then closes."""
+    def stop(self) -> None:
+        """Stops listening, lets running requests finish within the grace period, then closes."""
         if self._runner is not None:
-            runner = self._runner
-            runner._shutdown_timeout = grace_seconds
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -140,6 +140,7 @@ class Server:
                 arguments=_channel_arguments(flags.grpc_channel_arguments),
                 health=flags.enable_grpc_healthcheck_service,
                 as_content=flags.enable_serialization_as_tensor_content,
+                grace_seconds=GRACE_SECONDS,
             ),
         )
         with self._stop_lock:
@@ -165,7 +166,7 @@ class Server:
             metrics_path=self._metrics_path(),
         )
         threads = flags.rest_api_num_threads if flags.rest_api_num_threads > 0 else flags.threads
-        server = HttpServer(RestHandler(core, api, options), flags.rest_api_port, threads)
+        server = HttpServer(RestHandler(core, api, options), flags.rest_api_port, threads, GRACE_SECONDS)
         where = f"{HOST}:{flags.rest_api_port}"
         if server.start():
             self._http = server
@@ -188,7 +189,7 @@ class Server:
         with self._stop_lock:
             servers = [server.stop for server in (self._http, self._grpc) if server is not None]
             self._http = self._grpc = None
-            threads = [threading.Thread(target=stop, args=(GRACE_SECONDS,)) for stop in servers]
+            threads = [threading.Thread(target=stop) for stop in servers]
             for thread in threads:
                 thread.start()
             for thread in threads:
