@@ -94,11 +94,12 @@ class Plugin:
         except OSError as error:
             raise ProviderError(f"provider plugin {package} ({command[0]}) cannot start: {error.strerror}") from None
         stdout = cast("IO[str]", self.process.stdout)
-        threading.Thread(target=self._said.extend, args=(self.process.stderr,), daemon=True).start()
+        self._reader = threading.Thread(target=self._said.extend, args=(self.process.stderr,), daemon=True)
+        self._reader.start()
         port = stdout.readline().strip()
         if not port.isdigit():
             self.close()
-            raise ProviderError(f"provider plugin {package} did not start:\n{port}{''.join(self._said)}".strip())
+            raise ProviderError(f"provider plugin {package} did not start:\n{port}{self._last_words()}".strip())
         threading.Thread(target=self._said.extend, args=(stdout,), daemon=True).start()
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL)
         self._stub = provider_pb2_grpc.ResourceProviderStub(self._channel)
@@ -116,6 +117,10 @@ class Plugin:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise self._error(error) from None
 
+    def _last_words(self) -> str:
+        self._reader.join(2)
+        return "".join(self._said)
+
     def _error(self, error: Any) -> ProviderError:
         for key, value in error.trailing_metadata() or ():
             for detail in status_pb2.Status.FromString(value).details if key == "grpc-status-details-bin" else ():
@@ -123,7 +128,7 @@ class Plugin:
                 if detail.Unpack(failed):
                     return InitFailedError(failed)
         if error.code() is grpc.StatusCode.UNAVAILABLE and self.process.poll() is not None:
-            return ProviderError(f"provider plugin {self.package} ended unexpectedly:\n{''.join(self._said)}".strip())
+            return ProviderError(f"provider plugin {self.package} ended unexpectedly:\n{self._last_words()}".strip())
         return ProviderError(error.details() or f"provider {self.package}: {error.code().name}")
 
     def _call(self, method: str, request: Any, optional: bool = False) -> Any:

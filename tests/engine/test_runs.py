@@ -1,0 +1,343 @@
+"""Runs as a whole: drift, previews, secrets, programs that fail, interruptions, locks, parallelism."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Project
+
+pytestmark = pytest.mark.slow
+
+
+def change_behind(project: Project, name: str, **inputs: str) -> None:
+    (file,) = (project.root / "world").glob(f"{name}-*.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | inputs))
+
+
+def delete_behind(project: Project, name: str) -> None:
+    (file,) = (project.root / "world").glob(f"{name}-*.json")
+    file.unlink()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def processes_of(project: Project) -> list[str]:
+    """Programs and plugins that work in the project's directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == project.root:
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def test_a_preview_changes_nothing_and_has_the_shape_of_the_cli(project: Project) -> None:
+    project.configure(**{"shop:color": "red"})
+    project.apply('Thing("a", value="1")\nThing("gone")')
+    before = project.state_file.read_text()
+    project.program('Thing("a", value="2")\nThing("b", hidden=Output.secret("hush"))')
+    outcome = project.run("preview", "--json")
+    assert outcome.status == 0
+    digest = outcome.json
+    assert set(digest) == {"config", "steps", "diagnostics", "duration", "changeSummary"}
+    assert digest["config"] == {"shop:color": "red"}
+    assert digest["changeSummary"] == {"create": 1, "update": 1, "delete": 1, "same": 1}
+    steps = {s["urn"].rpartition("::")[2]: s for s in digest["steps"]}
+    update = steps["a"]
+    assert update["op"] == "update"
+    assert update["diffReasons"] == ["value"]
+    assert update["detailedDiff"] == {"value": {"kind": "update", "inputDiff": True}}
+    assert update["oldState"]["inputs"]["value"] == "1"
+    assert update["newState"]["inputs"]["value"] == "2"
+    assert update["provider"].startswith("urn:pulumi:dev::shop::pulumi:providers:world::default::")
+    assert steps["b"]["newState"]["inputs"]["hidden"] == "[secret]"
+    assert "oldState" not in steps["b"]
+    assert steps["gone"]["op"] == "delete"
+    assert isinstance(digest["duration"], int)
+    assert project.state_file.read_text() == before
+    assert set(project.world) == {"a", "gone"}
+
+
+def test_expected_no_changes_exit_7_where_there_are_some(project: Project) -> None:
+    project.apply('Thing("a")')
+    project.program('Thing("a", value="2")')
+    for command in ("preview", "up"):
+        outcome = project.run(command, "--yes", "--expect-no-changes")
+        assert outcome.status == 7
+        assert "no changes were expected" in outcome.err
+    assert project.journal == ["create a"]
+
+
+def test_refresh_finds_drift_and_takes_it_into_the_state(project: Project) -> None:
+    project.apply('Thing("a", value="1")\nThing("b")')
+    assert project.run("refresh", "--preview-only", "--expect-no-changes").status == 0
+    change_behind(project, "a", value="else")
+    delete_behind(project, "b")
+    before = project.state_file.read_text()
+    drift = project.run("refresh", "--preview-only", "--expect-no-changes")
+    assert drift.status == 7
+    assert '"1" => "else"' in drift.out
+    assert project.run("preview", "--refresh", "--expect-no-changes").status == 7
+    assert project.run("preview", "--expect-no-changes").status == 0, "without a refresh the state is believed"
+    assert project.state_file.read_text() == before
+    assert project.run("refresh", "--yes").status == 0
+    assert project.resource("a")["inputs"]["value"] == "else"
+    assert project.names == {"a"}
+    repaired = project.up("--json")
+    assert repaired.counts == {"create": 1, "update": 1, "same": 1}
+    assert project.world["a"]["value"] == "1"
+
+
+def test_up_with_refresh_repairs_drift_in_one_go(project: Project) -> None:
+    project.apply('a = Thing("a")\nThing("b", value=a.endpoint)')
+    delete_behind(project, "a")
+    outcome = project.up("--refresh")
+    assert outcome.status == 0, outcome
+    assert set(project.world) == {"a", "b"}
+    assert project.world["b"]["value"] == project.resource("a")["outputs"]["endpoint"]
+
+
+def test_a_resource_that_asks_for_it_is_read_before_every_update(project: Project) -> None:
+    project.apply('Thing("a", of="Watched", value="1")')
+    assert project.run("preview", "--expect-no-changes").status == 0
+    change_behind(project, "a", value="else")
+    outcome = project.run("preview", "--expect-no-changes")
+    assert outcome.status == 7
+    assert '"else" => "1"' in outcome.out
+    delete_behind(project, "a")
+    outcome = project.up()
+    assert outcome.status == 0
+    assert "no longer exists" in outcome.out
+    assert project.world["a"]["value"] == "1"
+
+
+def test_what_cannot_be_reached_is_an_error_and_not_no_drift(project: Project) -> None:
+    project.apply('Thing("a", of="Watched")')
+    change_behind(project, "a", fail="read")
+    for command in ("preview", "refresh", "up"):
+        outcome = project.run(command, "--yes", "--expect-no-changes")
+        assert outcome.status == 255
+        assert "the world cannot be reached" in outcome.out
+
+
+def test_secrets_are_encrypted_in_the_state_and_masked_in_the_output(project: Project) -> None:
+    outcome = project.apply("""
+        a = Thing("a", value=Output.secret("hush-1"), deep={"x": Output.secret("hush-2")},
+                  opts=ResourceOptions(additional_secret_outputs=["token"]))
+        pulumi.export("all", {"token": a.token, "value": a.value, "open": "yes"})
+    """)
+    assert outcome.status == 0, outcome
+    shown = outcome.out + outcome.err + project.up().out + project.run("outputs").out
+    for secret in ("hush-1", "hush-2", "token-a"):
+        assert secret not in shown + project.state_file.read_text()
+    masked = {"token": "[secret]", "value": "[secret]", "open": "yes"}
+    assert project.run("outputs", "--json").json == {"all": masked}
+    revealed = project.run("outputs", "--json", "--show-secrets").json["all"]
+    assert revealed == {"token": f"token-{project.resource('a')['id']}", "value": "hush-1", "open": "yes"}
+    assert project.world["a"]["deep"] == {"x": "hush-2"}, "a provider that knows no secrets gets them in the clear"
+    changed = project.run("up", "--yes", "--expect-no-changes")
+    assert changed.status == 0
+
+
+def test_a_changed_secret_is_masked_in_the_diff(project: Project) -> None:
+    project.apply('Thing("a", value=Output.secret("hush-1"))')
+    project.program('Thing("a", value=Output.secret("hush-2"))')
+    outcome = project.up()
+    assert "~ value: [secret] => [secret]" in outcome.out
+    assert "hush" not in outcome.out
+
+
+def test_the_program_gets_its_config_as_from_the_cli(project: Project) -> None:
+    project.configure(count=3, deep={"a": [1, True]}, **{"world:region": "here"})
+    outcome = project.apply("""
+        assert pulumi.get_project() == "shop" and pulumi.get_stack() == "dev"
+        pulumi.export("count", config.require_int("count"))
+        pulumi.export("deep", config.require_object("deep"))
+        Thing("a")
+    """)
+    assert outcome.status == 0, outcome
+    assert project.run("outputs", "--json").json == {"count": 3, "deep": {"a": [1, True]}}
+    assert project.resource("default")["inputs"] == {"region": "here"}
+
+
+def test_a_programs_own_error_has_no_traceback(project: Project) -> None:
+    project.program('raise pulumi.RunError("tf-serving:models: there are none")')
+    outcome = project.up()
+    assert outcome.status == 255
+    assert "error: tf-serving:models: there are none" in outcome.out
+    assert "Traceback" not in outcome.out + outcome.err
+
+
+def test_an_unexpected_exception_shows_the_programs_frames_only(project: Project) -> None:
+    (project.root / "helper.py").write_text("def go():\n    return {}['missing']\n")
+    project.program('import helper\nThing("a")\nhelper.go()')
+    outcome = project.up()
+    assert outcome.status == 255
+    assert "helper.py" in outcome.out
+    assert "KeyError: 'missing'" in outcome.out
+    assert "site-packages" not in outcome.out
+    assert "runpy" not in outcome.out
+    assert project.world == {}
+
+
+def test_a_syntax_error_names_the_line(project: Project) -> None:
+    project.program("def broken(")
+    outcome = project.up()
+    assert outcome.status == 255
+    assert "__main__.py" in outcome.out
+    assert "SyntaxError" in outcome.out
+
+
+def test_what_a_program_prints_and_logs_is_shown_with_the_stack(project: Project) -> None:
+    project.program('print("hello")\npulumi.log.warn("careful")\npulumi.log.debug("never shown")')
+    outcome = project.run("preview")
+    assert "pulumi:pulumi:Stack (shop-dev):" in outcome.out
+    assert "    hello\n" in outcome.out
+    assert "    warning: careful\n" in outcome.out
+    assert "never shown" not in outcome.out
+
+
+def test_without_a_terminal_nothing_is_done_unasked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
+    project.program('Thing("a")')
+    outcome = project.run("up")
+    assert outcome.status == 255
+    assert "--yes" in outcome.err
+    assert project.world == {}
+
+
+def test_a_plugin_that_does_not_start_is_told_with_its_own_words(project: Project) -> None:
+    (project.root / "plugin" / "pulumi-resource-world").write_text(
+        "#!/bin/sh\necho 'no such thing as a world' >&2\nexit 3\n"
+    )
+    outcome = project.apply('Thing("a")')
+    assert outcome.status == 255
+    assert "provider plugin world did not start" in outcome.out
+    assert "no such thing as a world" in outcome.out
+
+
+def test_a_plugin_on_the_path_needs_no_entry_in_the_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.root / "Pulumi.yaml").write_text("name: shop\nruntime: python\nstackConfigDir: stacks\n")
+    monkeypatch.setenv("PATH", f"{project.root / 'plugin'}:{os.environ['PATH']}")
+    assert project.apply('Thing("a")').status == 0
+
+
+def test_real_endpoints_and_credentials_never_reach_program_or_plugin(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI" + "x" * 20)
+    monkeypatch.setenv("ALICLOUD_ACCESS_KEY", "LTAI" + "x" * 20)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    outcome = project.apply("""
+        import os
+        seen = {k: v for k, v in os.environ.items() if "LTAI" in v or "proxy" in k.lower() and v != "*"}
+        pulumi.export("seen", seen)
+        pulumi.export("key", os.environ["ALIBABA_CLOUD_ACCESS_KEY_ID"])
+    """)
+    assert outcome.status == 0
+    assert project.run("outputs", "--json").json == {"seen": {}, "key": "sandbox"}
+
+
+def test_independent_resources_are_made_at_the_same_time(project: Project) -> None:
+    project.program('for i in range(4):\n    Thing(f"t{i}", delay="1")')
+    start = time.monotonic()
+    assert project.up().status == 0
+    assert time.monotonic() - start < 3.5
+    project.program("")
+    start = time.monotonic()
+    assert project.up("--parallel", "1").status == 0
+    assert time.monotonic() - start > 4
+
+
+def test_a_killed_run_continues_where_it_stopped(project: Project) -> None:
+    program = """
+        a = Thing("a")
+        b = Thing("b", value=a.endpoint, delay="{}")
+        Thing("c", value=b.endpoint)
+    """
+    project.program(program.format(60))
+    run = project.start("up", "--yes")
+    wait_for(
+        lambda: project.state_file.exists() and project.names == {"a"} and project.deployment["pending_operations"]
+    )
+    run.kill()
+    run.communicate()
+    (pending,) = project.deployment["pending_operations"]
+    assert pending["type"] == "creating"
+    assert pending["resource"]["urn"].endswith("::b")
+    wait_for(lambda: not processes_of(project))
+    project.program(program.format(0))
+    outcome = project.up()
+    assert outcome.status == 0, outcome
+    assert "interrupted while it was creating this" in outcome.out
+    assert project.names == {"a", "b", "c"}
+    assert project.journal == ["create a", "create b", "create c"]
+    assert project.deployment["pending_operations"] == []
+
+
+def test_ctrl_c_lets_running_operations_end_and_starts_no_more(project: Project) -> None:
+    project.program('a = Thing("a", delay="60")\nThing("b", value=a.endpoint)')
+    run = project.start("up", "--yes")
+    wait_for(lambda: project.state_file.exists() and project.deployment["pending_operations"])
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=20)
+    assert run.returncode == 255
+    assert "waiting for running operations" in err
+    assert "Traceback" not in out + err
+    assert project.names == {"a"}
+    assert project.deployment["pending_operations"] == []
+    assert not processes_of(project)
+
+
+def test_a_second_ctrl_c_stops_at_once(project: Project) -> None:
+    project.program("import time\ntime.sleep(60)")
+    run = project.start("preview")
+    wait_for(lambda: processes_of(project))
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=5)
+    assert run.returncode == 255
+    wait_for(lambda: not processes_of(project))
+
+
+def test_a_stack_another_run_works_on_is_left_alone(project: Project) -> None:
+    project.program('Thing("a", delay="60")')
+    run = project.start("up", "--yes")
+    wait_for(lambda: project.state_file.exists() and project.deployment["pending_operations"])
+    try:
+        outcome = project.up()
+        assert outcome.status == 255
+        assert f"another run is at work on this stack (process {run.pid})" in outcome.err
+    finally:
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=20)
+    assert project.up("--expect-no-changes").status != 255
+
+
+def test_long_operations_show_what_they_are_doing(project: Project) -> None:
+    project.program('Thing("a", delay="0.2")')
+    outcome = project.up()
+    assert "world:index:Thing a creating (0s) about to create" in outcome.out
+    assert " + " in outcome.out
+    assert "Updating (dev):" in outcome.out
+    assert "world:index:Thing a created (0.2s)" in outcome.out
