@@ -98,9 +98,8 @@ def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Applic
     app.router.add_route("*", "/{path:(?s:.*)}", _dispatch)
     app.on_startup.append(_start)
     app.on_cleanup.append(_stop)
-    for module in (eas, account):
-        if hasattr(module, "register"):
-            module.register(app, state)
+    eas.register(app, state)
+    account.register(app, state)
     state.add(OssService(objects))
     return app
 

@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -43,6 +44,14 @@ _LOG_BYTES = 10 << 20
 
 class CloudProcessError(TFServingError):
     """The sandbox cloud cannot be started or stopped. The message says what to do."""
+
+
+class _InUse(Exception):
+    """Another cloud holds the lock of the data directory."""
+
+
+_IN_USE = "in use"
+"""What a child reports instead of a message when it loses the race for the lock."""
 
 
 @dataclass(frozen=True)
@@ -107,24 +116,31 @@ def run(files: CloudFiles, port: int, ready_fd: int | None = None) -> None:
     try:
         files.data.mkdir(parents=True, exist_ok=True)
         with _locked(files):
+            files.json.unlink(missing_ok=True)  # left by one that was killed
             _log_to(files.log, also_stderr=ready_fd is None)
             with _listening_socket(port) as listener:
                 asyncio.run(_serve(files, port, listener, ready_fd))
     except Exception as error:
-        if is_out_of_space(error):
+        if isinstance(error, _InUse):
+            problem = CloudProcessError(_in_use(files, _holder(files)))
+        elif is_out_of_space(error):
             problem = CloudProcessError(
                 f"no space to write to {files.data} ({error}). Free some disk space, then run this again."
             )
         elif isinstance(error, TFServingError):
             problem = CloudProcessError(str(error))
+        elif isinstance(error, sqlite3.Error):
+            problem = CloudProcessError(
+                f"the index in {files.data} is damaged ({error}). Delete that directory to begin with an empty cloud."
+            )
         elif isinstance(error, OSError):
             problem = CloudProcessError(f"cannot use {files.data}: {error}")
         else:
             log.exception("the cloud failed")
             raise
-        log.error("%s", problem)
         if ready_fd is not None:
-            _report(ready_fd, str(problem))
+            log.error("%s", problem)
+            _report(ready_fd, _IN_USE if isinstance(error, _InUse) else str(problem))
         raise problem from None
 
 
@@ -194,7 +210,7 @@ def _locked(files: CloudFiles) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise CloudProcessError(_in_use(files, _holder(files))) from None
+                    raise _InUse from None
                 time.sleep(0.05)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -298,14 +314,21 @@ def start(files: CloudFiles, port: int) -> tuple[Health, bool]:
         CloudProcessError: it cannot be started.
     """
     files = CloudFiles(files.data.resolve())
-    running = health(port)
-    if running is not None and running.data == str(files.data):
-        return running, False
-    if _holder(files) is not None:
-        running = _await_other(files, port)
-        if running is not None:
+    while True:
+        running = health(port)
+        if running is not None and running.data == str(files.data):
             return running, False
-    files.json.unlink(missing_ok=True)
+        if _holder(files) is not None:
+            running = _await_other(files, port)
+            if running is not None:
+                return running, False
+        try:
+            return _start(files, port), True
+        except _InUse:  # somebody else started one at the same time
+            continue
+
+
+def _start(files: CloudFiles, port: int) -> Health:
     try:
         files.log.parent.mkdir(parents=True, exist_ok=True)
         with open(files.log, "ab") as output:
@@ -319,6 +342,9 @@ def start(files: CloudFiles, port: int) -> tuple[Health, bool]:
         raise CloudProcessError(f"cannot write to {files.log.parent}: {error}") from None
     with os.fdopen(reader, "rb") as pipe:
         message = _first_line(pipe.fileno(), START_SECONDS)
+    if message == _IN_USE:
+        child.wait()
+        raise _InUse
     if message != "ok":
         if child.poll() is None and not message:
             child.terminate()
@@ -329,7 +355,7 @@ def start(files: CloudFiles, port: int) -> tuple[Health, bool]:
     running = health(port, seconds=10.0)
     if running is None:
         raise CloudProcessError(f"the sandbox cloud does not answer on port {port}; see {files.log}")
-    return running, True
+    return running
 
 
 def _spawn(files: CloudFiles, port: int, output: int, ready: int) -> subprocess.Popen[bytes]:
@@ -401,7 +427,7 @@ def stop(files: CloudFiles) -> bool:
         return False
     for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
         pid = _holder(files)
-        if pid and _is_python(pid):
+        if pid and _is_sandbox(pid):
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
@@ -417,7 +443,7 @@ def stop(files: CloudFiles) -> bool:
     raise CloudProcessError(f"the sandbox cloud (process {pid}) does not stop")
 
 
-def _is_python(pid: int) -> bool:
+def _is_sandbox(pid: int) -> bool:
     """Guards against a process number that was given to somebody else; true where ``/proc`` cannot tell."""
     try:
         return b"sandbox" in Path(f"/proc/{pid}/cmdline").read_bytes()
