@@ -7,12 +7,20 @@ tokens as secret. ``provider/`` documents what each resource does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast, dataclass_transform
 
 import pulumi
 
 PROVIDER_VERSION = "0.1.0"
 """Version of the provider plugin in ``provider/``, as named in ``Pulumi.yaml``."""
+
+_T = TypeVar("_T")
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(pulumi.property,))
+def _input_type(cls: type[_T]) -> type[_T]:
+    """``pulumi.input_type``, with the constructor it writes known to type checkers."""
+    return pulumi.input_type(cls)
 
 
 def _props(args: object, *outputs: str) -> pulumi.Inputs:
@@ -26,7 +34,7 @@ def _options(opts: pulumi.ResourceOptions | None, **extra: Any) -> pulumi.Resour
     return pulumi.ResourceOptions.merge(pulumi.ResourceOptions(version=PROVIDER_VERSION, **extra), opts)
 
 
-@pulumi.input_type
+@_input_type
 class TFServingProviderArgs:
     """Configuration of the ``tfserving`` provider.
 
@@ -58,7 +66,7 @@ class TFServingProvider(pulumi.ProviderResource):
         super().__init__("tfserving", name, _props(args), _options(opts))
 
 
-@pulumi.input_type
+@_input_type
 class PublishedModelArgs:
     """Inputs of :class:`PublishedModel`.
 
@@ -94,7 +102,7 @@ class PublishedModel(pulumi.CustomResource):
         super().__init__("tfserving:index:PublishedModel", name, _props(args, "files"), _options(opts))
 
 
-@pulumi.input_type
+@_input_type
 class ModelConfigFileArgs:
     """Inputs of :class:`ModelConfigFile`.
 
@@ -121,7 +129,7 @@ class ModelConfigFile(pulumi.CustomResource):
         super().__init__("tfserving:index:ModelConfigFile", name, _props(args), _options(opts))
 
 
-@pulumi.input_type
+@_input_type
 class EasServiceArgs:
     """Inputs of :class:`EasService`.
 
@@ -175,7 +183,7 @@ class EasService(pulumi.CustomResource):
         )
 
 
-@pulumi.input_type
+@_input_type
 class ServedConfigArgs:
     """Inputs of :class:`ServedConfig`.
 

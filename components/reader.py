@@ -1,0 +1,234 @@
+"""Reads values of the stack config, of whatever type they arrive, and notes every problem instead of stopping at one.
+
+``pulumi config set`` and the CLI hand scalars over as text, so ``"8501"`` is a whole number and ``"true"`` a boolean
+wherever one is expected. Nothing else is converted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfserving.errors import Problem
+from tfserving.model_config import did_you_mean, join_path, unknown_keys
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_LONGEST_SHOWN = 80
+
+
+class Reader:
+    """Typed access to config values. Every method returns a usable value, whatever it was given.
+
+    Attributes:
+        problems: what was wrong with the values read so far, in the order they were read.
+        secret: the values may hold secrets, so problems name their types and never show them.
+    """
+
+    def __init__(self, *, secret: bool = False) -> None:
+        self.problems: list[Problem] = []
+        self.secret = secret
+
+    def add(self, path: str, message: str, allowed: str = "", fix: str = "") -> None:
+        """Note one problem."""
+        self.problems.append(Problem(path, message, allowed, fix))
+
+    def show(self, value: object) -> str:
+        """``value`` for a message: cut to one short line, or only its type where it may be secret."""
+        if self.secret:
+            return f"this {_type_name(value)}"
+        text = repr(value)
+        return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+    def text(self, value: Any, path: str, default: str = "", *, allowed: str = "text", lines: bool = False) -> str:
+        """A string. Numbers are taken as they are written; ``None`` is the default.
+
+        Args:
+            value: as configured.
+            path: where it stands.
+            default: returned for ``None`` and for what is no text.
+            allowed: for the problem.
+            lines: line breaks are fine.
+        """
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            self.add(path, f"{self.show(value)} is not a text", allowed)
+            return default
+        text = value if isinstance(value, str) else _plain_number(value)
+        if _CONTROL.search(text) or (not lines and "\n" in text):
+            self.add(path, f"{self.show(text)} holds a control character or a line break", allowed)
+            return default
+        if not lines and text != text.strip():
+            self.add(path, f"{self.show(text)} begins or ends with blanks", allowed, "remove the blanks")
+        return text
+
+    def choice(self, value: Any, path: str, choices: tuple[str, ...]) -> str:
+        """One of ``choices``; the first one where the value is none of them."""
+        text = value if isinstance(value, str) else ""
+        if text not in choices:
+            fix = did_you_mean(text, choices) if text else ""
+            self.add(path, f"{self.show(value)} is not allowed here", " or ".join(choices), fix)
+            return choices[0]
+        return text
+
+    def integer(self, value: Any, path: str, default: int = 0, *, least: int | None = None, unit: str = "") -> int:
+        """A whole number, at least ``least``."""
+        allowed = (
+            "a whole number" + (f" of {unit}" if unit else "") + (f", {least} or more" if least is not None else "")
+        )
+        if value is None:
+            return default
+        number: int | None = None
+        if isinstance(value, int) and not isinstance(value, bool):
+            number = value
+        elif (isinstance(value, float) and math.isfinite(value) and value.is_integer()) or (
+            isinstance(value, str) and _INTEGER.fullmatch(value)
+        ):
+            number = int(value)
+        if number is None:
+            self.add(path, f"{self.show(value)} is not a whole number", allowed)
+            return default
+        if abs(number) >= 2**63:
+            self.add(path, "the number is out of range", allowed)
+            return default
+        if least is not None and number < least:
+            self.add(path, f"{self.show(number)} is too low", allowed)
+            return default
+        return number
+
+    def optional_integer(self, value: Any, path: str, *, least: int | None = None, unit: str = "") -> int | None:
+        """A whole number, or ``None`` where there is no value."""
+        return None if value is None else self.integer(value, path, least or 0, least=least, unit=unit)
+
+    def number(self, value: Any, path: str, default: float = 0.0, *, allowed: str = "a number above 0") -> float:
+        """A finite number above 0."""
+        number: float | None = None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value) if abs(value) < 1e300 else None
+        elif isinstance(value, str) and _NUMBER.fullmatch(value):
+            number = float(value)
+        if number is None or not math.isfinite(number) or number <= 0:
+            self.add(path, f"{self.show(value)} is not allowed here", allowed)
+            return default
+        return int(number) if number.is_integer() else number
+
+    def boolean(self, value: Any, path: str, default: bool = False) -> bool:
+        """``true`` or ``false``."""
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        if value in ("true", "false"):
+            return bool(value == "true")
+        self.add(path, f"{self.show(value)} is neither true nor false", "true, false")
+        return default
+
+    def scalar(self, value: Any, path: str) -> str | int | float | bool:
+        """Text, number or boolean, with text that reads as a number or boolean converted."""
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int | float) and (isinstance(value, int) or math.isfinite(value)):
+            return int(value) if isinstance(value, float) and value.is_integer() else value
+        if not isinstance(value, str):
+            self.add(path, f"{self.show(value)} is not a single value", "text, a number, true or false")
+            return ""
+        if value in ("true", "false"):
+            return value == "true"
+        if _INTEGER.fullmatch(value):
+            return int(value)
+        return float(value) if _NUMBER.fullmatch(value) else value
+
+    def mapping(self, value: Any, path: str, keys: Iterable[str] | None = None, allowed: str = "") -> dict[str, Any]:
+        """A mapping with string keys; text is read as JSON, which is how structured config reaches a program.
+
+        Args:
+            value: as configured; ``None`` is an empty mapping.
+            path: where it stands.
+            keys: the only keys it may have; ``None``: any.
+            allowed: for the problem of something that is no mapping.
+        """
+        if value is None:
+            return {}
+        if isinstance(value, str) and value.lstrip()[:1] == "{":
+            value = self._json(value, path)
+            if value is None:
+                return {}
+        known = None if keys is None else tuple(keys)
+        if not isinstance(value, Mapping):
+            allowed = allowed or ("keys and values" if known is None else f"a mapping of {', '.join(known)}")
+            self.add(path, f"{self.show(value)} is not a mapping", allowed)
+            return {}
+        if known is not None:
+            self.problems += unknown_keys(value, known, path)
+        return {str(key): item for key, item in value.items()}
+
+    def items(self, value: Any, path: str, allowed: str) -> list[Any]:
+        """A list; ``None`` is an empty one, text may be a JSON list."""
+        if value is None:
+            return []
+        if isinstance(value, str) and value.lstrip()[:1] == "[":
+            value = self._json(value, path)
+        if isinstance(value, list | tuple):
+            return list(value)
+        if value is not None:
+            self.add(path, f"{self.show(value)} is not a list", allowed)
+        return []
+
+    def texts(self, value: Any, path: str, allowed: str) -> tuple[str, ...]:
+        """A list of non-empty strings."""
+        found = []
+        for index, item in enumerate(self.items(value, path, allowed)):
+            text = self.text(item, f"{path}[{index}]", allowed=allowed)
+            if text:
+                found.append(text)
+            elif item is None or item == "":
+                self.add(f"{path}[{index}]", "the entry is empty", allowed, "remove it")
+        return tuple(found)
+
+    def same_but_for_case(self, names: Iterable[str], path: str, what: str) -> None:
+        """Note names that differ only in case or blanks: YAML keeps them apart, people do not."""
+        seen: dict[str, str] = {}
+        for name in names:
+            key = name.strip().lower()
+            if key in seen:
+                message = f"{what} {name!r} differs from {seen[key]!r} only in case or blanks"
+                self.add(
+                    join_path(path, name), message, fix=f"rename one of them, or remove it if it is the same {what}"
+                )
+            seen.setdefault(key, name)
+
+    def _json(self, text: str, path: str) -> Any:
+        doubles: list[str] = []
+
+        def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+            counted: dict[str, Any] = {}
+            for key, item in found:
+                if key in counted:
+                    doubles.append(key)
+                counted[key] = item
+            return counted
+
+        try:
+            value = json.loads(text, object_pairs_hook=pairs)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "too large or too deep"
+            self.add(path, f"the text is not valid JSON: {reason}")
+            return None
+        for key in doubles:
+            self.add(path, f"key {key!r} is written twice: only the last would count", fix="keep one")
+        return value
+
+
+def _plain_number(value: int | float) -> str:
+    whole = isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < 2**53
+    return str(int(value)) if whole else str(value)
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "mapping"}
+    return names.get(type(value), "value")
