@@ -1,19 +1,15 @@
-"""What a TensorFlow Serving service on PAI-EAS is: a typed description, and its nested service JSON.
-
-A :class:`ServiceSpec` holds every choice a stack can make about one service. :func:`validate` names everything wrong
-with it, :func:`build` turns it into the JSON that the EAS API takes, and :func:`drift` compares such JSON with what the
-API stores later.
-
-Sources of the rules: Alibaba Cloud's pages on JSON deployment, storage mounts, GPU slicing, automatic scaling and gRPC
-for EAS, its page on TensorFlow Serving in EAS, the EAS OpenAPI 2021-07-01, and the entry point of TensorFlow Serving's
-image. Names in problems are those of the stack config (camelCase).
-"""
+"""The typed description of one EAS service, and what follows from it."""
 
 from __future__ import annotations
 
+import math
+import posixpath
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from tfserving.flags import FlagValue, Parsed, Version, parse, parse_version, render
 
 DEFAULT_IMAGE = "tensorflow-serving:2.14.1"
 """EAS's own image, the version its TensorFlow Serving page uses."""
@@ -24,8 +20,16 @@ DEFAULT_INSTANCE_TYPE = "ecs.c7.large"
 HTTP_PORT = 8501
 GRPC_PORT = 8500
 
+ENTRYPOINT = "/usr/bin/tf_serving_entrypoint.sh"
+"""What the image starts, with ports 8500 and 8501 and ``model`` at ``/models/model``; flags of ours follow."""
+
+IMAGE_MODEL_NAME = "model"
+IMAGE_BASE_PATH = "/models/model"
+
+SCENARIO_LABEL = "tf-serving-deployment"
+"""Label that marks a scenario deployment in the service JSON (see :func:`build`)."""
+
 Deployment = Literal["scenario", "custom"]
-FlagValue = str | int | float | bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,3 +246,125 @@ class ServiceSpec:
     token: str = field(default="", repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
     extra_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def runs_tf_serving(spec: ServiceSpec) -> bool:
+    """Whether the container is started by TensorFlow Serving's own entry point, with the flags of this description."""
+    return spec.deployment == "scenario" or not (spec.command or spec.script)
+
+
+def service_port(spec: ServiceSpec) -> int:
+    """The one port the service is reached by."""
+    if spec.port is not None:
+        return spec.port
+    return GRPC_PORT if spec.grpc else HTTP_PORT
+
+
+def image_uri(image: str, region: str) -> str:
+    """The full URI of an image: a name without a registry is one of EAS's own images, in the region's registry."""
+    if "/" in image:
+        return image
+    return f"eas-registry-vpc.{region}.cr.aliyuncs.com/pai-eas/{image}"
+
+
+def image_version(image: str) -> Version | None:
+    """The TensorFlow Serving version an image's tag names, ``None`` for other images and tags."""
+    repository, _, tag = image.partition("@")[0].rpartition(":")
+    name = repository.rpartition("/")[2]
+    is_tf_serving = "tensorflow-serving" in name or repository.endswith("tensorflow/serving")
+    return parse_version(tag) if is_tf_serving else None
+
+
+def model_name(spec: ServiceSpec) -> str:
+    """The name by which requests address the model of a single-model service.
+
+    A scenario deployment always serves ``model``; so does TensorFlow Serving's entry point without ``--model_name``.
+    A start command of one's own is asked for its ``--model_name``.
+    """
+    if spec.deployment == "scenario":
+        return IMAGE_MODEL_NAME
+    own = own_flags(spec)
+    if own is not None and "model_name" in own.values:
+        return str(own.values["model_name"])
+    return spec.model_name or IMAGE_MODEL_NAME
+
+
+def mount_path(spec: ServiceSpec) -> str:
+    """Where the model files are mounted in the container, without a trailing slash."""
+    if spec.deployment == "scenario" and not spec.config_file:
+        return IMAGE_BASE_PATH
+    return spec.mount_path.rstrip("/")
+
+
+def config_file_path(spec: ServiceSpec) -> str:
+    """Where TensorFlow Serving finds its config file in the container."""
+    return posixpath.join(spec.mount_path, spec.config_file_name)
+
+
+def oss_uri(spec: ServiceSpec) -> str:
+    """What is mounted: the directory of all models, or for a scenario deployment of one model that directory."""
+    key = spec.root.strip("/")
+    if spec.deployment == "scenario" and not spec.config_file:
+        key = f"{key}/{spec.model}" if key else spec.model
+    return f"oss://{spec.bucket}/{key}/" if key else f"oss://{spec.bucket}/"
+
+
+def gpu_memory_fraction(spec: ServiceSpec) -> float | None:
+    """The share of a sliced GPU's memory this service may take, rounded down; ``None`` where the card is not known.
+
+    Without it TensorFlow takes nearly all memory of the card it sees, its neighbours' slices included.
+    """
+    if not spec.gpu_memory or not spec.gpu_card_memory:
+        return None
+    return math.floor(spec.gpu_memory / spec.gpu_card_memory * 1000) / 1000
+
+
+def tf_serving_flags(spec: ServiceSpec) -> dict[str, FlagValue]:
+    """All flags the entry point is given, those that follow from the description first."""
+    if not runs_tf_serving(spec):
+        return {}
+    flags: dict[str, FlagValue] = {}
+    if spec.config_file:
+        flags["model_config_file"] = config_file_path(spec)
+    if spec.deployment == "scenario":
+        return flags
+    if spec.config_file:
+        if spec.config_poll_seconds:
+            flags["model_config_file_poll_wait_seconds"] = spec.config_poll_seconds
+        if spec.allow_labels_for_unavailable_versions:
+            flags["allow_version_labels_for_unavailable_models"] = True
+    else:
+        base_path = posixpath.join(spec.mount_path, spec.model)
+        if spec.model_name:
+            flags["model_name"] = spec.model_name
+        if spec.model_name not in ("", IMAGE_MODEL_NAME) or base_path != IMAGE_BASE_PATH:
+            flags["model_base_path"] = base_path
+    if spec.batching_parameters_file:
+        flags["enable_batching"] = True
+        flags["batching_parameters_file"] = spec.batching_parameters_file
+    if spec.monitoring_config_file:
+        flags["monitoring_config_file"] = spec.monitoring_config_file
+    fraction = gpu_memory_fraction(spec)
+    if fraction is not None:
+        flags["per_process_gpu_memory_fraction"] = fraction
+    return flags | {name: spec.flags[name] for name in sorted(spec.flags)}
+
+
+def start_command(spec: ServiceSpec) -> str:
+    """What starts the container, as one line of shell (or the script of one's own, as it is)."""
+    if not runs_tf_serving(spec):
+        return spec.command or spec.script
+    return shlex.join([ENTRYPOINT, *render(tf_serving_flags(spec))])
+
+
+def own_flags(spec: ServiceSpec) -> Parsed | None:
+    """The flags in a start command of one's own that starts TensorFlow Serving; ``None`` for any other start."""
+    if spec.deployment == "scenario" or not spec.command:
+        return None
+    try:
+        words = shlex.split(spec.command)
+    except ValueError:
+        return None
+    if not words or posixpath.basename(words[0]) not in ("tf_serving_entrypoint.sh", "tensorflow_model_server"):
+        return None
+    return parse(words[1:], "command")
