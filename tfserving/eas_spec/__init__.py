@@ -9,8 +9,8 @@ for EAS, its page on TensorFlow Serving in EAS, the EAS OpenAPI 2021-07-01, and 
 image. Names in problems are those of the stack config (camelCase).
 """
 
+from tfserving.eas_drift import OTHER_SECRET, SECRET, actual, baseline, drift, equivalent, normalize
 from tfserving.eas_spec.checks import validate, warnings
-from tfserving.eas_spec.comparison import OTHER_SECRET, SECRET, actual, baseline, drift, equivalent, normalize
 from tfserving.eas_spec.description import (
     DEFAULT_IMAGE,
     DEFAULT_INSTANCE_TYPE,
