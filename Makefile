@@ -1,24 +1,56 @@
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+# Two commands matter: `make up` and `make test`. Everything they need is installed into .venv.
+
+ENGINE ?= sandbox
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint
+.PHONY: help up down cloud test test-fast lint format clean
 
 help:
-	@echo "make test    lint, types and every test that needs neither network nor account"
+	@echo "make up            bring TensorFlow Serving up in a sandbox cloud on this machine, and ask it for predictions"
+	@echo "make up ENGINE=pulumi   the same with the Pulumi CLI"
+	@echo "make down          destroy it, stop everything"
+	@echo "make cloud         only the sandbox cloud, for the Pulumi CLI"
+	@echo "make test          lint, types and every test that needs neither network nor account"
+	@echo "make test-fast     the tests that take no servers"
+	@echo "make format        format the code"
+	@echo "make clean         make down, then remove .sandbox and .venv"
 
-.venv/.ready-%: requirements.txt requirements-sandbox.txt requirements-nodeps.txt requirements-dev.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed (python3 on PATH is not one of these). Set PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing requirements-$*.txt into .venv (a few minutes the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-$*.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
-	@touch $@
+up: .venv/.ready-sandbox
+	@$(BIN)/python -m sandbox local up --engine $(ENGINE)
+
+down: .venv/.ready-sandbox
+	@$(BIN)/python -m sandbox local down --engine $(ENGINE)
+
+cloud: .venv/.ready-sandbox
+	@$(BIN)/python -m sandbox local cloud
+
+test: lint
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+test-fast: .venv/.ready-dev
+	$(BIN)/python -m pytest
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+format: .venv/.ready-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	@test ! -x $(BIN)/python || $(MAKE) --no-print-directory down
+	rm -rf .sandbox .venv
+
+# One stamp per requirements file: a changed pin installs again, an unchanged one costs nothing.
+.venv/.ready-%: requirements.txt requirements-sandbox.txt requirements-nodeps.txt requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed, and none is on PATH. Set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "creating .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@echo "installing requirements-$*.txt into .venv (TensorFlow included: a few minutes the first time)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet -r requirements-$*.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements-nodeps.txt
+	@touch $@

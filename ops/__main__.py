@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops import outputs, predict
+from tfserving.client import SIGNATURE
 from tfserving.errors import ServiceError, TFServingError
 
 
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--label", help="ask the version this label stands for")
     which.add_argument("--version", type=int, help="ask this version")
     command.add_argument("--input", type=Path, metavar="FILE", help="instances as JSON, or an image")
-    command.add_argument("--signature", default=predict.SIGNATURE, help="signature name (default: %(default)s)")
+    command.add_argument("--signature", default=SIGNATURE, help="signature name (default: %(default)s)")
     command.add_argument("--classes", help="class names: fashion-mnist, or a file with one name per line")
     command.add_argument("--grpc", action="store_true", help="insist on gRPC")
     command.add_argument("--curl", action="store_true", help="print the request as a command instead of sending it")

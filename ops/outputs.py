@@ -78,7 +78,7 @@ def read(stack: str, engine: Engine = "auto", project_dir: Path = PROJECT_DIR) -
 
     Args:
         stack: stack name.
-        engine: whose state to read; ``auto`` takes the sandbox engine's where it holds this stack, else the Pulumi CLI's.
+        engine: whose state; ``auto`` is the sandbox engine's where it holds this stack, else the Pulumi CLI's.
         project_dir: the directory of ``Pulumi.yaml``.
 
     Raises:

@@ -1,0 +1,254 @@
+"""``python -m sandbox local up|down|cloud``: the whole local stack in one go.
+
+Export the example models, start the sandbox cloud, deploy stack ``local``, ask it for two predictions and show what is
+there. Each part is a command of its own as well; this runs them in order and stops at the first that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from pulumi.automation import PulumiCommand
+
+from ops import outputs, predict
+from sandbox import paths
+from sandbox.engine.secrets import SANDBOX_PASSPHRASE
+from tfserving.client import connect
+from tfserving.errors import TFServingError
+
+Engine = Literal["sandbox", "pulumi"]
+
+STACK = "local"
+PULUMI_VERSION = metadata.version("pulumi")
+"""The CLI that is installed where there is none: the release of the SDK, which is pinned."""
+
+
+class LocalError(TFServingError):
+    """A step of the local stack failed. What it printed says why."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command.
+
+    Returns:
+        0 when done.
+
+    Raises:
+        TFServingError: a step failed.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sandbox local", description="The local stack in one go.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="up|down|cloud")
+    for name, summary in (
+        ("up", "deploy stack local to the sandbox cloud, and ask it for predictions"),
+        ("down", "destroy stack local, and stop the sandbox cloud"),
+        ("cloud", "start only the sandbox cloud, and say how to use it with the Pulumi CLI"),
+    ):
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name != "cloud":
+            command.add_argument("--engine", choices=("sandbox", "pulumi"), default="sandbox", help="what deploys")
+    options = parser.parse_args(list(argv))
+    match options.command:
+        case "up":
+            _up(options.engine)
+        case "down":
+            _down(options.engine)
+        case _:
+            _cloud()
+    return 0
+
+
+def _up(engine: Engine) -> None:
+    started = time.monotonic()
+    other: Engine = "pulumi" if engine == "sandbox" else "sandbox"
+    if _deployed(other):
+        raise LocalError(
+            f"stack {STACK} is deployed by the {_ENGINES[other]}; two engines cannot own one stack. "
+            f"Run `make down ENGINE={other}` first"
+        )
+    pulumi = _pulumi() if engine == "pulumi" else ""
+    _step("example models")
+    _sandbox("models")
+    _step("sandbox cloud")
+    _sandbox("cloud", "start")
+    _step(f"stack {STACK}, by the {_ENGINES[engine]}")
+    if engine == "pulumi":
+        _run([pulumi, "stack", "select", "--create", STACK], _cli_env())
+        _run([pulumi, "up", "--yes", "--stack", STACK], _cli_env())
+    else:
+        _sandbox("up", "--stack", STACK, "--yes")
+    _step("predictions")
+    services = _services(engine)
+    _predictions(services)
+    _step("services")
+    print(_table(services))
+    print(_next_commands(services))
+    print(f"\nready in {time.monotonic() - started:.0f} s")
+
+
+def _down(engine: Engine) -> None:
+    if _deployed("pulumi") and engine == "sandbox":
+        engine = "pulumi"
+    if _deployed(engine):
+        _step(f"stack {STACK}: destroy, by the {_ENGINES[engine]}")
+        # What is to be destroyed is in the cloud, so the cloud has to run.
+        _sandbox("cloud", "start")
+        if engine == "pulumi":
+            _run([_pulumi(), "destroy", "--yes", "--stack", STACK], _cli_env())
+            shutil.rmtree(paths.PULUMI_BACKEND, ignore_errors=True)
+        else:
+            _sandbox("destroy", "--stack", STACK, "--yes")
+            (paths.ENGINE_STATE / f"{STACK}.json").unlink(missing_ok=True)
+    _step("sandbox cloud")
+    _sandbox("cloud", "stop")
+
+
+def _cloud() -> None:
+    _sandbox("models")
+    _sandbox("cloud", "start")
+    print("\nFor the Pulumi CLI, in this shell:\n")
+    for name, value in _cli_settings().items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f"\nThen: pulumi stack select --create {STACK}; pulumi preview|up|refresh|destroy -s {STACK}")
+
+
+_ENGINES: Mapping[Engine, str] = {"sandbox": "sandbox engine", "pulumi": "Pulumi CLI"}
+
+
+def _deployed(engine: Engine) -> bool:
+    if engine == "sandbox":
+        return (paths.ENGINE_STATE / f"{STACK}.json").exists()
+    return any(paths.PULUMI_BACKEND.glob(f".pulumi/stacks/**/{STACK}.json"))
+
+
+def _services(engine: Engine) -> dict[str, outputs.Service]:
+    if engine == "pulumi":
+        os.environ.update(_cli_env())
+    return outputs.services(STACK, engine, paths.ROOT)
+
+
+def _predictions(services: Mapping[str, outputs.Service]) -> None:
+    """One request per protocol, to the first service of each."""
+    for protocol in ("http", "grpc"):
+        service = next((each for each in services.values() if each.protocol == protocol), None)
+        if service is None or not service.models:
+            continue
+        request = predict.Request(next(iter(service.models)))
+        answer = predict.ask(service, request)
+        print(predict.describe(service, request, answer, predict.FASHION_MNIST))
+
+
+def _table(services: Mapping[str, outputs.Service]) -> str:
+    """Services with what each serves at this moment, as it says itself."""
+    rows = [("SERVICE", "URL OR TARGET", "MODEL", "VERSIONS", "LABELS")]
+    for service in services.values():
+        with connect(url=service.url or None, target=service.target or None, token=service.token) as client:
+            first = True
+            for model, wanted in service.models.items():
+                versions = sorted(each.version for each in client.status(model) if each.state == "AVAILABLE")
+                labels = {label: client.labelled_version(model, label) for label in wanted.get("labels") or {}}
+                rows.append(
+                    (
+                        service.name if first else "",
+                        service.address if first else "",
+                        model,
+                        " ".join(map(str, versions)),
+                        " ".join(f"{label}={version}" for label, version in labels.items()),
+                    )
+                )
+                first = False
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _next_commands(services: Mapping[str, outputs.Service]) -> str:
+    python = (
+        os.path.relpath(sys.executable, paths.ROOT) if Path(sys.executable).is_relative_to(paths.ROOT) else "python"
+    )
+    lines = ["", "try next:"]
+    labelled = next(
+        (
+            (service, model, sorted(facts["labels"])[0])
+            for service in services.values()
+            for model, facts in service.models.items()
+            if facts.get("labels")
+        ),
+        None,
+    )
+    if labelled:
+        service, model, label = labelled
+        lines.append(f"  {python} -m ops predict {service.name} {model} --label {label}")
+        lines.append(f"  edit tf-serving:models.{model}.labels in {paths.LOCAL_STACK_FILE}, then make up")
+    lines.append(f"  {python} -m sandbox outputs --show-secrets")
+    lines.append("  make down")
+    return "\n".join(lines)
+
+
+def _step(title: str) -> None:
+    print(f"\n== {title}", flush=True)
+
+
+def _sandbox(*arguments: str) -> None:
+    _run([sys.executable, "-m", "sandbox", *arguments])
+
+
+def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    """Runs a step with its output on the terminal.
+
+    Raises:
+        LocalError: it failed.
+    """
+    sys.stdout.flush()
+    code = subprocess.run(command, cwd=paths.ROOT, env=env, check=False).returncode
+    if code:
+        shown = shlex.join(["python" if part == sys.executable else part for part in command])
+        raise LocalError(
+            f"`{shown}` failed (exit status {code}); see above. Running `make up` again continues from here"
+        )
+
+
+def _cli_settings() -> dict[str, str]:
+    """What the Pulumi CLI needs to know for stack ``local``."""
+    return {
+        "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
+        "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
+    }
+
+
+def _cli_env() -> dict[str, str]:
+    paths.PULUMI_BACKEND.mkdir(parents=True, exist_ok=True)
+    return {**os.environ, **_cli_settings(), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+
+
+def _pulumi() -> str:
+    """The Pulumi CLI: on PATH, or installed below ``.sandbox``.
+
+    Raises:
+        LocalError: there is none, and it cannot be downloaded from here.
+    """
+    found = shutil.which("pulumi")
+    if found:
+        return found
+    root = paths.SANDBOX / "pulumi-cli"
+    print(f"The Pulumi CLI is not on PATH; installing version {PULUMI_VERSION} into {root}", flush=True)
+    try:
+        command = PulumiCommand.install(root=str(root)).command
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise LocalError(
+            f"the Pulumi CLI is not on PATH and cannot be downloaded from here ({error}). Install Pulumi "
+            f"{PULUMI_VERSION} by your usual way, or run `make up` without ENGINE=pulumi: that needs no CLI"
+        ) from None
+    # Its language host and plugins are looked up on PATH.
+    os.environ["PATH"] = f"{Path(command).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return command
