@@ -226,8 +226,10 @@ def _endpoints(key: str, value: Any) -> list[tuple[str, str]]:
             value = json.loads(value)
         except ValueError:
             return [(key, value)]
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for k, v in children for found in _endpoints(f"{key}.{k}", v)] or [(key, str(value))] * (not children)
+    if not isinstance(value, dict | list):
+        return [(key, str(value))]
+    children = value.items() if isinstance(value, dict) else enumerate(value)
+    return [found for k, v in children for found in _endpoints(f"{key}.{k}", v)]
 
 
 def refused_provider_config(package: str, config: dict[str, Any], path: str) -> list[Problem]:
