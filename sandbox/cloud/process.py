@@ -195,6 +195,8 @@ def _log_to(path: Path, *, also_stderr: bool) -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=handlers, force=True
     )
     logging.getLogger("sandbox").setLevel(logging.INFO)
+    # Failures of handlers are logged by the application; what is left is malformed requests, quoted with all they hold.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.raiseExceptions = False  # a full disk must not stop the cloud from answering
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,7 +201,7 @@ def test_what_an_earlier_process_left_is_removed(store: ObjectStore, tmp_path: P
 keys = st.sampled_from(["m/a", "m/a/b", "m/a/b/c", "m/a/", "m/d/e", "m/d/f", "m/d/", "other"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=st.lists(st.tuples(st.booleans(), keys), max_size=25))
 def test_following_changes_one_by_one_ends_where_building_from_scratch_does(
     steps: list[tuple[bool, str]], tmp_path_factory: pytest.TempPathFactory
@@ -216,3 +218,35 @@ def test_following_changes_one_by_one_ends_where_building_from_scratch_does(
     fresh = LiveView(store, directory / "fresh").materialise(BUCKET, "m")
     assert tree(live) == tree(fresh)
     store.close()
+
+
+def test_many_threads_on_the_same_keys_leave_index_files_and_tree_in_step(
+    store: ObjectStore, view: LiveView, tmp_path: Path
+) -> None:
+    root = view.materialise(BUCKET, "m")
+    names = [f"m/{letter}/f" for letter in "abc"]
+
+    def work(seed: int) -> None:
+        for number in range(40):
+            key = names[(seed + number) % 3]
+            match (seed * 7 + number) % 4:
+                case 0 | 1:
+                    put(store, key, f"{seed}-{number}".encode())
+                case 2:
+                    source = store.find(BUCKET, key)
+                    if source is not None:
+                        with contextlib.suppress(OssError):  # deleted by another thread meanwhile
+                            store.copy_object(source, BUCKET, names[number % 3], ObjectProperties())
+                case _:
+                    delete(store, key)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    stored = {
+        version.key.removeprefix("m/"): store.blob_path(version.blob or "").read_bytes()
+        for version in store.current(BUCKET)
+    }
+    assert {path: body for path, body in tree(root).items() if body is not None} == stored
+    used = {version.blob for version in store.current(BUCKET)}
+    assert {path.name for path in (tmp_path / "oss" / "blobs").glob("*/*")} == used
+    assert list((tmp_path / "oss" / "tmp").iterdir()) == []
