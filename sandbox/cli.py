@@ -38,7 +38,7 @@ _COMMANDS = {
     "outputs": _Command(_ENGINE, "print a stack's outputs", keeps_name=True),
     "models": _Command("sandbox.model_server.examples", "export the example models"),
     "model-server": _Command("sandbox.model_server.__main__", "run the TensorFlow Serving stand-in"),
-    "local": _Command("sandbox.local", "up, down: the whole local stack in one go"),
+    "local": _Command("sandbox.local", "up, down, cloud: the whole local stack in one go"),
 }
 
 
