@@ -1,0 +1,372 @@
+"""The manifest of a version: every file with its size and hashes, and one digest that stands for all of them.
+
+CRC-64 is the variant OSS reports for each object (header ``x-oss-hash-crc64ecma``): ECMA-182, reflected, initial value
+and final XOR all ones, as a decimal number. SHA-256 is what the digest rests on.
+
+What belongs to a version: all regular files below its directory. Left out is what file managers, notebooks and archive
+tools leave behind (:data:`JUNK_FILES`, :data:`JUNK_DIRS`, ``._*``); other hidden files are kept, since an asset of a
+model may be one. Symbolic links below the directory are refused: what they point to can change or lie elsewhere. The
+version directory itself may be reached through one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import crcmod
+
+from tfserving.errors import SavedModelError
+
+JUNK_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+JUNK_DIRS = frozenset({"__MACOSX", "__pycache__", ".ipynb_checkpoints"})
+
+CHUNK_SIZE = 1 << 20
+"""Bytes read at a time: memory does not grow with the size of a file."""
+
+MAX_PATH_BYTES = 800
+"""Longest path below the version directory, in UTF-8: an OSS key has at most 1023 bytes, prefix included."""
+
+_FORMAT = 1
+_CACHE_FORMAT = 1
+_SETTLED_NS = 20_000_000
+_COARSE_SETTLED_NS = 2_000_000_000
+
+_crc64: Callable[[bytes | memoryview, int], int] = crcmod.mkCrcFun(
+    0x142F0E1EBA9EA3693, initCrc=0, rev=True, xorOut=0xFFFFFFFFFFFFFFFF
+)
+
+
+def crc64(data: bytes | memoryview, crc: int = 0) -> int:
+    """CRC-64 of ``data``, continuing from the ``crc`` of what came before it."""
+    return _crc64(data, crc)
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a version.
+
+    Attributes:
+        path: relative to the version directory, with forward slashes.
+        size: bytes.
+        crc64: CRC-64 as a decimal number, as OSS reports it.
+        sha256: 64 hexadecimal digits.
+    """
+
+    path: str
+    size: int
+    crc64: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All files of a version, in the order of their paths."""
+
+    files: tuple[FileEntry, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", tuple(sorted(self.files, key=lambda entry: entry.path)))
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:<hex>`` over paths, sizes and hashes: equal digests mean equal content."""
+        canonical = [[entry.path, entry.size, entry.crc64, entry.sha256] for entry in self.files]
+        text = json.dumps(canonical, ensure_ascii=True, separators=(",", ":"))
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files)
+
+    def to_json(self) -> str:
+        """The manifest as a text file, one line per file, with its digest."""
+        rows = ",\n".join(
+            "    " + json.dumps({"path": entry.path, "size": entry.size, "crc64": entry.crc64, "sha256": entry.sha256})
+            for entry in self.files
+        )
+        return f'{{\n  "format": {_FORMAT},\n  "digest": "{self.digest}",\n  "files": [\n{rows}\n  ]\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+            SavedModelError: it is not a manifest, a path leads out of the version directory, or the digest does not
+                fit the files (somebody edited it).
+        """
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SavedModelError(f"not a manifest: {error}") from None
+        if not isinstance(given, dict) or not isinstance(given.get("files"), list):
+            raise SavedModelError("not a manifest: an object with a list of files is expected")
+        if given.get("format") != _FORMAT:
+            raise SavedModelError(f"manifest format {given.get('format')!r} is not known, only {_FORMAT}")
+        manifest = cls(tuple(_read_entry(item) for item in given["files"]))
+        paths = [entry.path for entry in manifest.files]
+        if len(set(paths)) != len(paths):
+            raise SavedModelError("the manifest names a file twice")
+        if given.get("digest") != manifest.digest:
+            raise SavedModelError(f"the manifest's digest {given.get('digest')!r} does not fit its files")
+        return manifest
+
+
+def _read_entry(item: Any) -> FileEntry:
+    if not isinstance(item, dict) or set(item) != {"path", "size", "crc64", "sha256"}:
+        raise SavedModelError("each file of a manifest has path, size, crc64 and sha256")
+    path, size, crc, sha = item["path"], item["size"], item["crc64"], item["sha256"]
+    if not isinstance(path, str) or (bad := _bad_path(path)):
+        raise SavedModelError(f"the manifest names {path!r}: {bad if isinstance(path, str) else 'not text'}")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise SavedModelError(f"the manifest gives {path} the size {size!r}")
+    if not isinstance(crc, str) or not re.fullmatch(r"0|[1-9]\d{0,19}", crc, re.ASCII) or int(crc) >= 1 << 64:
+        raise SavedModelError(f"the manifest gives {path} the CRC-64 {crc!r}")
+    if not isinstance(sha, str) or not re.fullmatch(r"[0-9a-f]{64}", sha):
+        raise SavedModelError(f"the manifest gives {path} the SHA-256 {sha!r}")
+    return FileEntry(path, size, crc, sha)
+
+
+def _bad_path(path: str) -> str:
+    """What keeps a relative path from being part of an OSS key; empty if nothing does."""
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "not a path below the version directory"
+    if re.search(r"[\x00-\x1f\x7f\\]", path):
+        return "the name has a control character or a backslash"
+    try:
+        encoded = path.encode()
+    except UnicodeEncodeError:
+        return "the name is not UTF-8"
+    return f"longer than {MAX_PATH_BYTES} bytes" if len(encoded) > MAX_PATH_BYTES else ""
+
+
+def changes(old: Manifest, new: Manifest) -> list[str]:
+    """What differs from ``old`` to ``new``, by file: ``+ assets/vocab.txt``, ``- ...``, ``~ saved_model.pb``."""
+    before = {entry.path: entry for entry in old.files}
+    after = {entry.path: entry for entry in new.files}
+    lines = []
+    for path in sorted(before.keys() | after.keys()):
+        if path not in before:
+            lines.append(f"+ {path}")
+        elif path not in after:
+            lines.append(f"- {path}")
+        elif before[path] != after[path]:
+            lines.append(f"~ {path}")
+    return lines
+
+
+class HashCache:
+    """Remembers what was computed from a file, for as long as its size, modification time and inode stay the same.
+
+    Safe for use by several threads. A cache file that is missing, damaged or of another format counts as empty. Two
+    processes may use one file: :meth:`save` keeps what the other one added.
+
+    Attributes:
+        bytes_read: bytes of files read since the cache was opened; 0 after a run in which nothing had changed.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Opens a cache.
+
+        Args:
+            path: the cache file, made by :meth:`save`; ``None`` remembers for the life of the object.
+        """
+        self.bytes_read = 0
+        self._path = path
+        self._lock = threading.Lock()
+        self._entries = _read_cache(path) if path else {}
+        self._changed: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.save()
+
+    def hashes(self, path: Path) -> tuple[int, str, str]:
+        """Size, CRC-64 and SHA-256 of a file.
+
+        Raises:
+            SavedModelError: the file is no regular file, cannot be read, or changed while it was read.
+        """
+        found, size = self.derive(path, "hashes", _hash_chunks)
+        return size, str(found[0]), str(found[1])
+
+    def derive(self, path: Path, kind: str, compute: Callable[[Iterator[memoryview]], Any]) -> tuple[Any, int]:
+        """What ``compute`` makes of a file's bytes, from memory if the file has not changed since, and its size.
+
+        Args:
+            path: the file.
+            kind: names what is computed; part of the key.
+            compute: gets the content chunk by chunk, each valid until the next; returns a JSON value.
+
+        Raises:
+            SavedModelError: the file is no regular file, cannot be read, or changed while it was read.
+        """
+        key = os.path.abspath(path)
+        try:
+            before = os.lstat(path)
+            if not stat.S_ISREG(before.st_mode):
+                raise SavedModelError(f"{path} is not a regular file")
+            with self._lock:
+                entry = self._entries.get(key)
+                if entry and entry[0] == _identity(before) and kind in entry[1]:
+                    return entry[1][kind], before.st_size
+            started = time.time_ns()
+            with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb", buffering=0) as file:
+                value = compute(self._count(_chunks(file)))
+                after = os.fstat(file.fileno())
+        except OSError as error:
+            raise SavedModelError(f"{path} cannot be read: {error.strerror}") from error
+        if _identity(before) != _identity(after):
+            raise SavedModelError(f"{path} changed while it was read: wait until the export is complete")
+        if _is_settled(after, started):
+            with self._lock:
+                entry = self._entries.get(key)
+                kept = entry[1] if entry and entry[0] == _identity(after) else {}
+                self._entries[key] = (_identity(after), {**kept, kind: value})
+                self._changed.add(key)
+        return value, after.st_size
+
+    def _count(self, chunks: Iterator[memoryview]) -> Iterator[memoryview]:
+        for chunk in chunks:
+            with self._lock:
+                self.bytes_read += len(chunk)
+            yield chunk
+
+    def save(self) -> None:
+        """Writes the cache file in one step, if something was added. Forgets files that are gone.
+
+        A cache that cannot be written is given up silently: it only costs time.
+        """
+        with self._lock:
+            if self._path is None or not self._changed:
+                return
+            entries = _read_cache(self._path)
+            entries.update({key: self._entries[key] for key in self._changed})
+            entries = {key: entry for key, entry in entries.items() if os.path.lexists(key)}
+            content = json.dumps({"format": _CACHE_FORMAT, "files": entries}, separators=(",", ":"))
+            temporary = ""
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(
+                    "w", dir=self._path.parent, prefix=f"{self._path.name}.", delete=False
+                ) as file:
+                    temporary = file.name
+                    file.write(content)
+                os.replace(temporary, self._path)
+                self._changed.clear()
+            except OSError:
+                if temporary:
+                    with contextlib.suppress(OSError):
+                        os.unlink(temporary)
+
+
+_Identity = tuple[int, int, int]
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _is_settled(found: os.stat_result, read_at: int) -> bool:
+    """Whether a later change would show in the file's time, given the time at which reading began.
+
+    File systems record time in steps: most of some milliseconds, some of whole seconds.
+    """
+    step = _SETTLED_NS if found.st_mtime_ns % 1_000_000_000 else _COARSE_SETTLED_NS
+    return found.st_mtime_ns + step <= read_at
+
+
+def _chunks(file: Any) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(CHUNK_SIZE))
+    while count := file.readinto(buffer):
+        yield buffer[:count]
+
+
+def _hash_chunks(chunks: Iterator[memoryview]) -> list[str]:
+    crc, sha = 0, hashlib.sha256()
+    for chunk in chunks:
+        crc = crc64(chunk, crc)
+        sha.update(chunk)
+    return [str(crc), sha.hexdigest()]
+
+
+def _read_cache(path: Path) -> dict[str, tuple[_Identity, dict[str, Any]]]:
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != _CACHE_FORMAT:
+            return {}
+        return {
+            str(key): ((int(size), int(mtime), int(inode)), dict(values))
+            for key, ((size, mtime, inode), values) in content["files"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def list_files(version_dir: Path) -> list[str]:
+    """Paths of all files that belong to a version, relative, with forward slashes, in order.
+
+    Raises:
+        SavedModelError: something is no regular file, has a name that cannot be an OSS key, or cannot be listed.
+    """
+    return sorted(_walk(version_dir, ""))
+
+
+def _walk(directory: Path, prefix: str) -> Iterable[str]:
+    try:
+        with os.scandir(directory) as entries:
+            children = list(entries)
+    except OSError as error:
+        raise SavedModelError(f"{directory} cannot be listed: {error.strerror}") from error
+    for child in children:
+        path = f"{prefix}{child.name}"
+        if child.is_symlink():
+            message = f"{directory / child.name} is a symbolic link: put the file itself there"
+            raise SavedModelError(message)
+        if child.is_dir():
+            if child.name not in JUNK_DIRS:
+                yield from _walk(directory / child.name, f"{path}/")
+        elif child.name in JUNK_FILES or child.name.startswith("._"):
+            continue
+        elif not child.is_file():
+            raise SavedModelError(f"{directory / child.name} is not a regular file")
+        elif bad := _bad_path(path):
+            raise SavedModelError(f"{str(directory / child.name)!r} cannot be published: {bad}")
+        else:
+            yield path
+
+
+def build(version_dir: Path, cache: HashCache | None = None) -> Manifest:
+    """The manifest of the files below a version directory.
+
+    Reads each file once, in chunks, and none that ``cache`` knows. The caller saves the cache.
+
+    Raises:
+        SavedModelError: see :func:`list_files` and :meth:`HashCache.hashes`; also if there is no file at all.
+    """
+    cache = cache or HashCache()
+    entries = []
+    for path in list_files(version_dir):
+        size, crc, sha = cache.hashes(version_dir / path)
+        entries.append(FileEntry(path, size, crc, sha))
+    if not entries:
+        raise SavedModelError(f"{version_dir} holds no file")
+    return Manifest(tuple(entries))
