@@ -11,13 +11,13 @@ their release tags (the version a flag appeared in), ``tensorflow/core/util/comm
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tfserving.errors import Problem
+from tfserving.model_config import did_you_mean, join_path
 
 FlagValue = str | int | float | bool
 FlagType = Literal["bool", "int", "float", "string"]
@@ -154,13 +154,6 @@ def parse_version(text: str) -> Version | None:
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The known word closest to a misspelt one, or an empty string."""
-    by_key = {name.replace("_", "").replace("-", "").lower(): name for name in sorted(known)}
-    close = difflib.get_close_matches(word.replace("_", "").replace("-", "").lower(), by_key, n=1, cutoff=0.7)
-    return by_key[close[0]] if close else ""
-
-
 @dataclass(frozen=True)
 class Parsed:
     """A parsed command line: what TensorFlow Serving would understand, and what it would drop.
@@ -227,13 +220,8 @@ def _from_text(flag: Flag, text: str) -> FlagValue | None:
 
 
 def _unknown(name: str, path: str) -> Problem:
-    close = suggest(name, FLAGS)
-    return Problem(
-        path,
-        f"`--{name}` is not a flag of TensorFlow Serving, which would start without it",
-        "",
-        f"write {close}" if close else "remove it",
-    )
+    message = f"`--{name}` is not a flag of TensorFlow Serving, which would start without it"
+    return Problem(path, message, "", did_you_mean(name.replace("-", "_"), FLAGS) or "remove it")
 
 
 def _wrong_type(flag: Flag, value: object, path: str) -> Problem:
@@ -286,7 +274,7 @@ def validate(
     problems: list[Problem] = []
     good: dict[str, FlagValue] = {}
     for name, value in flags.items():
-        here = f"{path}.{name}"
+        here = join_path(path, name)
         flag = FLAGS.get(name)
         if flag is None:
             problems.append(_unknown(name, here))
@@ -476,11 +464,10 @@ def validate_batching(parameters: Mapping[str, Any], path: str = "batching") -> 
     """
     problems: list[Problem] = []
     for name, value in parameters.items():
-        here = f"{path}.{name}"
+        here = join_path(path, name)
         known = BATCHING_FIELDS.get(name)
         if known is None:
-            close = suggest(name, BATCHING_FIELDS)
-            fix = f"write {close}" if close else "remove it"
+            fix = did_you_mean(name, BATCHING_FIELDS) or "remove it"
             problems.append(Problem(here, f"`{name}` is not a batching parameter", ", ".join(BATCHING_FIELDS), fix))
         elif known.type is bool or known.type is str:
             if not isinstance(value, known.type):

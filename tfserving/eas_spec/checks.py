@@ -29,6 +29,7 @@ from tfserving.eas_spec.description import (
 from tfserving.eas_spec.service_json import are_objects, build
 from tfserving.errors import Problem
 from tfserving.flags import validate as validate_flags
+from tfserving.model_config import join_path
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
 _REGION = re.compile(r"[a-z]{2}-[a-z0-9-]+")
@@ -531,7 +532,7 @@ def _check_scaling(checks: _Checks) -> None:
             message = "the autoscaler has nothing to follow"
             checks.refuse("autoscaler.metrics", message, ", ".join(_METRICS), "set a metric, such as qps: 10")
         for metric in scaler.metrics:
-            here = f"autoscaler.metrics.{metric.name}"
+            here = join_path("autoscaler.metrics", metric.name)
             if metric.name not in _METRICS:
                 checks.refuse(here, f"`{metric.name}` is not a metric", ", ".join(_METRICS))
             if not 0 < metric.threshold < math.inf:
@@ -589,7 +590,7 @@ def _check_environment(checks: _Checks) -> None:
         elif runs_tf_serving(spec) and name in ("MODEL_NAME", "MODEL_BASE_PATH"):
             checks.refuse(f"env.{name}", f"{name} belongs to the image's entry point", "", "use model and modelName")
         elif "\x00" in spec.env[name]:
-            checks.refuse(f"env.{name}", "the value holds a zero byte", "text")
+            checks.refuse(join_path("env", name), "the value holds a zero byte", "text")
     checks.at_least("rpcKeepaliveMs", spec.rpc_keepalive_ms, 0)
     if re.search(r"\s", spec.workspace_id):
         checks.refuse("workspaceId", f"`{spec.workspace_id}` is not a workspace id", "the number of a PAI workspace")

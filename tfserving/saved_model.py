@@ -1,0 +1,383 @@
+"""A model directory with its version directories: which versions it holds, whether each is a complete SavedModel, and
+what the model takes and gives. Reads ``saved_model.pb`` without TensorFlow, and no byte of a variable.
+
+TensorFlow Serving (``file_system_storage_path_source.cc``) takes every child of a model directory whose whole name is
+an integer for a version and tries to load it, whatever it is; all other names it skips without a word. A version whose
+``variables/`` is missing loads all the same (``tensorflow/cc/saved_model/loader.cc``: a SavedModel may have none) and
+then fails every request. So a graph with variables must come with ``variables/variables.index`` and all its shards.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from tfserving.errors import Problem, SavedModelError
+from tfserving.manifest import JUNK_DIRS, JUNK_FILES, HashCache, list_files
+from tfserving.protos import tf_serving_pb2 as pb
+
+SERVE_TAG = "serve"
+"""The tag set TensorFlow Serving loads unless told otherwise (``--saved_model_tags``)."""
+
+INIT_SIGNATURE = "__saved_model_init_op"
+"""A signature TensorFlow adds for itself; no request can use it."""
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+MAX_WARMUP_RECORDS = 1000
+
+_MAX_VERSION = 2**63 - 1
+_NUMBER = re.compile(r"[0-9]+")
+_NEGATIVE = re.compile(r"-[0-9]+")
+_SHARD = re.compile(r"variables/variables\.data-([0-9]{5})-of-([0-9]{5})")
+_OWN_FILE = re.compile(r"[0-9]+\.manifest\.json")
+_VARIABLE_OPS = frozenset({"VarHandleOp", "_VarHandlesOp", "VariableV2", "Variable", "AutoReloadVariable"})
+_DTYPE_NAMES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
+_REFERENCE = 100  # DT_FLOAT_REF = DT_FLOAT + 100, and so on
+
+
+@dataclass(frozen=True)
+class VersionDir:
+    """A version directory.
+
+    Attributes:
+        number: the version; ``1`` for a directory ``001`` too.
+        path: the directory.
+    """
+
+    number: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Type and shape of an input or output.
+
+    Attributes:
+        dtype: TensorFlow's name: ``float32``, ``int64``, ``string``, ...
+        shape: sizes by dimension, ``None`` for one of any size; ``None`` where even the rank is open.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"dtype": "float32", "shape": [None, 28, 28, 1]}``."""
+        return {"dtype": self.dtype, "shape": None if self.shape is None else list(self.shape)}
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.dtype} of any shape"
+        return f"{self.dtype}[{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What one signature of a model takes and gives, by name of input and output."""
+
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+    method_name: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, names in order."""
+        return {
+            "inputs": {name: self.inputs[name].to_dict() for name in sorted(self.inputs)},
+            "outputs": {name: self.outputs[name].to_dict() for name in sorted(self.outputs)},
+            "methodName": self.method_name,
+        }
+
+
+def versions(model_dir: Path) -> tuple[VersionDir, ...]:
+    """The version directories of a model, ascending; of two with one number, the one TensorFlow Serving would load.
+
+    Raises:
+        SavedModelError: the directory is missing or cannot be read.
+    """
+    found: dict[int, VersionDir] = {}
+    for name in _children(model_dir):
+        # Of equal numbers TensorFlow Serving takes the last in the order of the names.
+        if _is_version(name) and (model_dir / name).is_dir():
+            found[int(name)] = VersionDir(int(name), model_dir / name)
+    return tuple(found[number] for number in sorted(found))
+
+
+def check(model_dir: Path, path: str, cache: HashCache | None = None) -> list[Problem]:
+    """Everything that would keep TensorFlow Serving from serving a version in a model directory.
+
+    Args:
+        model_dir: the directory with the version directories.
+        path: where the model is named in the stack config.
+        cache: spares reading files that were read before and have not changed.
+    """
+    cache = cache or HashCache()
+    shown = model_dir.name or str(model_dir)
+    problems: list[Problem] = []
+
+    def refuse(message: str, allowed: str = "", fix: str = "") -> None:
+        problems.append(Problem(path, message, allowed, fix))
+
+    try:
+        names = _children(model_dir)
+    except SavedModelError as error:
+        return [Problem(path, str(error), "a directory with one directory per version")]
+    by_number: dict[int, list[str]] = {}
+    for name in names:
+        if _NEGATIVE.fullmatch(name):
+            refuse(f"{shown}/{name} is a negative version", "0, 1, 2, ...", "give it a higher number than the others")
+        elif _is_version(name):
+            by_number.setdefault(int(name), []).append(name)
+            if not (model_dir / name).is_dir():
+                message = (
+                    f"{shown}/{name} is a file, and TensorFlow Serving would try to load it as version {int(name)}"
+                )
+                refuse(message, "a directory", "move it elsewhere")
+    for number, same in sorted(by_number.items()):
+        if len(same) > 1:
+            both = " and ".join(f"{shown}/{name}" for name in same)
+            refuse(f"{both} are both version {number}", "", "keep one of them")
+    if not by_number:
+        fix = "put the model's files into a directory called 1"
+        if (model_dir / "saved_model.pb").is_file():
+            refuse(f"{shown} is a SavedModel itself, where version directories are expected", f"{shown}/1, ...", fix)
+        else:
+            others = [name for name in names if (model_dir / name).is_dir() and name not in JUNK_DIRS]
+            there = f", only {', '.join(others[:3])}" if others else ""
+            refuse(f"{shown} has no version directory{there}", "directories named by a number: 1, 2, ...", fix)
+    for version in versions(model_dir):
+        try:
+            for message in _incomplete(version.path, cache):
+                refuse(f"{shown}/{version.path.name} {message}", "", "export the model again")
+        except SavedModelError as error:
+            refuse(str(error))
+    return problems
+
+
+def warnings(model_dir: Path, cache: HashCache | None = None) -> list[str]:
+    """What is probably not meant, but does not keep the model from being served.
+
+    Raises:
+        SavedModelError: the directory is missing or cannot be read.
+    """
+    cache = cache or HashCache()
+    found = []
+    names = _children(model_dir)
+    for name in names:
+        if name in JUNK_FILES | JUNK_DIRS or name.startswith(".") or _OWN_FILE.fullmatch(name):
+            continue
+        if _NUMBER.fullmatch(name) and int(name) > _MAX_VERSION:
+            found.append(f"{name} is too large for a version number and is ignored")
+        elif not _NUMBER.fullmatch(name) and not _NEGATIVE.fullmatch(name):
+            kind = "directory" if (model_dir / name).is_dir() else "file"
+            found.append(f"{kind} {name} is no version (not a number) and is ignored")
+    for version in versions(model_dir):
+        if version.path.name != str(version.number):
+            found.append(f"directory {version.path.name} is published as version {version.number}")
+        try:
+            known = signatures(version.path, cache)
+        except SavedModelError:
+            continue  # check() says so
+        if "serving_default" not in known:
+            names_known = ", ".join(sorted(known)) or "none"
+            found.append(
+                f"version {version.number} has no signature serving_default ({names_known}): "
+                "each request must name its signature"
+            )
+    return found
+
+
+def signatures(version_dir: Path, cache: HashCache | None = None) -> dict[str, Signature]:
+    """The signatures of a version by name, those that requests can use.
+
+    Args:
+        version_dir: the directory with ``saved_model.pb``.
+        cache: spares reading a file that was read before and has not changed.
+
+    Raises:
+        SavedModelError: there is no readable ``saved_model.pb``, or no graph in it has the tag ``serve`` alone.
+    """
+    graph = _serving_graph(_read(version_dir, cache or HashCache()), version_dir)
+    return {
+        name: Signature(_tensors(found["inputs"]), _tensors(found["outputs"]), found["method_name"])
+        for name, found in graph["signatures"].items()
+    }
+
+
+def differences(old: Mapping[str, Signature], new: Mapping[str, Signature]) -> list[str]:
+    """What a client of ``old`` would notice about ``new``, one line each.
+
+    ``serving_default: input keras_tensor float32[?, 28, 28, 1] -> float32[?, 32, 32, 3]``.
+    """
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            lines.append(f"- {name}")
+        elif name not in old:
+            lines.append(f"+ {name}")
+        else:
+            for kind, before, after in (
+                ("input", old[name].inputs, new[name].inputs),
+                ("output", old[name].outputs, new[name].outputs),
+            ):
+                lines += [
+                    f"{name}: {kind} {tensor} {_change(before.get(tensor), after.get(tensor))}"
+                    for tensor in sorted(before.keys() | after.keys())
+                    if before.get(tensor) != after.get(tensor)
+                ]
+    return lines
+
+
+def _change(before: TensorInfo | None, after: TensorInfo | None) -> str:
+    if before is None:
+        return f"added ({after})"
+    return f"removed (was {before})" if after is None else f"{before} -> {after}"
+
+
+def _children(model_dir: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(model_dir))
+    except FileNotFoundError:
+        raise SavedModelError(f"there is no directory {model_dir}") from None
+    except NotADirectoryError:
+        raise SavedModelError(f"{model_dir} is not a directory") from None
+    except OSError as error:
+        raise SavedModelError(f"{model_dir} cannot be read: {error.strerror}") from None
+
+
+def _is_version(name: str) -> bool:
+    return bool(_NUMBER.fullmatch(name)) and int(name) <= _MAX_VERSION
+
+
+# ---- one version
+
+
+def _incomplete(version_dir: Path, cache: HashCache) -> Iterator[str]:
+    """What a version lacks, as the rest of a sentence that begins with its name."""
+    files = frozenset(list_files(version_dir))
+    if "saved_model.pb" not in files:
+        other = "; saved_model.pbtxt is not read here" if "saved_model.pbtxt" in files else ""
+        yield f"has no saved_model.pb{other}"
+        return
+    graph = _serving_graph(_read(version_dir, cache), version_dir)
+    yield from _incomplete_variables(files, graph["variables"])
+    missing = [name for name in graph["assets"] if f"assets/{name}" not in files]
+    if missing:
+        yield f"has no assets/{missing[0]}, which its graph reads"
+    if WARMUP_FILE in files:
+        records, _ = cache.derive(version_dir / WARMUP_FILE, "records", _count_records)
+        if records is None:
+            yield f"has a damaged warm-up file {WARMUP_FILE}, and would not load"
+        elif records > MAX_WARMUP_RECORDS:
+            yield f"has {records} warm-up records, and TensorFlow Serving loads no more than {MAX_WARMUP_RECORDS}"
+
+
+def _incomplete_variables(files: frozenset[str], expected: bool) -> Iterator[str]:
+    shards: dict[int, set[int]] = {}
+    for name in files:
+        if match := _SHARD.fullmatch(name):
+            shards.setdefault(int(match[2]), set()).add(int(match[1]))
+    if "variables/variables.index" not in files:
+        if expected or shards:
+            yield "has variables, but no variables/variables.index: it would load and then fail every request"
+        return
+    if not shards:
+        yield "has no variables/variables.data-* file"
+        return
+    if len(shards) > 1:
+        counts = " and ".join(str(count) for count in sorted(shards))
+        yield f"has variables of two exports: shards of {counts}"
+        return
+    ((count, present),) = shards.items()
+    missing = [number for number in range(count) if number not in present]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        yield f"has no variables/variables.data-{missing[0]:05d}-of-{count:05d}{more}"
+
+
+def _count_records(chunks: Iterator[memoryview]) -> int | None:
+    """Records of a TFRecord file (length, CRC, data, CRC), ``None`` if it ends within one."""
+    data = b"".join(map(bytes, chunks))
+    count = position = 0
+    while position < len(data):
+        if len(data) - position < 12:
+            return None
+        (length,) = struct.unpack_from("<Q", data, position)
+        position += 12 + length + 4
+        count += 1
+    return count if position == len(data) else None
+
+
+# ---- saved_model.pb
+
+
+def _read(version_dir: Path, cache: HashCache) -> list[dict[str, Any]]:
+    """What is needed of each graph, as JSON values, so that it can be cached."""
+    file = version_dir / "saved_model.pb"
+    if not file.is_file():
+        raise SavedModelError(f"{version_dir} has no saved_model.pb")
+    graphs, _ = cache.derive(file, "graphs", _parse)
+    if graphs is None:
+        raise SavedModelError(f"{file} is not a SavedModel (it cannot be parsed)")
+    found: list[dict[str, Any]] = graphs
+    return found
+
+
+def _parse(chunks: Iterator[memoryview]) -> list[dict[str, Any]] | None:
+    model = pb.SavedModel()
+    try:
+        model.ParseFromString(b"".join(map(bytes, chunks)))
+    except DecodeError:
+        return None
+    return [
+        {
+            "tags": sorted(graph.meta_info_def.tags),
+            "signatures": {
+                name: {
+                    "inputs": _tensors_to_json(signature.inputs),
+                    "outputs": _tensors_to_json(signature.outputs),
+                    "method_name": signature.method_name,
+                }
+                for name, signature in sorted(graph.signature_def.items())
+                if name != INIT_SIGNATURE
+            },
+            "variables": any(node.op in _VARIABLE_OPS for node in graph.graph_def.node),
+            "assets": sorted({asset.filename for asset in graph.asset_file_def}),
+        }
+        for graph in model.meta_graphs
+    ]
+
+
+def _serving_graph(graphs: Sequence[dict[str, Any]], version_dir: Path) -> dict[str, Any]:
+    for graph in graphs:
+        if graph["tags"] == [SERVE_TAG]:
+            return graph
+    tags = "; ".join(", ".join(graph["tags"]) or "no tag" for graph in graphs) or "no graph at all"
+    raise SavedModelError(f"{version_dir / 'saved_model.pb'} has no graph with the tag `{SERVE_TAG}` ({tags})")
+
+
+def _tensors_to_json(tensors: Mapping[str, pb.TensorInfo]) -> dict[str, Any]:
+    return {name: [_dtype(info.dtype), _shape(info)] for name, info in sorted(tensors.items())}
+
+
+def _tensors(found: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    return {name: TensorInfo(dtype, None if shape is None else tuple(shape)) for name, (dtype, shape) in found.items()}
+
+
+def _dtype(number: int) -> str:
+    number = number - _REFERENCE if number > _REFERENCE else number
+    if number not in pb.DataType.values():
+        return f"type {number}"
+    name = pb.DataType.Name(pb.DataType.ValueType(number))
+    return _DTYPE_NAMES.get(name, name.removeprefix("DT_").lower())
+
+
+def _shape(info: pb.TensorInfo) -> list[int | None] | None:
+    if not info.HasField("tensor_shape") or info.tensor_shape.unknown_rank:
+        return None
+    return [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim]
