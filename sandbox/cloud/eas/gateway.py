@@ -42,8 +42,6 @@ GONE_BY_THE_HOP = frozenset(
     }
 )
 """Headers that concern one connection only (RFC 9110, 7.6.1)."""
-_IDLE_SECONDS = 4.0
-"""Connections to instances are given up before any server would do so, which would lose a request sent just then."""
 _CHUNK = 1 << 16
 
 
@@ -62,7 +60,9 @@ class Gateway:
 
     async def start(self) -> None:
         """Ready for requests; listeners are opened by :meth:`follow`."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS)
+        # A connection per request: one kept from an earlier request may turn out to be closed only after the next was
+        # sent on it, and then nobody knows whether that was worked on.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
         self._session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
@@ -70,6 +70,8 @@ class Gateway:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
         )
+        # aiohttp would send a GET again to an instance that broke off, and there is no public switch for it.
+        self._session._retry_connection = False
 
     async def stop(self) -> None:
         """Closes everything."""

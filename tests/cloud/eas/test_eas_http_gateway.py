@@ -1,0 +1,204 @@
+"""Requests through the HTTP gateway: paths, tokens, bodies, limits, failures."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def service(eas: Any) -> Iterator[Any]:
+    spec = eas.spec(token="GatewayToken")
+    yield eas.run(spec)
+    eas.delete(spec["metadata"]["name"])
+
+
+def test_the_service_path_is_stripped_and_the_query_kept(service: Any, send: Any) -> None:
+    answer = send("GET", f"{service.internet_endpoint}/v1/models/a%2Fb/versions/2?x=1&y=%20", "GatewayToken")
+    assert answer.json["path"] == "/v1/models/a%2Fb/versions/2?x=1&y=%20"
+    assert send("GET", service.internet_endpoint, "GatewayToken").json["path"] == "/"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_any_method_goes_through_with_its_body(method: str, service: Any, send: Any) -> None:
+    answer = send(method, f"{service.internet_endpoint}/x", "GatewayToken", b'{"a": 1}', **{"Content-Type": "text/x"})
+    assert (answer.json["method"], answer.json["body"]) == (method, '{"a": 1}')
+    assert answer.json["headers"]["content-type"] == "text/x"
+
+
+def test_a_head_request_has_headers_and_no_body(service: Any, send: Any) -> None:
+    answer = send("HEAD", f"{service.internet_endpoint}/x", "GatewayToken")
+    assert (answer.status, answer.body) == (200, b"")
+    assert int(answer.headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
+def test_statuses_and_headers_of_the_server_come_back(status: int, service: Any, send: Any) -> None:
+    answer = send("GET", f"{service.internet_endpoint}/status/{status}", "GatewayToken")
+    assert answer.status == status
+    assert answer.headers["X-Answered-By"] == str(answer.json["pid"])
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("header", ["GatewayToken", "Bearer GatewayToken", "bearer GatewayToken"])
+def test_the_token_is_taken_raw_and_as_bearer_and_not_passed_on(header: str, service: Any, send: Any) -> None:
+    answer = send("GET", f"{service.internet_endpoint}/x", header)
+    assert answer.status == 200
+    assert "authorization" not in answer.json["headers"]
+
+
+@pytest.mark.parametrize("header", ["", "wrong", "Bearer wrong", "Bearer", "GatewayToken ex", "Basic GatewayToken"])
+def test_without_the_right_token_a_request_is_unauthorized(header: str, service: Any, send: Any) -> None:
+    answer = send("POST", f"{service.internet_endpoint}/v1/models/m:predict", header, b"{}")
+    assert answer.status == 401
+    assert b"Unauthorized" in answer.body
+    assert b"GatewayToken" not in answer.body
+
+
+def test_an_unknown_service_is_not_found_with_an_empty_body(eas: Any, send: Any) -> None:
+    for path in ("/api/predict/nobody/v1/models/m", "/api/predict/", "/api/predict/nobody"):
+        answer = send("GET", f"http://127.0.0.1:{eas.port}{path}", "x")
+        assert (answer.status, answer.body) == (404, b"")
+
+
+def test_large_bodies_pass_in_both_kinds_of_framing(service: Any, eas: Any) -> None:
+    body = b"x" * (30 << 20)
+    path = f"/api/predict/{service.service_name}/x"
+    for data, headers in ((body, {}), (iter([body[: 10 << 20]] * 3), {"Transfer-Encoding": "chunked"})):
+        connection = http.client.HTTPConnection("127.0.0.1", eas.port, timeout=30)
+        chunked = bool(headers)
+        connection.request("POST", path, data, {"Authorization": "GatewayToken", **headers}, encode_chunked=chunked)
+        assert json.loads(connection.getresponse().read())["body"] == len(body)
+        connection.close()
+
+
+def test_an_answer_is_streamed_as_it_comes(service: Any, eas: Any) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", eas.port, timeout=30)
+    headers = {"Authorization": "GatewayToken"}
+    connection.request("GET", f"/api/predict/{service.service_name}/stream", headers=headers)
+    response = connection.getresponse()
+    assert response.read1(2) == b"0\n"
+    began = time.monotonic()
+    assert response.read() == b"1\n2\n3\n4\n"
+    assert time.monotonic() - began > 0.1
+    connection.close()
+
+
+def test_an_answer_the_server_breaks_off_is_not_taken_for_a_whole_one(service: Any, eas: Any) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", eas.port, timeout=30)
+    headers = {"Authorization": "GatewayToken"}
+    connection.request("GET", f"/api/predict/{service.service_name}/broken", headers=headers)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        connection.getresponse().read()
+    connection.close()
+
+
+def test_requests_over_the_time_limit_end_with_504(eas: Any, send: Any) -> None:
+    spec = eas.spec(metadata={"rpc": {"keepalive": 300}})
+    service = eas.run(spec)
+    began = time.monotonic()
+    answer = send("GET", f"{service.internet_endpoint}/sleep/5", service.access_token)
+    assert answer.status == 504
+    assert time.monotonic() - began < 3
+    eas.delete(service.service_name)
+
+
+def test_requests_over_the_rate_limit_end_with_429(eas: Any, send: Any) -> None:
+    spec = eas.spec(metadata={"rpc": {"rate_limit": 3}})
+    service = eas.run(spec)
+    statuses = [send("GET", service.internet_endpoint, service.access_token).status for _ in range(10)]
+    assert statuses[:3] == [200] * 3
+    assert 429 in statuses
+    eas.delete(service.service_name)
+
+
+def test_requests_go_to_all_instances_in_turn(eas: Any, send: Any) -> None:
+    spec = eas.spec(instances=3)
+    service = eas.run(spec)
+    pids = [send("GET", service.internet_endpoint, service.access_token).json["pid"] for _ in range(9)]
+    assert sorted(pids.count(pid) for pid in set(pids)) == [3, 3, 3]
+    eas.delete(service.service_name)
+
+
+def test_a_service_that_is_not_ready_answers_503(eas: Any, send: Any) -> None:
+    spec = eas.spec(token="T")
+    spec["containers"][0]["command"] += " --model_name=slow"
+    created = eas.create(spec)
+    assert send("GET", created.internet_endpoint, "T").status == 503
+    assert send("GET", created.internet_endpoint, "wrong").status == 401
+    eas.wait(created.service_name)
+    assert send("GET", created.internet_endpoint, "T").status == 200
+    eas.delete(created.service_name)
+
+
+def test_after_the_first_instance_is_ready_the_gateway_needs_a_moment(
+    start_eas: Any, tmp_path: Any, send: Any
+) -> None:
+    from sandbox.cloud.eas.instance import Timing
+
+    with start_eas(tmp_path, timing=Timing(poll=0.02, dwell=0.1, gateway_lag=0.5)) as cloud:
+        service = cloud.run(cloud.spec())
+        assert send("GET", service.internet_endpoint, service.access_token).status == 503
+        time.sleep(0.6)
+        assert send("GET", service.internet_endpoint, service.access_token).status == 200
+
+
+def test_a_root_service_has_an_address_of_its_own_that_outlives_updates(eas: Any, send: Any) -> None:
+    spec = eas.spec(networking={"path": "/"})
+    name = spec["metadata"]["name"]
+    created = eas.create(spec)
+    service = eas.wait(name)
+    host, port = service.internet_endpoint.removeprefix("http://").split(":")
+    assert host == "127.0.0.1"
+    assert int(port) != eas.port
+    assert created.internet_endpoint == service.internet_endpoint
+    answer = send("GET", f"{service.internet_endpoint}/v1/models/m?x=1", service.access_token)
+    assert answer.json["path"] == "/v1/models/m?x=1"
+    assert send("GET", f"{service.internet_endpoint}/x", "wrong").status == 401
+    assert send("GET", f"http://127.0.0.1:{eas.port}/api/predict/{name}/x", service.access_token).status == 404
+    spec["containers"][0]["command"] += " --model_name=b"
+    eas.update(name, spec)
+    assert eas.wait(name).internet_endpoint == service.internet_endpoint
+    eas.update(name, eas.spec(name))
+    assert eas.wait(name).internet_endpoint == f"http://127.0.0.1:{eas.port}/api/predict/{name}"
+    eas.update(name, spec)
+    assert eas.wait(name).internet_endpoint == service.internet_endpoint
+    eas.delete(name)
+    with pytest.raises(OSError, match="refused"):
+        send("GET", service.internet_endpoint)
+
+
+def test_a_crashed_instance_does_not_fail_requests_that_were_not_sent_to_it(
+    eas: Any, send: Any, eventually: Any
+) -> None:
+    spec = eas.spec(instances=2)
+    service = eas.run(spec)
+    url, token = service.internet_endpoint, service.access_token
+    stop, statuses = threading.Event(), []
+
+    def load() -> None:
+        while not stop.is_set():
+            statuses.append(send("GET", f"{url}/x", token).status)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    assert send("GET", f"{url}/crash", token).status == 503
+    eventually(lambda: any(i.restart_count == 1 and i.status == "Running" for i in eas.instances(service.service_name)))
+    stop.set()
+    thread.join()
+    assert set(statuses) == {200}
+    eas.delete(service.service_name)
+
+
+def test_an_object_in_a_bucket_called_api_is_still_an_object(eas: Any, send: Any) -> None:
+    import alibabacloud_oss_v2 as oss
+
+    eas.oss.put_bucket(oss.PutBucketRequest(bucket="api"))
+    eas.oss.put_object(oss.PutObjectRequest(bucket="api", key="predict/x", body=b"object"))
+    assert eas.oss.get_object(oss.GetObjectRequest(bucket="api", key="predict/x")).body.content == b"object"
