@@ -160,14 +160,13 @@ def check(model_dir: Path, path: str, cache: HashCache | None = None) -> list[Pr
 
 
 def warnings(model_dir: Path, cache: HashCache | None = None) -> list[str]:
-    """What is probably not meant, but does not keep the model from being served.
-
-    Raises:
-        SavedModelError: the directory is missing or cannot be read.
-    """
+    """What is probably not meant, but does not keep the model from being served. What does is left to :func:`check`."""
     cache = cache or HashCache()
     found = []
-    names = _children(model_dir)
+    try:
+        names = _children(model_dir)
+    except SavedModelError:
+        return []
     for name in names:
         if name in JUNK_FILES | JUNK_DIRS or name.startswith(".") or _OWN_FILE.fullmatch(name):
             continue
@@ -182,7 +181,7 @@ def warnings(model_dir: Path, cache: HashCache | None = None) -> list[str]:
         try:
             known = signatures(version.path, cache)
         except SavedModelError:
-            continue  # check() says so
+            continue
         if "serving_default" not in known:
             names_known = ", ".join(sorted(known)) or "none"
             found.append(
