@@ -144,21 +144,27 @@ def _answered(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
     try:
         return answer()
     except StatusError as error:
-        context.abort(_GRPC_CODES[int(error.code)], error.grpc_message)
-        raise
+        status = error
+    except Exception as error:
+        _log.exception("unexpected error")
+        status = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+    context.abort(_GRPC_CODES[int(status.code)], status.grpc_message)
+    raise status
 
 
 def _counted(context: grpc.ServicerContext, name: str, api: str, answer: Callable[[], Any]) -> Any:
-    started = time.monotonic()
-    try:
-        response = answer()
-    except StatusError as error:
-        metrics.REQUEST_COUNT.add(name, error.code.name)
-        context.abort(_GRPC_CODES[int(error.code)], error.grpc_message)
-        raise
-    metrics.REQUEST_LATENCY.add((time.monotonic() - started) * 1e6, name, api, "GRPC")
-    metrics.REQUEST_COUNT.add(name, Code.OK.name)
-    return response
+    def count() -> Any:
+        started = time.monotonic()
+        try:
+            response = answer()
+        except StatusError as error:
+            metrics.REQUEST_COUNT.add(name, error.code.name)
+            raise
+        metrics.REQUEST_LATENCY.add((time.monotonic() - started) * 1e6, name, api, "GRPC")
+        metrics.REQUEST_COUNT.add(name, Code.OK.name)
+        return response
+
+    return _answered(context, count)
 
 
 class _Health(grpc.GenericRpcHandler):  # type: ignore[misc]

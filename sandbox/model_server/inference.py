@@ -64,8 +64,11 @@ def predict(
         timeout_ms=timeout_ms,
         check_method=check_method,
     )
-    for alias, value in outputs.items():
-        to_proto(value, response.outputs[alias], as_content)
+    try:
+        for alias, value in outputs.items():
+            to_proto(value, response.outputs[alias], as_content)
+    except TensorError as error:
+        raise unimplemented(str(error)) from None
 
 
 def run_predict(

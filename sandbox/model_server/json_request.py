@@ -16,9 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sandbox.model_server.json_writer import debug_text
-from sandbox.model_server.runtime import runtime
 from sandbox.model_server.status import StatusError, invalid_argument, unimplemented
-from sandbox.model_server.tensors import Array, type_name
+from sandbox.model_server.tensors import Array, numpy_type, type_name
 
 Format = Literal["row", "columnar"]
 
@@ -365,22 +364,18 @@ def decode_b64(value: Any) -> bytes:
         raise invalid_argument("Unable to base64 decode") from None
 
 
-def _numpy_type(dtype: str) -> Any:
-    return runtime().dtypes.as_dtype(runtime().types_pb2.DataType.Value(dtype)).as_numpy_dtype
-
-
 def _array(values: list[Any], dtype: str, shape: list[int]) -> Array:
     if dtype == "DT_STRING":
         array = np.empty(len(values), object)
         array[:] = values
     elif dtype in _FLOATS:
         with np.errstate(over="ignore"):
-            array = np.array(values, np.float64).astype(_numpy_type(dtype))
+            array = np.array(values, np.float64).astype(numpy_type(dtype))
     elif _INTEGERS.get(dtype) == _INT32:
         # Wider values wrap, as they do on their way through the int field of TensorProto.
-        array = np.array(values, np.int32).astype(_numpy_type(dtype))
+        array = np.array(values, np.int32).astype(numpy_type(dtype))
     else:
-        array = np.array(values, _numpy_type(dtype))
+        array = np.array(values, numpy_type(dtype))
     return array.reshape(shape)
 
 

@@ -6,6 +6,7 @@ is matched, query string included, so any ``?query`` becomes part of a name or b
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import zlib
@@ -18,6 +19,8 @@ from sandbox.model_server import inference, json_examples, json_request, json_wr
 from sandbox.model_server.api import Api
 from sandbox.model_server.core import ServerCore
 from sandbox.model_server.status import Code, StatusError, http_status, invalid_argument
+
+_log = logging.getLogger(__name__)
 
 MAX_INFLATED_BYTES = 100 * 1024 * 1024
 """Limit of a gzip request body, inflated."""
@@ -116,6 +119,9 @@ class RestHandler:
             code, text = Code.INVALID_ARGUMENT, ""
         except StatusError as error:
             code, text = error.code, json_writer.error(error.message)
+        except Exception as error:
+            _log.exception("unexpected error")
+            code, text = Code.INTERNAL, json_writer.error(f"{type(error).__name__}: {error}")
         if code is Code.OK:
             metrics.REQUEST_LATENCY.add((time.monotonic() - started) * 1e6, target.name, target.action, "REST")
         metrics.REQUEST_COUNT.add(target.name, code.name)

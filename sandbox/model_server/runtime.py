@@ -48,15 +48,10 @@ class Runtime:
         self.importer: Any = module("tensorflow.python.framework.importer")
         self.ops: Any = module("tensorflow.python.framework.ops")
         self.errors: Any = module("tensorflow.python.framework.errors_impl")
-        self.dtypes: Any = module("tensorflow.python.framework.dtypes")
-        self.tensor_util: Any = module("tensorflow.python.framework.tensor_util")
         self.tf_record: Any = module("tensorflow.python.lib.io.tf_record")
         self.config_pb2: Any = module("tensorflow.core.protobuf.config_pb2")
         self.meta_graph_pb2: Any = module("tensorflow.core.protobuf.meta_graph_pb2")
         self.saved_model_pb2: Any = module("tensorflow.core.protobuf.saved_model_pb2")
-        self.tensor_pb2: Any = module("tensorflow.core.framework.tensor_pb2")
-        self.types_pb2: Any = module("tensorflow.core.framework.types_pb2")
-        self.example_pb2: Any = module("tensorflow.core.example.example_pb2")
 
 
 @cache

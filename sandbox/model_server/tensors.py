@@ -5,32 +5,34 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from sandbox.model_server.runtime import runtime
+from tfserving.protos.tf_serving_pb2 import DataType
 
 Array = npt.NDArray[Any]
 
-# Typed field of TensorProto for each data type, by name. Values of half types travel as their 16 bits.
-_FIELDS = {
-    "DT_FLOAT": "float_val",
-    "DT_DOUBLE": "double_val",
-    "DT_INT8": "int_val",
-    "DT_INT16": "int_val",
-    "DT_INT32": "int_val",
-    "DT_UINT8": "int_val",
-    "DT_UINT16": "int_val",
-    "DT_INT64": "int64_val",
-    "DT_UINT32": "uint32_val",
-    "DT_UINT64": "uint64_val",
-    "DT_BOOL": "bool_val",
-    "DT_STRING": "string_val",
-    "DT_HALF": "half_val",
-    "DT_BFLOAT16": "half_val",
-    "DT_COMPLEX64": "scomplex_val",
-    "DT_COMPLEX128": "dcomplex_val",
+# For each data type: its NumPy type and the typed field of TensorProto. Half types travel as their 16 bits.
+_TYPES: dict[str, tuple[type[Any], str]] = {
+    "DT_FLOAT": (np.float32, "float_val"),
+    "DT_DOUBLE": (np.float64, "double_val"),
+    "DT_INT8": (np.int8, "int_val"),
+    "DT_INT16": (np.int16, "int_val"),
+    "DT_INT32": (np.int32, "int_val"),
+    "DT_UINT8": (np.uint8, "int_val"),
+    "DT_UINT16": (np.uint16, "int_val"),
+    "DT_INT64": (np.int64, "int64_val"),
+    "DT_UINT32": (np.uint32, "uint32_val"),
+    "DT_UINT64": (np.uint64, "uint64_val"),
+    "DT_BOOL": (np.bool_, "bool_val"),
+    "DT_STRING": (np.object_, "string_val"),
+    "DT_HALF": (np.float16, "half_val"),
+    "DT_BFLOAT16": (ml_dtypes.bfloat16, "half_val"),
+    "DT_COMPLEX64": (np.complex64, "scomplex_val"),
+    "DT_COMPLEX128": (np.complex128, "dcomplex_val"),
 }
+_NAMES = {np.dtype(numpy_type): name for name, (numpy_type, _) in _TYPES.items()}
 _HALVES = ("DT_HALF", "DT_BFLOAT16")
 _COMPLEX = {"DT_COMPLEX64": np.float32, "DT_COMPLEX128": np.float64}
 
@@ -41,8 +43,13 @@ class TensorError(ValueError):
 
 def type_name(dtype: int) -> str:
     """``DT_FLOAT`` for 1; the number as text where it is none TensorFlow knows."""
-    names: dict[int, str] = {value: name for name, value in runtime().types_pb2.DataType.items()}
-    return names.get(dtype, str(dtype))
+    known = DataType.values()
+    return DataType.Name(DataType.ValueType(dtype)) if dtype in known else str(dtype)
+
+
+def numpy_type(name: str) -> np.dtype[Any]:
+    """The NumPy type of a data type that tensors can have here: ``float32`` for ``DT_FLOAT``."""
+    return np.dtype(_TYPES[name][0])
 
 
 def from_proto(proto: Any) -> Array:
@@ -54,7 +61,7 @@ def from_proto(proto: Any) -> Array:
         TensorError: unknown type or shape, or content of the wrong size.
     """
     name = type_name(proto.dtype)
-    if name not in _FIELDS or proto.tensor_shape.unknown_rank:
+    if name not in _TYPES or proto.tensor_shape.unknown_rank:
         raise TensorError(name)
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if any(size < 0 for size in shape):
@@ -66,7 +73,7 @@ def from_proto(proto: Any) -> Array:
         result = np.empty(count, object)
         result[:] = strings
         return result.reshape(shape)
-    dtype = np.dtype(runtime().dtypes.as_dtype(proto.dtype).as_numpy_dtype)
+    dtype = numpy_type(name)
     if proto.tensor_content:
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise TensorError("content of the wrong size")
@@ -75,7 +82,7 @@ def from_proto(proto: Any) -> Array:
 
 
 def _from_values(proto: Any, name: str, dtype: np.dtype[Any], count: int) -> Array:
-    raw = getattr(proto, _FIELDS[name])
+    raw = getattr(proto, _TYPES[name][1])
     values: Array
     if name in _HALVES:
         values = np.array(raw, np.uint16).view(dtype)
@@ -115,14 +122,19 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
 
 
 def to_proto(array: Array, proto: Any, as_content: bool = False) -> None:
-    """Writes a tensor into an empty ``TensorProto``: as typed values, or as raw content where that is asked for."""
+    """Writes a tensor into an empty ``TensorProto``: as typed values, or as raw content where that is asked for.
+
+    Raises:
+        TensorError: a type tensors cannot have here (quantised ones).
+    """
     array = np.asarray(array)
-    dtype = runtime().dtypes.as_dtype(array.dtype) if array.dtype != object else runtime().dtypes.string
-    proto.dtype = dtype.as_datatype_enum
+    if array.dtype.kind not in "OSU" and array.dtype not in _NAMES:
+        raise TensorError(f"Tensors of type {array.dtype.name} are not offered by the sandbox's model server.")
+    name = "DT_STRING" if array.dtype.kind in "OSU" else _NAMES[array.dtype]
+    proto.dtype = DataType.Value(name)
     proto.tensor_shape.SetInParent()
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    name = type_name(proto.dtype)
     flat = array.ravel()
     if name == "DT_STRING":
         proto.string_val.extend(to_bytes(value) for value in flat)
@@ -131,9 +143,9 @@ def to_proto(array: Array, proto: Any, as_content: bool = False) -> None:
     elif name in _HALVES:
         proto.half_val.extend(flat.view(np.uint16).tolist())
     elif name in _COMPLEX:
-        getattr(proto, _FIELDS[name]).extend(flat.view(_COMPLEX[name]).tolist())
+        getattr(proto, _TYPES[name][1]).extend(flat.view(_COMPLEX[name]).tolist())
     else:
-        getattr(proto, _FIELDS[name]).extend(flat.tolist())
+        getattr(proto, _TYPES[name][1]).extend(flat.tolist())
 
 
 def to_bytes(value: Any) -> bytes:

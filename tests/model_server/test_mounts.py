@@ -1,0 +1,49 @@
+"""Container paths and local ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.model_server.mounts import VARIABLE, Mounts, MountsError
+
+
+def test_without_the_variable_paths_are_used_as_they_are() -> None:
+    mounts = Mounts.from_environment({})
+    assert mounts.local("/models/a") == Path("/models/a")
+    assert mounts.local("relative") == Path("relative")
+
+
+def test_the_longest_mounted_prefix_decides() -> None:
+    mounts = Mounts({"/models": "/data/all", "/models/modelA": "/data/one"})
+    assert mounts.local("/models/modelB/1") == Path("/data/all/modelB/1")
+    assert mounts.local("/models/modelA/1") == Path("/data/one/1")
+    assert mounts.local("/models/modelAB") == Path("/data/all/modelAB")
+    assert mounts.local("/models/") == Path("/data/all")
+
+
+def test_a_path_cannot_climb_out_of_its_mount() -> None:
+    mounts = Mounts({"/models": "/data"})
+    assert mounts.local("/models/../etc/passwd") == Path("/etc/passwd")
+    assert mounts.local("/models//x/./y") == Path("/data/x/y")
+
+
+def test_a_mounted_root_holds_every_path() -> None:
+    assert Mounts({"/": "/data"}).local("/models/a") == Path("/data/models/a")
+
+
+def test_the_variable_is_normalised() -> None:
+    mounts = Mounts.from_environment({VARIABLE: '{"/models/": "/data"}'})
+    assert mounts.local("/models/a") == Path("/data/a")
+
+
+def test_messages_show_the_containers_path() -> None:
+    mounts = Mounts({"/models": "/data/x", "/models/a": "/data/x/deep"})
+    assert mounts.conceal("no /data/x/deep/1 and /data/x/b") == "no /models/a/1 and /models/b"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"models": "/data"}', '{"/models": "data"}', '{"/models": 1}'])
+def test_a_malformed_variable_is_refused(text: str) -> None:
+    with pytest.raises(MountsError, match=VARIABLE):
+        Mounts.from_environment({VARIABLE: text})
