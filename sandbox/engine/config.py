@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -19,7 +18,7 @@ from tfserving.errors import ConfigError, Problem
 PACKAGES = {"alicloud", "tfserving"}
 """Packages that talk to Alibaba Cloud: without an endpoint setting they would talk to the real one."""
 _REAL_KEY = re.compile(r"LTAI[A-Za-z0-9]{12,26}|STS\.[A-Za-z0-9]{10,}")
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+_LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?(/\S*)?")
 
 
 class _Loader(yaml.SafeLoader):
@@ -203,7 +202,7 @@ def _fits(rule: dict[str, Any], value: Any) -> bool:
         case "integer":
             return not isinstance(value, bool) and re.fullmatch(r"[-+]?\d+(\.0*)?", str(value)) is not None
         case "boolean":
-            return value in (True, False, "true", "false")
+            return isinstance(value, bool) or value in ("true", "false")
         case "object":
             return isinstance(value, dict)
     return isinstance(value, list) and all(_fits(rule.get("items") or {}, item) for item in value)
@@ -215,8 +214,7 @@ def _type_name(rule: dict[str, Any]) -> str:
 
 def is_loopback(endpoint: str) -> bool:
     """Whether ``host``, ``host:port`` or a URL names this machine by a loopback address."""
-    host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname or ""
-    return _LOOPBACK.fullmatch(host) is not None
+    return _LOOPBACK.fullmatch(endpoint) is not None
 
 
 def _endpoints(key: str, value: Any) -> list[tuple[str, str]]:
@@ -236,8 +234,8 @@ def refused_provider_config(package: str, config: dict[str, Any], path: str) -> 
     """Why a provider may not be configured so: an address that is not loopback, or none where one is needed."""
     named = [pair for key, v in config.items() if "endpoint" in key.lower() for pair in _endpoints(f"{path}:{key}", v)]
     problems = [Problem(k, f"{v!r} is not a loopback address", fix=_FIX) for k, v in named if v and not is_loopback(v)]
-    if package in PACKAGES and not any(value for _, value in named):
-        problems.append(Problem(path, "names no endpoint, so it would mean the real cloud", fix=_FIX))
+    if package in PACKAGES and not (named and all(value for _, value in named)):
+        problems.append(Problem(path, "leaves an endpoint out, which means the real cloud", fix=_FIX))
     return problems
 
 

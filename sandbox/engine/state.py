@@ -52,7 +52,7 @@ class Snapshot:
         self.done: list[Resource] = []
         deployment: dict[str, Any] = {}
         try:
-            deployment = json.loads(path.read_text(encoding="utf-8"))["deployment"]
+            deployment = dict(json.loads(path.read_text(encoding="utf-8"))["deployment"])
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:

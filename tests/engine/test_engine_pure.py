@@ -1,0 +1,215 @@
+"""Parts of the engine that need no run: values, order, the state file."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.engine import properties as props
+from sandbox.engine.deployment import run_in_order, seconds
+from sandbox.engine.state import Snapshot, StateError, lock, references
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> dict[int, set[int]]:
+    """Nodes to what must come before them; no cycles."""
+    count = draw(st.integers(0, 9))
+    order = draw(st.permutations(range(count)))
+    return {node: draw(st.sets(st.sampled_from(order[:i]), max_size=4)) if i else set() for i, node in enumerate(order)}
+
+
+@given(graphs(), st.integers(1, 5))
+def test_everything_runs_once_and_after_what_it_needs(after: dict[int, set[int]], parallel: int) -> None:
+    done: list[int] = []
+    running, most, guard = 0, 0, threading.Lock()
+
+    def work(node: int) -> bool:
+        nonlocal running, most
+        with guard:
+            assert after[node] <= set(done)
+            running += 1
+            most = max(most, running)
+        with guard:
+            running -= 1
+            done.append(node)
+        return True
+
+    assert run_in_order(after, after, work, parallel) == set()
+    assert sorted(done) == sorted(after)
+    assert most <= parallel
+
+
+@given(graphs(), st.data())
+def test_what_needs_a_failed_one_is_not_run(after: dict[int, set[int]], data: st.DataObject) -> None:
+    broken = data.draw(st.sets(st.sampled_from(sorted(after)))) if after else set()
+    ran: set[int] = set()
+
+    def work(node: int) -> bool:
+        ran.add(node)
+        return node not in broken
+
+    failed = run_in_order(after, after, work, 3)
+    expected = set(broken)
+    for _ in after:
+        expected |= {node for node, needs in after.items() if needs & expected}
+    assert failed == expected
+    assert ran == {node for node, needs in after.items() if not needs & expected}
+
+
+def test_a_cycle_is_a_failure_and_no_hang() -> None:
+    assert run_in_order([1, 2, 3], {1: {2}, 2: {1}}, lambda _: True, 2) == {1, 2}
+
+
+@given(JSON, JSON)
+def test_two_values_differ_exactly_where_the_difference_says(old: Any, new: Any) -> None:
+    found = props.difference({"x": old}, {"x": new})
+    assert (found == {}) == (old == new and repr(old) == repr(new)) or old == new
+    for path, kind in found.items():
+        steps = props.parse_path(path)
+        before, after = props.lookup({"x": old}, steps), props.lookup({"x": new}, steps)
+        if kind == "update":
+            assert before != after
+
+
+@given(st.dictionaries(st.text(max_size=4), JSON, max_size=4))
+def test_values_survive_the_wire(value: dict[str, Any]) -> None:
+    assert props.from_struct(props.to_struct(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("a", ["a"]),
+        ("a.b[0].c", ["a", "b", 0, "c"]),
+        ('a["b.c"].d', ["a", "b.c", "d"]),
+        ('["x\\"y"]', ['x"y']),
+        ("a[*].b", ["a", "*", "b"]),
+        ("a.*.b", ["a", "*", "b"]),
+    ],
+)
+def test_property_paths(text: str, path: list[str | int]) -> None:
+    assert props.parse_path(text) == path
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "path", "kept"),
+    [
+        ({"a": 2}, {"a": 1}, "a", {"a": 1}),
+        ({"a": 2}, {}, "a", {}),
+        ({}, {"a": 1}, "a", {"a": 1}),
+        ({"a": {"b": 2, "c": 2}}, {"a": {"b": 1, "c": 1}}, "a.b", {"a": {"b": 1, "c": 2}}),
+        ({"a": [{"b": 2}, {"b": 2}]}, {"a": [{"b": 1}]}, "a[*].b", {"a": [{"b": 1}, {"b": 2}]}),
+        ({"a": [2, 2]}, {"a": [1, 1]}, "a[1]", {"a": [2, 1]}),
+        ({"a": 2, "b": 2}, {"a": 1, "b": 1}, "*", {"a": 1, "b": 1}),
+        ({"a": 2}, {"b": {"c": 1}}, "b.c", {"a": 2}),
+    ],
+)
+def test_ignored_paths_keep_what_was(new: Any, old: Any, path: str, kept: Any) -> None:
+    assert props.keep(new, old, props.parse_path(path)) == kept
+
+
+def test_secrets_are_masked_at_any_depth_and_on_any_path() -> None:
+    value = {"a": [props.secret({"b": "hush"})], "c": "open"}
+    assert props.masked(value) == {"a": ["[secret]"], "c": "open"}
+    assert props.plain(value) == {"a": [{"b": "hush"}], "c": "open"}
+    assert props.masked(props.lookup(value, ["a", 0, "b"])) == "[secret]"
+
+
+def test_outputs_are_as_secret_as_the_inputs_of_that_name() -> None:
+    outputs: dict[str, Any] = {"a": "x", "b": {"c": "y", "d": "z"}, "e": [1], "f": "open"}
+    props.mark_like(outputs, {"a": props.secret("1"), "b": {"c": props.secret("2")}, "e": [props.secret(3)], "g": "x"})
+    assert props.masked(outputs) == {"a": "[secret]", "b": {"c": "[secret]", "d": "z"}, "e": "[secret]", "f": "open"}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("5m", 300), ("1h2m3s", 3723), ("1.5s", 1.5), ("250ms", 0.25), ("", 0)])
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+def resource(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "urn": f"urn:pulumi:dev::shop::world:index:Thing::{name}",
+        "custom": True,
+        "type": "world:index:Thing",
+        **more,
+    }
+
+
+def test_the_state_survives_a_round_trip_with_its_secrets_encrypted(tmp_path: Path) -> None:
+    file = tmp_path / "dev.json"
+    snapshot = Snapshot(file)
+    snapshot.put(resource("a", outputs={"token": props.secret({"deep": "hush"})}))
+    text = file.read_text()
+    assert "hush" not in text
+    assert json.loads(text)["deployment"]["secrets_providers"]["type"] == "passphrase"
+    assert os.stat(file).st_mode & 0o077 == 0
+    again = Snapshot(file)
+    assert again.resources == snapshot.resources
+    again.save()
+    assert json.loads(file.read_text())["deployment"]["resources"] == json.loads(text)["deployment"]["resources"]
+
+
+def test_a_pending_operation_is_in_the_file_while_it_runs(tmp_path: Path) -> None:
+    file = tmp_path / "dev.json"
+    snapshot = Snapshot(file)
+    with snapshot.pending("creating", resource("a")):
+        assert Snapshot(file).interrupted == [{"resource": resource("a"), "type": "creating"}]
+    with pytest.raises(ZeroDivisionError), snapshot.pending("creating", resource("b")):
+        raise ZeroDivisionError
+    assert Snapshot(file).interrupted == []
+
+
+def test_a_previews_state_is_never_written(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path / "dev.json", read_only=True)
+    snapshot.put(resource("a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"deployment": 1}'])
+def test_a_damaged_state_is_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "dev.json"
+    file.write_text(text)
+    with pytest.raises(StateError, match=r"dev\.json cannot be read"):
+        Snapshot(file)
+
+
+def test_a_full_disk_leaves_the_last_state(tmp_path: Path) -> None:
+    file = tmp_path / "dev.json"
+    snapshot = Snapshot(file)
+    snapshot.put(resource("a"))
+    (tmp_path / "dev.partial").mkdir()
+    with pytest.raises(StateError, match="cannot be written"):
+        snapshot.put(resource("b"))
+    assert len(Snapshot(file).resources) == 1
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "dev.json"
+    with lock(file), pytest.raises(StateError, match=f"process {os.getpid()}"), lock(file):
+        pass
+    with lock(file):
+        pass
+
+
+def test_a_resource_needs_its_parent_provider_and_dependencies() -> None:
+    found = references(
+        resource(
+            "a", parent="p", provider="v::id", dependencies=["d"], propertyDependencies={"x": ["e"]}, deletedWith="w"
+        )
+    )
+    assert found == {"p", "v", "d", "e", "w"}
