@@ -1,0 +1,226 @@
+"""``model_config.pbtxt`` in OSS: who owns it, how it is read and written, and the resource that keeps it there.
+
+The first line of the file names the stack that manages it. Services read the file; what is in it after it was made is
+the business of :class:`~provider.served_config.ServedConfig`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from provider.oss import Bucket
+from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
+from provider.values import Change, Properties, has_unknown
+from tfserving import model_config
+from tfserving.errors import CloudError, ConfigError, ModelConfigError, OwnershipError
+from tfserving.model_config import ModelServerConfig
+
+_OWNER_LINE = re.compile(r"# Managed by Pulumi project (?P<project>\S+), stack (?P<stack>\S+): ")
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """The file as it is in OSS.
+
+    Attributes:
+        owner: ``<project>/<stack>``; empty where no stack manages the file.
+        text: all of it.
+    """
+
+    owner: str
+    text: str
+
+    def parse(self) -> ModelServerConfig | None:
+        """What it says, or None where TensorFlow Serving could not read it either."""
+        try:
+            return model_config.parse(self.text)
+        except ModelConfigError:
+            return None
+
+
+class ConfigObject:
+    """The model config file at one key of a bucket, in the name of one stack.
+
+    Args:
+        bucket: the bucket.
+        key: the file's key.
+        owner: ``<project>/<stack>``.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, owner: str) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._owner = owner
+
+    @property
+    def uri(self) -> str:
+        """``oss://bucket/key``."""
+        return f"oss://{self._bucket.name}/{self._key}"
+
+    def find(self) -> StoredConfig | None:
+        """The file, whoever manages it; None where there is none.
+
+        Raises:
+            CloudError: OSS refused.
+        """
+        content = self._bucket.get_text(self._key)
+        if content is None:
+            return None
+        match = _OWNER_LINE.match(content)
+        return StoredConfig(f"{match['project']}/{match['stack']}" if match else "", content)
+
+    def read(self, *also: str) -> StoredConfig | None:
+        """The file, if this stack (or one of the owners ``also``) manages it; None where there is none.
+
+        Raises:
+            OwnershipError: somebody else's file.
+            CloudError: OSS refused.
+        """
+        found = self.find()
+        if found is not None and found.owner not in (self._owner, *also):
+            whose = f"is managed by {found.owner}" if found.owner else "was not made by this project"
+            raise OwnershipError(
+                f"{self.uri} {whose}, and {self._owner} would overwrite it. "
+                "Fix: move that file away, or use another tf-serving:modelRoot"
+            )
+        return found
+
+    def write(self, config: ModelServerConfig, *, new_only: bool = False) -> None:
+        """Replace the file in one request.
+
+        Raises:
+            ModelConfigError: ``config`` cannot be written as it is meant.
+            CloudError: OSS refused; with ``new_only`` the code is ``FileAlreadyExists`` where there is a file.
+        """
+        self._bucket.put_text(self._key, self.head_line() + model_config.render(config), new_only=new_only)
+
+    def write_text(self, content: str) -> None:
+        """Replace the file's text below the head line, whatever the text was made from."""
+        body = content.split("\n", 1)[1] if _OWNER_LINE.match(content) and "\n" in content else content
+        self._bucket.put_text(self._key, self.head_line() + body)
+
+    def delete(self) -> None:
+        """Remove the file."""
+        self._bucket.delete([self._key])
+
+    def head_line(self) -> str:
+        """The comment that makes the file this stack's."""
+        project, _, stack = self._owner.partition("/")
+        return (
+            f"# Managed by Pulumi project {project}, stack {stack}: "
+            f"change stacks/Pulumi.{stack}.yaml, an edit here is overwritten.\n"
+        )
+
+
+def models_failures(inputs: Properties, name: str) -> Iterable[Failure]:
+    """What is wrong with a models property, with the path of each problem."""
+    if has_unknown(inputs.get(name)):
+        return
+    try:
+        model_config.from_dict(table(inputs, name), name)
+    except ConfigError as error:
+        for problem in error.problems:
+            detail = " ".join(
+                part for part in (f"{problem.message}.", problem.allowed and f"Allowed: {problem.allowed}.") if part
+            )
+            yield Failure(problem.path, detail)
+
+
+def owner_failures(inputs: Properties) -> Iterable[Failure]:
+    """What is wrong with an owner property."""
+    if not has_unknown(inputs.get("owner")) and not re.fullmatch(r"[^\s/:]+/[^\s/:]+", text(inputs, "owner")):
+        yield Failure("owner", f"{text(inputs, 'owner')!r} is not <project>/<stack>")
+
+
+class ModelConfigFile(Resource):
+    """Makes sure that a model config file exists before a service starts that reads it."""
+
+    token = "tfserving:index:ModelConfigFile"  # noqa: S105 (a type name)
+    description = "The model config file in OSS, there before a service starts that reads it."
+    inputs: ClassVar[Mapping[str, Property]] = {
+        "bucket": Property("string", "bucket name", required=True, replaces=True),
+        "key": Property("string", "object key of the file", required=True, replaces=True),
+        "owner": Property("string", "<project>/<stack>, written to the file's first line", required=True),
+        "initial": Property(
+            "object",
+            "models the file lists when it is made; later changes are rolled out",
+            required=True,
+            compared=False,
+        ),
+    }
+    outputs: ClassVar[Mapping[str, Property]] = {
+        "managedBy": Property("string", "who the file's first line says manages it", required=True)
+    }
+
+    def validate(self, inputs: Properties) -> Iterable[Failure]:
+        yield from owner_failures(inputs)
+        yield from models_failures(inputs, "initial")
+
+    def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
+        diff = super().diff(old_inputs, old_outputs, news)
+        found, wanted = text(old_outputs, "managedBy"), text(old_inputs, "owner")
+        if found != wanted:
+            diff.changes["managedBy",] = (Change.UPDATE, False)
+        return diff
+
+    def preview(
+        self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
+    ) -> Properties:
+        return inputs | {"managedBy": inputs["owner"]}
+
+    def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
+        file = _file(ctx, inputs)
+        initial = model_config.from_dict(table(inputs, "initial"), "initial")
+        stored = file.read()
+        if stored is None:
+            try:
+                file.write(initial, new_only=True)
+            except CloudError as error:
+                if error.code != "FileAlreadyExists":
+                    raise
+                stored = file.read()
+        if stored is not None and stored.parse() is None:
+            ctx.warning(f"{file.uri} does not parse as a model config file; it is written anew")
+            file.write(initial)
+        elif stored is not None:
+            ctx.info(f"{file.uri} exists and is managed by this stack: kept as it is until the rollout")
+        return file.uri, inputs | {"managedBy": text(inputs, "owner")}
+
+    def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
+        if inputs is None:
+            bucket, _, key = id_.removeprefix("oss://").partition("/")
+            inputs = {"bucket": bucket, "key": key, "owner": "", "initial": {}}
+        stored = _file(ctx, inputs).find()
+        if stored is None:
+            return None
+        if not text(inputs, "owner"):
+            inputs = inputs | {"owner": stored.owner}
+        return Found(inputs, outputs | inputs | {"managedBy": stored.owner})
+
+    def update(
+        self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
+    ) -> Properties:
+        file = _file(ctx, news)
+        stored = file.read(text(old_inputs, "owner"))
+        if stored is None:
+            file.write(model_config.from_dict(table(news, "initial"), "initial"), new_only=True)
+        else:
+            file.write_text(stored.text)
+        return news | {"managedBy": text(news, "owner")}
+
+    def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
+        file = _file(ctx, inputs)
+        stored = file.find()
+        if stored is None:
+            return
+        if stored.owner != text(inputs, "owner"):
+            ctx.warning(f"{file.uri} is managed by {stored.owner or 'nobody'} now: left where it is")
+            return
+        file.delete()
+
+
+def _file(ctx: Context, inputs: Properties) -> ConfigObject:
+    return ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), text(inputs, "key"), text(inputs, "owner"))

@@ -1,0 +1,217 @@
+"""Asks the services that read a model config file what they serve, so that every replica behind a gateway is heard.
+
+A gateway gives requests to replicas in turn. Each question is therefore asked twice as often as a service has replicas,
+without other questions in between and over a connection of its own each time, and counts only when every answer agrees.
+With a gateway that takes turns this proves the state of every replica (twice). With one that picks at random it makes
+it likely, no more: no API of EAS reaches a single replica from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from provider.resource import Context
+from tfserving import client
+from tfserving.client import ModelClient, VersionStatus
+from tfserving.errors import CloudError, ServiceError, ServiceNotFoundError, ServiceUnreachableError
+
+T = TypeVar("T")
+
+MOUNT_CACHE_SECONDS = 60.0
+"""How long a replica may see an old file through its OSS mount (ossfs 2: attribute cache of 60 s)."""
+
+_ANSWER_SECONDS = 10.0
+_UNKNOWN_REPLICAS = 2
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service that reads the model config file.
+
+    Attributes:
+        name: service name in EAS.
+        url: base URL of an HTTP service, or empty.
+        target: ``host:port`` of a gRPC service, or empty.
+        token: access token.
+        poll_seconds: how often it reads the file again; 0 is only when it starts.
+        reachable: whether this machine can ask it.
+    """
+
+    name: str
+    url: str
+    target: str
+    token: str = field(repr=False)
+    poll_seconds: float
+    reachable: bool
+
+    @classmethod
+    def from_property(cls, name: str, value: Mapping[str, Any]) -> Service:
+        """The service as the property ``services`` describes it."""
+        return cls(
+            name=name,
+            url=str(value.get("url") or ""),
+            target=str(value.get("target") or ""),
+            token=str(value.get("token") or ""),
+            poll_seconds=float(value.get("pollSeconds") or 0),
+            reachable=bool(value.get("reachable", True)),
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the replicas of one service said about its models.
+
+    Attributes:
+        states: by model: the answer of each asking, as states by version; an unknown model answers none.
+        labels: by model and label: the version each asking was answered by; None where the label is not known.
+    """
+
+    states: Mapping[str, tuple[Mapping[int, VersionStatus], ...]]
+    labels: Mapping[str, Mapping[str, tuple[int | None, ...]]]
+
+    def available(self, model: str) -> tuple[int, ...]:
+        """Versions that are AVAILABLE in every answer."""
+        answers = [
+            {version for version, status in states.items() if status.state == "AVAILABLE"}
+            for states in self.states.get(model, ())
+        ]
+        return tuple(sorted(set.intersection(*answers))) if answers else ()
+
+    def anywhere(self, model: str) -> tuple[int, ...]:
+        """Versions that are AVAILABLE, or on their way in or out, in any answer."""
+        return tuple(
+            sorted(
+                {
+                    version
+                    for states in self.states.get(model, ())
+                    for version, status in states.items()
+                    if status.state != "END"
+                }
+            )
+        )
+
+    def label(self, model: str, label: str) -> int | None:
+        """The version that answers requests by the label, or None where there is none, or no single one."""
+        versions = set(self.labels.get(model, {}).get(label, (None,)))
+        return versions.pop() if len(versions) == 1 else None
+
+    def failed(self, model: str, versions: Iterable[int]) -> VersionStatus | None:
+        """The first of ``versions`` that the server says it could not load, unless another answer has it AVAILABLE."""
+        for version in versions:
+            for states in self.states.get(model, ()):
+                status = states.get(version)
+                if status is not None and status.state != "AVAILABLE" and status.error_code != "OK":
+                    return status
+        return None
+
+    def state(self, model: str, version: int) -> str:
+        """The state of a version in words, for a message."""
+        seen = {
+            states[version].state if version in states else "not known to the server"
+            for states in self.states.get(model, ())
+        }
+        return " or ".join(sorted(seen)) or "not known to the server"
+
+    def as_property(self) -> dict[str, Any]:
+        """``{model: {"versions": [...], "labels": {...}}}`` of models that serve something.
+
+        Where replicas disagree about a label, its value is a text that names every version: ``"1 or 2"``.
+        """
+        served: dict[str, Any] = {}
+        for model in sorted(self.states):
+            labels: dict[str, Any] = {}
+            for label, versions in sorted(self.labels.get(model, {}).items()):
+                found = sorted({str(version) for version in versions if version is not None})
+                if len(found) == 1 and None not in versions:
+                    labels[label] = versions[0]
+                elif found:
+                    labels[label] = " or ".join([*found, *(["nothing"] if None in versions else [])])
+            if self.available(model) or labels:
+                served[model] = {"versions": list(self.available(model)), "labels": labels}
+        return served
+
+
+class Fleet:
+    """The services that read one model config file.
+
+    Args:
+        ctx: the operation that asks.
+        services: all of them.
+    """
+
+    def __init__(self, ctx: Context, services: Iterable[Service]) -> None:
+        self._ctx = ctx
+        self.services = tuple(services)
+        self._replicas: dict[str, int] = {}
+
+    @property
+    def polling(self) -> tuple[Service, ...]:
+        """Those that read the file again by themselves."""
+        return tuple(service for service in self.services if service.poll_seconds > 0)
+
+    @property
+    def restarting(self) -> tuple[Service, ...]:
+        """Those that read the file only when they start."""
+        return tuple(service for service in self.services if service.poll_seconds <= 0)
+
+    def count_replicas(self) -> None:
+        """Ask EAS how many replicas each service has; an autoscaler may change that between two steps."""
+        for service in self.services:
+            try:
+                found = self._ctx.clients.eas.describe(service.name)
+            except CloudError as error:
+                self._ctx.debug(f"replicas of {service.name} are not known, {_UNKNOWN_REPLICAS} are assumed: {error}")
+                self._replicas[service.name] = _UNKNOWN_REPLICAS
+            else:
+                self._replicas[service.name] = max(found.total, found.running, 1) if found else 1
+
+    def ask(
+        self, services: Iterable[Service], models: Mapping[str, Iterable[str]]
+    ) -> dict[str, Answers | ServiceError]:
+        """What each service says about ``models`` (name to labels to ask for); an error where there is no answer."""
+        wanted = {model: tuple(labels) for model, labels in models.items()}
+        asked = list(services)
+        with ThreadPoolExecutor(min(_THREADS, len(asked) or 1)) as pool:
+            found = pool.map(lambda service: self._answers(service, wanted), asked)
+            return {service.name: answer for service, answer in zip(asked, found, strict=True)}
+
+    def _answers(self, service: Service, models: Mapping[str, tuple[str, ...]]) -> Answers | ServiceError:
+        if not (service.url or service.target):
+            return ServiceUnreachableError(f"service {service.name} has no address")
+        times = 2 * self._replicas.get(service.name, _UNKNOWN_REPLICAS)
+        states: dict[str, tuple[Mapping[int, VersionStatus], ...]] = {}
+        labels: dict[str, dict[str, tuple[int | None, ...]]] = {}
+        try:
+            for model, wanted in models.items():
+                self._ctx.check()
+                heard = self._repeat(service, times, _status_of(model))
+                states[model] = tuple({status.version: status for status in answer or ()} for answer in heard)
+                labels[model] = {
+                    label: tuple(self._repeat(service, times, _version_of(model, label))) for label in wanted
+                }
+        except ServiceError as error:
+            return error
+        return Answers(states, labels)
+
+    def _repeat(self, service: Service, times: int, question: Callable[[ModelClient], T]) -> list[T | None]:
+        answers: list[T | None] = []
+        for _ in range(times):
+            address = {"target": service.target} if service.target else {"url": service.url}
+            with client.connect(**address, token=service.token, timeout=_ANSWER_SECONDS) as connection:
+                try:
+                    answers.append(question(connection))
+                except ServiceNotFoundError:
+                    answers.append(None)
+        return answers
+
+
+def _status_of(model: str) -> Callable[[ModelClient], list[VersionStatus]]:
+    return lambda connection: connection.status(model)
+
+
+def _version_of(model: str, label: str) -> Callable[[ModelClient], int]:
+    return lambda connection: connection.labelled_version(model, label)

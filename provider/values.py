@@ -1,0 +1,217 @@
+"""Pulumi property values: the wire form (``google.protobuf.Struct``), plain Python, and differences between them.
+
+The wire form marks a value that is more than JSON with a signature key in an object, and an unknown value with a
+reserved string. The constants are those of Pulumi's Go SDK (``sdk/go/common/resource/sig``, ``plugin/rpc.go``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from google.protobuf import struct_pb2
+
+from tfserving.errors import TFServingError
+
+_SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
+_SECRET: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 (a type mark of the protocol)
+_RESOURCE: Final = "5cf8f73096256a8f31e491e813e4eb8e"
+_OUTPUT: Final = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
+
+_UNKNOWN_STRING: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+_UNKNOWNS: Final = frozenset(
+    {
+        _UNKNOWN_STRING,
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # bool
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # number
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # array
+        "030794c1-ac77-496b-92df-f27374a8bd58",  # asset
+        "e48ece36-62e2-4504-bad9-02848725956a",  # archive
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # object
+    }
+)
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
+
+Properties = dict[str, Any]
+"""A resource's properties: JSON values, :class:`Secret` and :data:`UNKNOWN`."""
+
+
+class _Unknown(Enum):
+    UNKNOWN = "unknown"
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = _Unknown.UNKNOWN
+"""A value that is not known before the update runs."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that Pulumi encrypts in its state and masks in its output.
+
+    Attributes:
+        value: the value itself; never part of ``repr``.
+    """
+
+    value: Any = field(repr=False)
+
+
+class PropertyError(TFServingError):
+    """The engine sent a property value that no resource of this provider takes."""
+
+
+def decode(struct: struct_pb2.Struct) -> Properties:
+    """The properties in ``struct``. Whole numbers become ``int``: the wire form only has floating point.
+
+    Raises:
+        PropertyError: an asset or archive.
+    """
+    return {key: _decode(value) for key, value in struct.fields.items()}
+
+
+def _decode(value: struct_pb2.Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return UNKNOWN if value.string_value in _UNKNOWNS else value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() else number
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return [_decode(item) for item in value.list_value.values]
+        case "struct_value":
+            return _decode_object(value.struct_value)
+        case _:
+            return None
+
+
+def _decode_object(struct: struct_pb2.Struct) -> Any:
+    fields = struct.fields
+    if _SIGNATURE not in fields:
+        return decode(struct)
+    match fields[_SIGNATURE].string_value:
+        case signature if signature == _SECRET:
+            return secret(_decode(fields["value"]))
+        case signature if signature == _OUTPUT:
+            inner = _decode(fields["value"]) if "value" in fields else UNKNOWN
+            return secret(inner) if fields["secret"].bool_value else inner
+        case signature if signature == _RESOURCE:
+            return (_decode(fields["id"]) or UNKNOWN) if "id" in fields else _decode(fields["urn"])
+        case _:
+            raise PropertyError("assets and archives are not taken by any resource of this provider")
+
+
+def encode(properties: Mapping[str, Any]) -> struct_pb2.Struct:
+    """``properties`` in the wire form."""
+    return struct_pb2.Struct(fields={key: _encode(value) for key, value in properties.items()})
+
+
+def _encode(value: Any) -> struct_pb2.Value:
+    match value:
+        case None:
+            return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
+        case _Unknown():
+            return struct_pb2.Value(string_value=_UNKNOWN_STRING)
+        case Secret():
+            marked = {_SIGNATURE: _SECRET, "value": value.value}
+            return struct_pb2.Value(struct_value=encode(marked))
+        case bool():
+            return struct_pb2.Value(bool_value=value)
+        case int() | float():
+            return struct_pb2.Value(number_value=value)
+        case str():
+            return struct_pb2.Value(string_value=value)
+        case Mapping():
+            return struct_pb2.Value(struct_value=encode({str(key): item for key, item in value.items()}))
+        case list() | tuple():
+            return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[_encode(item) for item in value]))
+        case _:
+            raise TypeError(f"{type(value).__name__} has no property form")
+
+
+def secret(value: Any) -> Secret:
+    """``value`` as a secret; a secret stays one secret."""
+    return value if isinstance(value, Secret) else Secret(value)
+
+
+def plain(value: Any) -> Any:
+    """``value`` without its secret marks, at any depth. Unknown values stay."""
+    match value:
+        case Secret():
+            return plain(value.value)
+        case Mapping():
+            return {key: plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
+def has_unknown(value: Any) -> bool:
+    """Whether an unknown value is anywhere in ``value``."""
+    match value:
+        case _Unknown():
+            return True
+        case Secret():
+            return has_unknown(value.value)
+        case Mapping():
+            return any(has_unknown(item) for item in value.values())
+        case list() | tuple():
+            return any(has_unknown(item) for item in value)
+        case _:
+            return False
+
+
+def property_path(parts: Iterable[str | int]) -> str:
+    """A property path as the engine parses it: ``spec.containers[0].image``, ``versions["1"]``."""
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif _PLAIN_NAME.fullmatch(part):
+            text += f".{part}" if text else part
+        else:
+            escaped = part.replace('"', '\\"')
+            text += f'["{escaped}"]'
+    return text
+
+
+class Change(Enum):
+    """How one property differs."""
+
+    ADD = "add"
+    DELETE = "delete"
+    UPDATE = "update"
+
+
+def differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Change]:
+    """What changes from ``old`` to ``new``, by path of the deepest differing value, in a stable order.
+
+    A missing value and ``None`` are the same; secret marks do not count; an unknown new value is a change.
+    """
+    old, new = (side.value if isinstance(side, Secret) else side for side in (old, new))
+    if old is None and new is None:
+        return {}
+    if old is None:
+        return {at: Change.ADD}
+    if new is None:
+        return {at: Change.DELETE}
+    found: dict[tuple[str | int, ...], Change] = {}
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            found |= differences(old.get(key), new.get(key), (*at, key))
+    elif isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
+        for index in range(max(len(old), len(new))):
+            before = old[index] if index < len(old) else None
+            after = new[index] if index < len(new) else None
+            found |= differences(before, after, (*at, index))
+    elif new is UNKNOWN or isinstance(old, bool) is not isinstance(new, bool) or old != new:
+        found[at] = Change.UPDATE
+    return found
