@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tfserving.errors import Problem
@@ -19,6 +20,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _LONGEST_SHOWN = 80
+_FEW = 12
 
 
 class Reader:
@@ -39,6 +41,8 @@ class Reader:
 
     def show(self, value: object) -> str:
         """``value`` for a message: cut to one short line, or only its type where it may be secret."""
+        if value is None:
+            return "nothing"
         if self.secret:
             return f"this {_type_name(value)}"
         text = repr(value)
@@ -160,11 +164,15 @@ class Reader:
                 return {}
         known = None if keys is None else tuple(keys)
         if not isinstance(value, Mapping):
-            allowed = allowed or ("keys and values" if known is None else f"a mapping of {', '.join(known)}")
+            few = known is not None and len(known) <= _FEW
+            allowed = allowed or (f"a mapping of {', '.join(known or ())}" if few else "a mapping of keys and values")
             self.add(path, f"{self.show(value)} is not a mapping", allowed)
             return {}
         if known is not None:
-            self.problems += unknown_keys(value, known, path)
+            found = unknown_keys(value, known, path)
+            if len(known) > _FEW:  # where a close key is known, forty others are no help
+                found = [replace(problem, allowed="") if problem.fix else problem for problem in found]
+            self.problems += found
         return {str(key): item for key, item in value.items()}
 
     def items(self, value: Any, path: str, allowed: str) -> list[Any]:

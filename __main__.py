@@ -1,0 +1,73 @@
+"""The Pulumi program: settings, then components, then exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pulumi
+
+from components import model_files, outputs, raw
+from components.eas_service import TensorFlowServing, TensorFlowServingArgs
+from components.model_repository import ModelRepository, ModelRepositoryArgs
+from components.providers import make_providers
+from components.served_config import RolloutArgs, roll_out
+from tfserving.errors import TFServingError
+
+
+def main() -> None:
+    """Registers the stack. Whatever is wrong with its config is said before the first resource."""
+    try:
+        with model_files.hash_cache() as cache:
+            settings = raw.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
+            sources = model_files.sources(settings, cache)
+            signatures = model_files.signatures(settings, cache)
+    except TFServingError as error:
+        raise pulumi.RunError(str(error)) from None
+    for warning in (*settings.warnings, *outputs.signature_warnings(settings, signatures)):
+        pulumi.log.warn(warning)
+
+    owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
+    providers = make_providers(settings.alicloud, settings.endpoints)
+    repository = ModelRepository(
+        "models",
+        ModelRepositoryArgs(
+            bucket=settings.bucket,
+            root=settings.model_root,
+            owner=owner,
+            models=sources,
+            initial=settings.serving if settings.config_file_services else None,
+        ),
+        providers.options(),
+    )
+    services = [
+        TensorFlowServing(
+            service.name,
+            TensorFlowServingArgs(
+                service=service,
+                owner=owner,
+                models=outputs.models_of(settings, service),
+                after=repository.contents,
+            ),
+            providers.options(),
+        )
+        for service in settings.services
+    ]
+    readers = [serving for serving in services if serving.service.spec.config_file]
+    served = None
+    if readers:
+        served = roll_out(
+            "served",
+            RolloutArgs(
+                repository=repository,
+                serving=settings.serving,
+                published=settings.published,
+                services=readers,
+                owner=owner,
+            ),
+            pulumi.ResourceOptions(provider=providers.tfserving),
+        )
+    for name, value in outputs.stack_outputs(settings, services, served, signatures).items():
+        pulumi.export(name, value)
+
+
+main()

@@ -1,0 +1,138 @@
+"""Where the models lie: the bucket, the published versions, and the config file that says which of them are served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_alicloud import oss
+
+from components.resources import ModelConfigFile, ModelConfigFileArgs, PublishedModel, PublishedModelArgs
+from components.settings import CONFIG_FILE_NAME, BucketSettings
+from tfserving import model_config
+from tfserving.model_config import ModelServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A model to publish.
+
+    Attributes:
+        name: model name.
+        directory: local directory with its version directories, relative to the project where that is possible.
+        versions: digest of each version by its number.
+    """
+
+    name: str
+    directory: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRepositoryArgs:
+    """Arguments of :class:`ModelRepository`. All are plain: they decide which resources there are.
+
+    Attributes:
+        bucket: the bucket, ours or somebody else's.
+        root: key prefix of the model directories, empty or ending in a slash.
+        owner: ``<project>/<stack>``.
+        models: models to publish. Those whose versions are in the bucket already are not listed.
+        initial: what the config file says when it is made; ``None``: nothing reads a config file, so there is none.
+    """
+
+    bucket: BucketSettings
+    root: str
+    owner: str
+    models: tuple[ModelSource, ...] = ()
+    initial: ModelServerConfig | None = None
+
+
+class ModelRepository(pulumi.ComponentResource):
+    """A bucket with models below one prefix, laid out as TensorFlow Serving wants it.
+
+    An existing bucket is only named: it is not made, read or configured, and stays when the stack is destroyed.
+
+    Attributes:
+        bucket_name: name of the bucket.
+        config_file_key: object key of the model config file.
+        bucket: the bucket; ``None`` for an existing one.
+        models: the published models by name.
+        config_file: the model config file; ``None`` if nothing reads it.
+    """
+
+    def __init__(self, name: str, args: ModelRepositoryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tf-serving:components:ModelRepository", name, None, opts)
+        self.bucket_name = args.bucket.name
+        self.config_file_key = f"{args.root}{CONFIG_FILE_NAME}"
+        self.bucket = None if args.bucket.existing else self._bucket(f"{name}-bucket", args.bucket)
+        child = pulumi.ResourceOptions(parent=self, depends_on=[self.bucket] if self.bucket else None)
+        self.models = {
+            model.name: PublishedModel(
+                f"{name}-{model.name}",
+                PublishedModelArgs(
+                    name=model.name,
+                    bucket=args.bucket.name,
+                    prefix=f"{args.root}{model.name}/",
+                    source=model.directory,
+                    versions=dict(model.versions),
+                ),
+                child,
+            )
+            for model in args.models
+        }
+        self.config_file: ModelConfigFile | None = None
+        if args.initial is not None:
+            self.config_file = ModelConfigFile(
+                f"{name}-config",
+                ModelConfigFileArgs(
+                    bucket=args.bucket.name,
+                    key=self.config_file_key,
+                    owner=args.owner,
+                    initial=model_config.to_dict(args.initial),
+                ),
+                child,
+            )
+        self.register_outputs({"bucket": self.bucket_name, "configFileKey": self.config_file_key})
+
+    @property
+    def contents(self) -> list[pulumi.Resource]:
+        """Everything that has to be there before a service can start."""
+        found = [self.bucket, *self.models.values(), self.config_file]
+        return [resource for resource in found if resource is not None]
+
+    def _bucket(self, name: str, settings: BucketSettings) -> oss.Bucket:
+        """A private, versioned, encrypted bucket.
+
+        All of it inline: with an IP address as endpoint the bucket's separate sub-resources cannot be reached, and
+        mixed with inline settings they undo each other.
+        """
+        return oss.Bucket(
+            name,
+            bucket=settings.name,
+            storage_class=settings.storage_class,
+            redundancy_type=settings.redundancy_type,
+            versioning=oss.BucketVersioningArgs(status="Enabled"),
+            server_side_encryption_rule=oss.BucketServerSideEncryptionRuleArgs(sse_algorithm="AES256"),
+            lifecycle_rules=[
+                oss.BucketLifecycleRuleArgs(
+                    id="abort-unfinished-uploads",
+                    prefix="",
+                    enabled=True,
+                    abort_multipart_uploads=[
+                        oss.BucketLifecycleRuleAbortMultipartUploadArgs(days=settings.abort_uploads_after_days)
+                    ],
+                )
+            ],
+            force_destroy=settings.force_destroy,
+            tags=dict(settings.tags) or None,
+            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect, transformations=[_private]),
+        )
+
+
+def _private(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult:
+    """Sets the ACL past the SDK's constructor, which warns of the inline form on every preview.
+
+    ``oss.BucketAcl``, the form it advises, is one of the sub-resources that cannot be used here.
+    """
+    return pulumi.ResourceTransformationResult({**args.props, "acl": "private"}, args.opts)

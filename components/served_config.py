@@ -1,0 +1,60 @@
+"""What the services of a stack serve, rolled out to all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from components.eas_service import TensorFlowServing
+from components.model_repository import ModelRepository
+from components.resources import ServedConfig, ServedConfigArgs
+from tfserving import model_config
+from tfserving.model_config import ModelServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutArgs:
+    """Arguments of :func:`roll_out`.
+
+    Attributes:
+        repository: bucket, published models and the config file.
+        serving: what is to be served.
+        published: version numbers in the bucket, by model.
+        services: the services that read the config file.
+        owner: ``<project>/<stack>``.
+    """
+
+    repository: ModelRepository
+    serving: ModelServerConfig
+    published: Mapping[str, Sequence[int]]
+    services: Sequence[TensorFlowServing]
+    owner: str
+
+
+def roll_out(name: str, args: RolloutArgs, opts: pulumi.ResourceOptions) -> ServedConfig:
+    """Moves versions and labels on all services that read the config file, once files and services are there."""
+    needed = [*args.repository.contents, *(serving.resource for serving in args.services)]
+    return ServedConfig(
+        name,
+        ServedConfigArgs(
+            bucket=args.repository.bucket_name,
+            key=args.repository.config_file_key,
+            owner=args.owner,
+            models=model_config.to_dict(args.serving),
+            published={model: list(versions) for model, versions in args.published.items()},
+            services={
+                serving.service.name: {
+                    "url": serving.url,
+                    "target": serving.target,
+                    "token": serving.token,
+                    "reads": True,
+                    "pollSeconds": serving.service.spec.config_poll_seconds,
+                    "reachable": serving.service.reachable,
+                }
+                for serving in args.services
+            },
+        ),
+        pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=needed)),
+    )

@@ -1,0 +1,650 @@
+"""Stack config, read once: frozen settings, or one error that names every problem in it.
+
+:func:`parse` is pure: it looks at the config it is given and at the model directories that config names, and at nothing
+else. ``components/raw.py`` fetches the config from Pulumi.
+
+What may stand in a stack file is listed in ``stacks/Pulumi.dev.yaml`` and ``stacks/Pulumi.prod.yaml``, with comments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.reader import Reader
+from components.service_settings import ServiceContext, ServiceSettings, read_service
+from tfserving import eas_spec, flags, model_config, saved_model
+from tfserving.errors import ConfigError, Problem, SavedModelError
+from tfserving.manifest import HashCache
+from tfserving.model_config import Model, ModelServerConfig, did_you_mean, join_path
+
+NAMESPACE = "tf-serving"
+"""The project's name, and with it the namespace of its config keys."""
+
+CONFIG_FILE_NAME = "model_config.pbtxt"
+DEFAULT_MODEL_ROOT = "models/tf_serving/"
+DEFAULT_MOUNT_PATH = "/models"
+
+_KEYS = ("endpoint", "endpoints", "bucket", "modelRoot", "modelSource", "models", "services")
+_BUCKET_KEYS = (
+    "name",
+    "existing",
+    "forceDestroy",
+    "protect",
+    "storageClass",
+    "redundancyType",
+    "abortUploadsAfterDays",
+    "tags",
+)
+_NEW_BUCKET_KEYS = tuple(key for key in _BUCKET_KEYS if key not in ("name", "existing"))
+_MODEL_KEYS = ("policy", "labels", "source", "versions")
+_ALICLOUD_KEYS = (
+    "region",
+    "protocol",
+    "accountType",
+    "skipRegionValidation",
+    "accessKey",
+    "secretKey",
+    "securityToken",
+    "profile",
+    "clientReadTimeout",
+    "clientConnectTimeout",
+    "maxRetryTimeout",
+)
+# Ways to credentials that only the alicloud provider knows. The tfserving provider would act as somebody else.
+_OTHER_CREDENTIALS = ("assumeRole", "assumeRoleWithOidc", "credentialsUri", "ecsRoleName", "sharedCredentialsFile")
+
+_REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
+_HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+_ENDPOINT = re.compile(rf"({_HOST})(:([0-9]{{1,5}}))?")
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}")
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_ROOT_SEGMENT = re.compile(r"[A-Za-z0-9_.-]+")
+_STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
+_READABLE_CLASSES = ("Standard", "IA")
+_REDUNDANCY_TYPES = ("LRS", "ZRS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlicloudSettings:
+    """How to reach Alibaba Cloud, for both providers.
+
+    Attributes:
+        region: region id (``cn-hangzhou``).
+        protocol: ``HTTPS``, or ``HTTP`` for a loopback endpoint.
+        account_type: ``Domestic`` or ``International``; empty lets the alicloud provider ask.
+        skip_region_validation: accept a region the alicloud provider does not know.
+        access_key: access key id; empty with ``secret_key`` is the standard credentials chain.
+        secret_key: access key secret.
+        security_token: token of temporary credentials.
+        profile: profile of ``~/.aliyun/config.json``.
+        client_read_timeout: milliseconds, alicloud provider only; ``None`` is its default.
+        client_connect_timeout: milliseconds, alicloud provider only; ``None`` is its default.
+        max_retry_timeout: seconds, alicloud provider only; ``None`` is its default.
+    """
+
+    region: str
+    protocol: str = "HTTPS"
+    account_type: str = ""
+    skip_region_validation: bool = False
+    access_key: str = field(default="", repr=False)
+    secret_key: str = field(default="", repr=False)
+    security_token: str = field(default="", repr=False)
+    profile: str = ""
+    client_read_timeout: int | None = None
+    client_connect_timeout: int | None = None
+    max_retry_timeout: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoints:
+    """Where the APIs answer; empty is the region's own endpoint.
+
+    Attributes:
+        all: ``host:port`` that answers every API: a local stack.
+        oss: ``host[:port]`` of OSS.
+        eas: ``host[:port]`` of the EAS API.
+    """
+
+    all: str = ""
+    oss: str = ""
+    eas: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketSettings:
+    """The bucket with the models.
+
+    Attributes:
+        name: bucket name.
+        existing: somebody else's bucket: neither made nor configured nor destroyed here.
+        force_destroy: destroying the stack deletes what is in the bucket, too.
+        protect: Pulumi refuses to delete the bucket.
+        storage_class: ``Standard`` or ``IA``.
+        redundancy_type: ``LRS`` (one zone) or ``ZRS`` (three).
+        abort_uploads_after_days: unfinished multipart uploads are removed after so many days.
+        tags: tags of the bucket.
+    """
+
+    name: str
+    existing: bool = False
+    force_destroy: bool = False
+    protect: bool = False
+    storage_class: str = "Standard"
+    redundancy_type: str = "LRS"
+    abort_uploads_after_days: int = 7
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """One model of the stack.
+
+    Attributes:
+        name: model name.
+        source: its local directory, relative to the project where that is possible; empty: nothing is uploaded,
+            because ``versions`` are in the bucket already.
+        directory: the same directory, absolute; ``None`` without a source.
+        versions: version numbers in the source, or in the bucket; ascending.
+    """
+
+    name: str
+    source: str = ""
+    directory: Path | None = None
+    versions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A stack, valid.
+
+    Attributes:
+        alicloud: region, credentials, protocol.
+        endpoints: API endpoints that differ from the region's.
+        bucket: the bucket with the models.
+        model_root: key prefix of the model directories; empty or ending in a slash.
+        models: every model, in the order of the config.
+        serving: what services that read the config file serve.
+        services: every service, in the order of the config.
+        warnings: what is worth saying although nothing is wrong.
+    """
+
+    alicloud: AlicloudSettings
+    endpoints: Endpoints
+    bucket: BucketSettings
+    model_root: str
+    models: tuple[ModelSettings, ...]
+    serving: ModelServerConfig
+    services: tuple[ServiceSettings, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def config_file_services(self) -> tuple[ServiceSettings, ...]:
+        """The services that read the model config file."""
+        return tuple(service for service in self.services if service.spec.config_file)
+
+    @property
+    def published(self) -> dict[str, tuple[int, ...]]:
+        """Version numbers in the bucket, by model."""
+        return {model.name: model.versions for model in self.models}
+
+    def served_versions(self, name: str) -> tuple[int, ...]:
+        """The versions of a model that services with the config file are to serve, ascending."""
+        model = self.serving.get(name)
+        return model.policy.select(self.published[name]) if model else ()
+
+
+def parse(
+    raw: Mapping[str, Any],
+    project_dir: Path,
+    *,
+    secret_keys: Collection[str] | None = None,
+    cache: HashCache | None = None,
+) -> Settings:
+    """Reads and checks a whole stack config.
+
+    Args:
+        raw: values by full key (``tf-serving:models``), text or structured. Keys of other namespaces are left alone.
+        project_dir: what relative model directories are relative to.
+        secret_keys: the keys Pulumi holds as secret; ``None`` where that is not known.
+        cache: what is known of model files from earlier runs.
+
+    Raises:
+        ConfigError: every problem of the stack.
+    """
+    return _Parser(raw, project_dir, secret_keys, cache or HashCache()).parse()
+
+
+class _Parser:
+    """State of one :func:`parse`: what was read so far, and what was wrong with it."""
+
+    def __init__(
+        self, raw: Mapping[str, Any], project_dir: Path, secret_keys: Collection[str] | None, cache: HashCache
+    ) -> None:
+        self.raw = {str(key): value for key, value in raw.items()}
+        self.project_dir = project_dir
+        self.secret_keys = secret_keys
+        self.cache = cache
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+
+    def parse(self) -> Settings:
+        self._check_keys()
+        endpoints = self._endpoints()
+        alicloud = self._alicloud(endpoints)
+        bucket = self._bucket()
+        root = self._model_root()
+        declared, models = self._models()
+        context = ServiceContext(
+            region=alicloud.region,
+            bucket=bucket.name,
+            root=root,
+            models=tuple(model.name for model in models),
+            labels=any(model.labels for model in declared.models),
+        )
+        services = self._services(context)
+        serving = self._serving(declared, models, services)
+        if self.problems:
+            raise ConfigError(self.problems)
+        for service in services:
+            found = eas_spec.warnings(service.spec)
+            # On a local stack the bucket is a directory, and looking at it often costs nothing.
+            found += flags.warnings(eas_spec.tf_serving_flags(service.spec), remote_mount=not endpoints.all)
+            self.warnings += [f"service {service.name}: {warning}" for warning in found]
+        return Settings(
+            alicloud=alicloud,
+            endpoints=endpoints,
+            bucket=bucket,
+            model_root=root,
+            models=models,
+            serving=serving,
+            services=services,
+            warnings=tuple(self.warnings),
+        )
+
+    # ---- keys ----------------------------------------------------------------------------------------------------
+
+    def _reader(self, key: str) -> Reader:
+        reader = Reader(secret=key in (self.secret_keys or ()))
+        reader.problems = self.problems  # one list, so that problems stay in the order of the config
+        return reader
+
+    def _check_keys(self) -> None:
+        for key in self.raw:
+            namespace, colon, name = key.partition(":")
+            if not colon:
+                self.problems.append(Problem(key, "the config key has no namespace", f"{NAMESPACE}:{key}"))
+            elif namespace == NAMESPACE and name not in _KEYS:
+                fix = _full(did_you_mean(name, _KEYS), NAMESPACE)
+                self.problems.append(Problem(key, f"unknown key {name!r}", ", ".join(_KEYS), fix))
+            elif namespace == "alicloud" and name in _OTHER_CREDENTIALS:
+                fix = "take the role before you run Pulumi and hand on its temporary credentials in the environment"
+                message = "only one of this stack's two providers would use these credentials"
+                allowed = "accessKey, secretKey and securityToken, profile, or ALIBABA_CLOUD_* environment variables"
+                self.problems.append(Problem(key, message, allowed, fix))
+            elif key == "alicloud:endpoints":
+                message = "these endpoints would reach only one of this stack's two providers"
+                self.problems.append(Problem(key, message, fix=f"set {NAMESPACE}:endpoints to {{oss: ..., eas: ...}}"))
+            elif namespace == "alicloud" and name not in _ALICLOUD_KEYS:
+                fix = _full(did_you_mean(name, _ALICLOUD_KEYS), "alicloud")
+                message = f"{name!r} is not a setting this project hands to its providers"
+                self.problems.append(Problem(key, message, ", ".join(_ALICLOUD_KEYS), fix))
+            elif namespace not in (NAMESPACE, "alicloud") and _squeezed(namespace) in ("tfserving", "aliyun"):
+                meant = NAMESPACE if _squeezed(namespace) == "tfserving" else "alicloud"
+                fix = f"write {meant}:{name}"
+                self.problems.append(Problem(key, f"nothing reads namespace {namespace!r}", meant, fix))
+
+    # ---- cloud ---------------------------------------------------------------------------------------------------
+
+    def _endpoints(self) -> Endpoints:
+        path = f"{NAMESPACE}:endpoint"
+        reader = self._reader(path)
+        everything = self._endpoint(reader, self.raw.get(path), path)
+        if everything and ":" not in everything:
+            reader.add(path, f"{everything!r} names no port", "host:port", f"write for example {everything}:7580")
+        path = f"{NAMESPACE}:endpoints"
+        reader = self._reader(path)
+        single = reader.mapping(self.raw.get(path), path, ("oss", "eas"))
+        oss, eas = (self._endpoint(reader, single.get(name), join_path(path, name)) for name in ("oss", "eas"))
+        return Endpoints(all=everything, oss=oss or everything, eas=eas or everything)
+
+    def _endpoint(self, reader: Reader, value: Any, path: str) -> str:
+        text = reader.text(value, path, allowed="host or host:port")
+        match = _ENDPOINT.fullmatch(text)
+        if not text or (match and (match[4] is None or 0 < int(match[4]) < 65536)):
+            return text
+        bare = text.partition("://")[2].rstrip("/") if "://" in text else ""
+        fix = f"write {bare}; the scheme is alicloud:protocol" if bare else ""
+        reader.add(path, f"{reader.show(text)} is not an endpoint", "host or host:port, port 1 to 65535", fix)
+        return ""
+
+    def _alicloud(self, endpoints: Endpoints) -> AlicloudSettings:
+        def get(name: str) -> tuple[Any, str, Reader]:
+            path = f"alicloud:{name}"
+            return self.raw.get(path), path, self._reader(path)
+
+        value, path, reader = get("region")
+        region = reader.text(value, path)
+        if not region:
+            # The alicloud provider would take cn-beijing.
+            reader.add(
+                path, "no region is set", "a region id such as cn-hangzhou", f"pulumi config set {path} cn-hangzhou"
+            )
+        elif not _REGION.fullmatch(region):
+            reader.add(path, f"{region!r} is not a region id", "a region id such as cn-hangzhou")
+        value, path, reader = get("protocol")
+        protocol = reader.choice(value, path, ("HTTPS", "HTTP")) if value not in (None, "") else "HTTPS"
+        self._check_protocol(protocol, endpoints, reader)
+        value, path, reader = get("accountType")
+        account_type = reader.choice(value, path, ("Domestic", "International")) if value not in (None, "") else ""
+        value, path, reader = get("skipRegionValidation")
+        skip = reader.boolean(value, path)
+        keys = {}
+        for name in ("accessKey", "secretKey", "securityToken"):
+            value, path, reader = get(name)
+            reader.secret = True
+            keys[name] = reader.text(value, path)
+        value, path, reader = get("profile")
+        profile = reader.text(value, path)
+        self._check_credentials(keys, profile, endpoints)
+        timeouts = {}
+        units = {
+            "clientReadTimeout": "milliseconds",
+            "clientConnectTimeout": "milliseconds",
+            "maxRetryTimeout": "seconds",
+        }
+        for name, unit in units.items():
+            value, path, reader = get(name)
+            timeouts[name] = reader.optional_integer(value, path, least=1, unit=unit)
+        return AlicloudSettings(
+            region=region,
+            protocol=protocol,
+            account_type=account_type,
+            skip_region_validation=skip,
+            access_key=keys["accessKey"],
+            secret_key=keys["secretKey"],
+            security_token=keys["securityToken"],
+            profile=profile,
+            client_read_timeout=timeouts["clientReadTimeout"],
+            client_connect_timeout=timeouts["clientConnectTimeout"],
+            max_retry_timeout=timeouts["maxRetryTimeout"],
+        )
+
+    def _check_protocol(self, protocol: str, endpoints: Endpoints, reader: Reader) -> None:
+        path = "alicloud:protocol"
+        if endpoints.all and protocol != "HTTP":
+            reader.add(
+                path, f"{protocol} does not work with {NAMESPACE}:endpoint", "HTTP", f"pulumi config set {path} HTTP"
+            )
+        elif protocol == "HTTP" and not all(_is_loopback(host) for host in (endpoints.oss, endpoints.eas)):
+            message = "HTTP would send keys and models in the clear"
+            reader.add(path, message, "HTTPS, or HTTP to a loopback endpoint", "remove it, or set HTTPS")
+
+    def _check_credentials(self, keys: Mapping[str, str], profile: str, endpoints: Endpoints) -> None:
+        def refuse(name: str, message: str, fix: str) -> None:
+            self.problems.append(Problem(f"alicloud:{name}", message, "", fix))
+
+        for name, other in (("accessKey", "secretKey"), ("secretKey", "accessKey")):
+            if keys[name] and not keys[other]:
+                refuse(
+                    other,
+                    f"{name} is set and {other} is not",
+                    "set both, or none to use the environment's credentials",
+                )
+        if keys["securityToken"] and not (keys["accessKey"] and keys["secretKey"]):
+            refuse(
+                "securityToken", "a security token needs accessKey and secretKey beside it", "set all three, or none"
+            )
+        if profile and keys["accessKey"]:
+            refuse("profile", "both a profile and an access key are set", "keep one of them")
+        if self.secret_keys is None or endpoints.all:
+            return
+        for name in ("secretKey", "securityToken"):
+            if keys[name] and f"alicloud:{name}" not in self.secret_keys:
+                refuse(name, "stands in the stack file in the clear", f"pulumi config set --secret alicloud:{name}")
+
+    # ---- bucket --------------------------------------------------------------------------------------------------
+
+    def _bucket(self) -> BucketSettings:
+        path = f"{NAMESPACE}:bucket"
+        reader = self._reader(path)
+        value = self.raw.get(path)
+        is_name = isinstance(value, str) and value.lstrip()[:1] != "{"
+        given = {"name": value} if is_name else reader.mapping(value, path, _BUCKET_KEYS, "a name, or name and options")
+        where = path if is_name else join_path(path, "name")
+        name = reader.text(given.get("name"), where)
+        if not name:
+            if value is None or given or is_name:
+                reader.add(where, "no bucket is named", "the name of an OSS bucket", "name one; the stack makes it")
+        elif not _BUCKET_NAME.fullmatch(name):
+            allowed = "3 to 63 lower-case letters, digits and '-', letter or digit first and last"
+            fix = (
+                f"write {name[6:].split('/')[0]}; the path is {NAMESPACE}:modelRoot"
+                if name.startswith("oss://")
+                else ""
+            )
+            reader.add(where, f"{reader.show(name)} is not a bucket name", allowed, fix)
+        existing = reader.boolean(given.get("existing"), join_path(path, "existing"))
+        if existing:
+            for key in _NEW_BUCKET_KEYS:
+                if key in given:
+                    message = f"{key} configures a bucket this stack makes, and this one exists"
+                    reader.add(join_path(path, key), message, fix=f"remove {key}, or existing")
+        storage = self._optional_choice(reader, given, path, "storageClass", _STORAGE_CLASSES)
+        if storage not in _READABLE_CLASSES:
+            message = f"objects of class {storage} cannot be read before they are restored, so no service could start"
+            reader.add(join_path(path, "storageClass"), message, " or ".join(_READABLE_CLASSES))
+        tags = reader.mapping(given.get("tags"), join_path(path, "tags"))
+        return BucketSettings(
+            name=name,
+            existing=existing,
+            force_destroy=reader.boolean(given.get("forceDestroy"), join_path(path, "forceDestroy")),
+            protect=reader.boolean(given.get("protect"), join_path(path, "protect")),
+            storage_class=storage,
+            redundancy_type=self._optional_choice(reader, given, path, "redundancyType", _REDUNDANCY_TYPES),
+            abort_uploads_after_days=reader.integer(
+                given.get("abortUploadsAfterDays"), join_path(path, "abortUploadsAfterDays"), 7, least=1, unit="days"
+            ),
+            tags={key: reader.text(tag, join_path(join_path(path, "tags"), key)) for key, tag in tags.items()},
+        )
+
+    @staticmethod
+    def _optional_choice(
+        reader: Reader, given: Mapping[str, Any], path: str, key: str, choices: tuple[str, ...]
+    ) -> str:
+        value = given.get(key)
+        return choices[0] if value is None else reader.choice(value, join_path(path, key), choices)
+
+    def _model_root(self) -> str:
+        path = f"{NAMESPACE}:modelRoot"
+        reader = self._reader(path)
+        allowed = "a key prefix such as models/tf_serving/"
+        text = reader.text(self.raw.get(path), path, DEFAULT_MODEL_ROOT, allowed=allowed)
+        fix = ""
+        if "://" in text:
+            fix = f"name the bucket in {NAMESPACE}:bucket and only the path here"
+        elif text.startswith("/"):
+            fix = "remove the leading slash"
+        segments = text.strip("/").split("/") if text.strip("/") else []
+        wrong = [part for part in segments if not _ROOT_SEGMENT.fullmatch(part) or part in (".", "..")]
+        if fix or wrong:
+            reader.add(path, f"{reader.show(text)} is not a key prefix", allowed, fix)
+            return DEFAULT_MODEL_ROOT
+        return f"{'/'.join(segments)}/" if segments else ""
+
+    # ---- models --------------------------------------------------------------------------------------------------
+
+    def _models(self) -> tuple[ModelServerConfig, tuple[ModelSettings, ...]]:
+        """What is to be served, with base paths below the default mount path, and where its versions come from."""
+        path = f"{NAMESPACE}:models"
+        reader = self._reader(path)
+        sources = self._model_source()
+        allowed = "model names with policy, labels and source"
+        given = reader.mapping(self.raw.get(path), path, allowed=allowed)
+        reader.same_but_for_case(given, path, "model")
+        declared: list[Model] = []
+        models: list[ModelSettings] = []
+        for name, value in given.items():
+            where = join_path(path, name)
+            entry = reader.mapping(value, where, _MODEL_KEYS)
+            policy, found = model_config.read_policy(_numbers(entry.get("policy")), join_path(where, "policy"))
+            self.problems += found
+            labels, found = model_config.read_labels(_numbers(entry.get("labels")), join_path(where, "labels"))
+            self.problems += found
+            declared.append(Model(name, f"{DEFAULT_MOUNT_PATH}/{name}", policy=policy, labels=labels))
+            models.append(self._model(reader, name, entry, where, sources))
+        return ModelServerConfig(tuple(declared)), tuple(models)
+
+    def _model_source(self) -> str:
+        path = f"{NAMESPACE}:modelSource"
+        return self._reader(path).text(self.raw.get(path), path, allowed="a directory, relative to the project")
+
+    def _model(self, reader: Reader, name: str, entry: Mapping[str, Any], where: str, sources: str) -> ModelSettings:
+        versions_path = join_path(where, "versions")
+        source_path = join_path(where, "source")
+        source = reader.text(entry.get("source"), source_path, allowed="a directory, relative to the project")
+        if entry.get("versions") is not None:
+            if source:
+                message = "versions says that the model is in the bucket already, source that it is to be uploaded"
+                reader.add(versions_path, message, fix="keep one of the two")
+            return ModelSettings(name=name, versions=self._listed_versions(reader, entry["versions"], versions_path))
+        if not source and not sources:
+            message = "nothing says where the versions come from"
+            fix = f"set {NAMESPACE}:modelSource, or source or versions of this model"
+            reader.add(
+                where, message, "source: a local directory; versions: numbers that are in the bucket already", fix
+            )
+            return ModelSettings(name=name)
+        # A name that leads out of the source directory is refused as a name, and its directory is not looked at.
+        if not source and not model_config.MODEL_NAME.fullmatch(name):
+            return ModelSettings(name=name)
+        source = source or f"{sources.rstrip('/')}/{name}"
+        directory = self.project_dir / source
+        at = source_path if entry.get("source") else where
+        return ModelSettings(
+            name=name, source=source, directory=directory, versions=self._local_versions(name, directory, at)
+        )
+
+    def _local_versions(self, name: str, directory: Path, path: str) -> tuple[int, ...]:
+        """The versions in a model directory; none if something is wrong with it."""
+        problems: list[Problem] = []
+        versions: tuple[int, ...] = ()
+        try:
+            problems += saved_model.check(directory, path, self.cache)
+            versions = tuple(version.number for version in saved_model.versions(directory))
+            if versions:  # without any, check() names the directories that are none
+                problems += _stray_directories(directory, path)
+            self.warnings += [f"model {name}: {warning}" for warning in saved_model.warnings(directory, self.cache)]
+        except (SavedModelError, OSError, ValueError) as error:
+            problems = problems or [Problem(path, str(error))]
+        self.problems += problems
+        return () if problems else versions
+
+    @staticmethod
+    def _listed_versions(reader: Reader, value: Any, path: str) -> tuple[int, ...]:
+        items = reader.items(value, path, "a list of version numbers")
+        numbers = [reader.integer(item, f"{path}[{index}]", least=0) for index, item in enumerate(items)]
+        for number in sorted({number for number in numbers if numbers.count(number) > 1}):
+            reader.add(path, f"version {number} is named twice", fix="keep one")
+        if not items:
+            reader.add(path, "no version is named", "at least one version number", "name the versions in the bucket")
+        return tuple(sorted(set(numbers)))
+
+    # ---- services ------------------------------------------------------------------------------------------------
+
+    def _services(self, context: ServiceContext) -> tuple[ServiceSettings, ...]:
+        path = f"{NAMESPACE}:services"
+        reader = self._reader(path)
+        secret = None if self.secret_keys is None else path in self.secret_keys
+        value = self.raw.get(path)
+        given = reader.mapping(value, path, allowed="service names with their deployment")
+        reader.same_but_for_case(given, path, "service")
+        if not given and (value is None or isinstance(value, Mapping) or value == "{}"):
+            reader.add(path, "no service is declared", "at least one service", "add a service")
+        return tuple(
+            read_service(reader, name, value, join_path(path, name), context, secret) for name, value in given.items()
+        )
+
+    def _serving(
+        self, declared: ModelServerConfig, models: Iterable[ModelSettings], services: tuple[ServiceSettings, ...]
+    ) -> ModelServerConfig:
+        """The model config file's content, and the rules that span models and services."""
+        path = f"{NAMESPACE}:services"
+        readers = [service for service in services if service.spec.config_file]
+        mount_path = readers[0].spec.mount_path if readers else DEFAULT_MOUNT_PATH
+        for service in readers[1:]:
+            if service.spec.mount_path != mount_path:
+                message = (
+                    f"mounts the models at {service.spec.mount_path}, {readers[0].name} at {mount_path}: "
+                    "one config file cannot fit both"
+                )
+                where = join_path(join_path(path, service.name), "mountPath")
+                self.problems.append(Problem(where, message, mount_path, f"use {mount_path} everywhere"))
+        if services and not readers:
+            self._check_unread_models(declared, services)
+        serving = ModelServerConfig(
+            tuple(
+                Model(model.name, f"{mount_path.rstrip('/')}/{model.name}", policy=model.policy, labels=model.labels)
+                for model in declared.models
+            )
+        )
+        # A model whose versions could not be read has its problem already; it takes part in the other checks.
+        known = {model.name: model.versions for model in models if model.versions}
+        for model in serving.models:
+            one = ModelServerConfig((model,))
+            self.problems += model_config.validate(one, known if model.name in known else None, f"{NAMESPACE}:models")
+        path = f"{NAMESPACE}:models"
+        if not serving.models and not any(problem.path == path for problem in self.problems):
+            self.problems += model_config.validate(serving, None, path)
+        return serving
+
+    def _check_unread_models(self, declared: ModelServerConfig, services: Iterable[ServiceSettings]) -> None:
+        path = f"{NAMESPACE}:models"
+        single = {service.spec.model for service in services}
+        for model in declared.models:
+            where = join_path(path, model.name)
+            if model.name not in single:
+                fix = "remove the model, or give a service `configFile: true` or this model"
+                self.problems.append(Problem(where, "no service serves this model", "", fix))
+            elif model.labels:
+                message = "labels are only known to services that read the config file, and there is none"
+                fix = "remove the labels, or give a service `configFile: true`"
+                self.problems.append(Problem(join_path(where, "labels"), message, "", fix))
+
+
+def _numbers(value: Any) -> Any:
+    """``value`` with texts that are whole numbers turned into such, at any depth."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(item) for item in value]
+    return value
+
+
+def _stray_directories(directory: Path, path: str) -> list[Problem]:
+    """Directories that look like versions and are none: TensorFlow Serving passes over them without a word."""
+    problems = []
+    for child in sorted(directory.iterdir()) if directory.is_dir() else ():
+        if child.is_dir() and not child.name.startswith(".") and not re.fullmatch(r"-?[0-9]+", child.name):
+            digits = re.findall(r"[0-9]+", child.name)
+            fix = f"rename it to {digits[0]}" if len(digits) == 1 else "rename it to a number, or move it away"
+            message = f"directory {child} is not a version: its name is not a number"
+            problems.append(Problem(path, message, "directories named by whole numbers", fix))
+    return problems
+
+
+def _is_loopback(endpoint: str) -> bool:
+    return _LOOPBACK.fullmatch(endpoint.rpartition(":")[0] or endpoint) is not None
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[^a-z]", "", text.lower())
+
+
+def _full(hint: str, namespace: str) -> str:
+    return hint.replace("'", f"'{namespace}:", 1)
