@@ -145,7 +145,7 @@ _AT_LEAST: Mapping[str, tuple[int, str]] = {
     "num_tflite_interpreters_per_pool": (1, "it is a number of interpreters"),
 }
 
-_VERSION = re.compile(r"^(\d+)\.(\d+)(?:\.(\d+))?(?=$|[-+_.])")
+_VERSION = re.compile(r"^(\d+)\.(\d+)(?:\.(\d+))?(?=$|[-+_])")
 
 
 def parse_version(text: str) -> Version | None:
