@@ -81,6 +81,7 @@ class Deployment:
         self._phase_began = time.monotonic()
         self._failure: Failure | None = None
         self._failed_template = ""
+        self._is_forgotten = False
         self._next = 0
         self._open_since: float | None = None
         self._grpc_in_force: bool | None = None
@@ -154,7 +155,8 @@ class Deployment:
         Raises:
             OSError: the disk is full; nothing has changed.
         """
-        self._store.save(record)
+        if not self._is_forgotten:
+            self._store.save(record)
         if record.phase != self.record.phase or record.desired != self.record.desired:
             self._phase_began = time.monotonic()
         self.record = record
@@ -346,6 +348,7 @@ class Deployment:
     def _forget(self) -> bool:
         if self.instances or not self._dwelt():
             return False
+        self._is_forgotten = True
         self._store.delete(self.record.name)
         shutil.rmtree(self._host.logs / self.record.name, ignore_errors=True)
         self._on_gone(self)

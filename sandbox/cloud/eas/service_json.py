@@ -42,7 +42,7 @@ _SOURCES = ("oss", "nfs", "dataset", "git", "code", "image", "empty_dir")
 _HANDLERS = ("http_get", "tcp_socket", "exec")
 # Changes of these reach the gateway or the replica count; no instance is replaced for them.
 _NOT_TEMPLATE = ("labels", "token", "networking", "autoscaler", "name", "workspace_id")
-_NOT_TEMPLATE_METADATA = ("name", "instance", "workspace_id", "rolling_strategy", "enable_grpc", "group")
+_NOT_TEMPLATE_METADATA = ("name", "instance", "workspace_id", "rolling_strategy", "group")
 
 
 def invalid(message: str) -> ApiError:

@@ -213,16 +213,16 @@ def eas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eas]:
         yield cloud
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start_eas() -> Callable[..., Any]:
     return running_eas
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def send() -> Callable[..., Answer]:
     return http
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually() -> Callable[..., Any]:
     return until

@@ -15,6 +15,7 @@ import time
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+healthy = True
 flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in sys.argv[1:])
 
 
@@ -33,6 +34,11 @@ class Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(length or 0))
         if "/crash" in self.path:
             os._exit(3)
+        global healthy
+        if "/toggle" in self.path:
+            healthy = not healthy
+        if "/health" in self.path and not healthy:
+            self.path = "/status/500"
         if "/sleep" in self.path:
             time.sleep(float(self.path.rpartition("/")[2]))
         if "/broken" in self.path:

@@ -17,7 +17,9 @@ from sandbox.cloud.eas.mounts import check, translate
 DEFAULTS = ("--port=8500", "--rest_api_port=8501", "--model_name=model", "--model_base_path=/models/model")
 
 
-def config(image: str = "tensorflow-serving:2.14.1", port: int = 8501, env: Any = (), **container: Any) -> dict[str, Any]:
+def config(
+    image: str = "tensorflow-serving:2.14.1", port: int = 8501, env: Any = (), **container: Any
+) -> dict[str, Any]:
     env = [{"name": name, "value": value} for name, value in dict(env).items()]
     return {"metadata": {}, "containers": [{"image": image, "port": port, "env": env, **container}]}
 
@@ -50,7 +52,8 @@ def test_rest_stays_off_where_both_ports_are_the_same() -> None:
 
 
 def test_a_script_of_one_command_is_read_as_a_shell_would() -> None:
-    script = "#!/bin/sh\nset -e\nMODEL_NAME=b exec \\\n  /usr/bin/tf_serving_entrypoint.sh --x=${WHO}-$MODEL_BASE_PATH '--y=a b'\n"
+    arguments = "--x=${WHO}-$MODEL_BASE_PATH '--y=a b'"
+    script = f"#!/bin/sh\nset -e\nMODEL_NAME=b exec \\\n  /usr/bin/tf_serving_entrypoint.sh {arguments}\n"
     command = resolve(config(script=script, env={"WHO": "me"}))
     assert command.flags[2:] == ("--model_name=b", "--model_base_path=/models/b", "--x=me-/models", "--y=a b")
 
@@ -68,7 +71,11 @@ def test_a_scenario_deployment_allows_labels_for_versions_not_loaded_yet() -> No
 @pytest.mark.parametrize(
     ("spec", "reason", "text"),
     [
-        (config("tritonserver:25.03", command="tritonserver --model-repository=/models"), "ImageNotSupported", "triton"),
+        (
+            config("tritonserver:25.03", command="tritonserver --model-repository=/models"),
+            "ImageNotSupported",
+            "triton",
+        ),
         (config("registry/own/image:1"), "ImageNotSupported", "registry/own/image:1"),
         (config("tensorflow-serving:2.14.1", command="python app.py"), "ImageNotSupported", "cannot run python"),
         (config(command="tf_serving_entrypoint.sh | tee log"), "ScriptNotSupported", "shell operators"),

@@ -137,9 +137,7 @@ def test_a_service_that_is_not_ready_answers_503(eas: Any, send: Any) -> None:
     eas.delete(created.service_name)
 
 
-def test_after_the_first_instance_is_ready_the_gateway_needs_a_moment(
-    start_eas: Any, tmp_path: Any, send: Any
-) -> None:
+def test_after_the_first_instance_is_ready_the_gateway_needs_a_moment(start_eas: Any, tmp_path: Any, send: Any) -> None:
     from sandbox.cloud.eas.instance import Timing
 
     with start_eas(tmp_path, timing=Timing(poll=0.02, dwell=0.1, gateway_lag=0.5)) as cloud:

@@ -151,6 +151,7 @@ REPLACES_INSTANCES: dict[str, Change] = {
     "environment": container(env=[{"name": "A", "value": "1"}]),
     "storage": storage({"mount_path": "/models", "oss": {"path": "oss://examplebucket/other/"}}),
     "memory": metadata(memory=4096),
+    "protocol": metadata(enable_grpc=True),
     "scenario label": lambda s: s.update(labels={"tf-serving-deployment": "scenario"}),
 }
 

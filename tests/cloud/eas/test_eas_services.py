@@ -334,9 +334,10 @@ def test_weight_and_traffic_state_are_kept(eas: Any) -> None:
     assert "[40]" in eas.client.release_service(REGION, name, request).body.message
     service = eas.describe(name)
     assert (service.weight, service.traffic_state) == (40, "grouping")
-    assert refused(
-        lambda: eas.client.release_service(REGION, name, models.ReleaseServiceRequest(weight=1001))
-    ).code == "InvalidParameter"
+    assert (
+        refused(lambda: eas.client.release_service(REGION, name, models.ReleaseServiceRequest(weight=1001))).code
+        == "InvalidParameter"
+    )
     eas.delete(name)
 
 
@@ -381,7 +382,9 @@ def test_instances_are_described(eas: Any) -> None:
     instances = eas.instances(name)
     assert len({instance.instance_name for instance in instances}) == 2
     assert all(instance.instance_name.startswith(name.replace("_", "-")) for instance in instances)
-    assert {(i.status, i.ready_processes, i.restart_count, i.instance_port) for i in instances} == {("Running", 1, 0, 8501)}
+    assert {(i.status, i.ready_processes, i.restart_count, i.instance_port) for i in instances} == {
+        ("Running", 1, 0, 8501)
+    }
     eas.delete(name)
 
 
