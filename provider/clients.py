@@ -6,6 +6,7 @@ message and the request id, and never holds a token or key.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -212,6 +213,33 @@ class EasService:
     updated: str
 
 
+def _service(body: Any, name: str) -> EasService:
+    """A service as DescribeService and ListServices return it."""
+    try:
+        config = json.loads(body.service_config or "{}")
+    except ValueError:
+        config = {}
+    config = config if isinstance(config, dict) else {}
+    labels = dict(config.get("labels") or {})
+    labels |= {label.label_key: label.label_value or "" for label in body.labels or ()}
+    return EasService(
+        name=body.service_name or name,
+        id=body.service_id or "",
+        status=body.status or "",
+        message=": ".join(part for part in (body.reason, body.message) if part),
+        config=config,
+        token=body.access_token or "",
+        internet_endpoint=body.internet_endpoint or "",
+        intranet_endpoint=body.intranet_endpoint or "",
+        labels=labels,
+        total=body.total_instance or 0,
+        running=body.running_instance or 0,
+        pending=body.pending_instance or 0,
+        workspace_id=body.workspace_id or "",
+        updated=body.update_time or "",
+    )
+
+
 class EasApi:
     """The calls of EAS 2021-07-01 that the provider makes.
 
@@ -240,28 +268,26 @@ class EasApi:
             if is_not_found(error):
                 return None
             raise
-        try:
-            config = json.loads(body.service_config or "{}")
-        except ValueError:
-            config = {}
-        labels = dict(config.get("labels") or {}) if isinstance(config, dict) else {}
-        labels |= {label.label_key: label.label_value or "" for label in body.labels or ()}
-        return EasService(
-            name=body.service_name or name,
-            id=body.service_id or "",
-            status=body.status or "",
-            message=": ".join(part for part in (body.reason, body.message) if part),
-            config=config if isinstance(config, dict) else {},
-            token=body.access_token or "",
-            internet_endpoint=body.internet_endpoint or "",
-            intranet_endpoint=body.intranet_endpoint or "",
-            labels=labels,
-            total=body.total_instance or 0,
-            running=body.running_instance or 0,
-            pending=body.pending_instance or 0,
-            workspace_id=body.workspace_id or "",
-            updated=body.update_time or "",
-        )
+        return _service(body, name)
+
+    def labelled(self, labels: Mapping[str, str]) -> list[EasService]:
+        """ListServices: every service that has all of these labels."""
+        found: list[EasService] = []
+        seen = 0
+        for page in itertools.count(1):
+            request = self._models.ListServicesRequest(label=dict(labels), page_number=page, page_size=100)
+            body = self._call(
+                "ListServices",
+                "",
+                lambda request=request: self._client.list_services_with_options(request, {}, self._runtime),  # type: ignore[misc]
+                repeat=True,
+            ).body
+            services = [_service(item, "") for item in body.services or ()]
+            found += [service for service in services if labels.items() <= service.labels.items()]
+            seen += len(services)
+            if not services or seen >= (body.total_count or 0):
+                break
+        return found
 
     def create(self, spec: Mapping[str, Any]) -> None:
         """CreateService. Not repeated: a first attempt may have made the service."""
@@ -384,7 +410,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _eas_error(action: str, name: str, error: Exception) -> CloudError:
-    what = f"EAS {action} {name}"
+    what = f"EAS {action} {name}".rstrip()
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
         inner = getattr(error, "inner_exception", None) or error

@@ -35,6 +35,9 @@ MANAGED_BY = {"managed-by": "pulumi"}
 OWNER_LABEL = "pulumi-owner"
 """Label with the stack a service belongs to, ``<project>/<stack>``."""
 
+CONFIG_FILE_FLAG = "--model_config_file="
+"""In the start command of a service that reads a model config file."""
+
 ANSWER_SECONDS = 180.0
 """How long a Running service may take until its gateway answers; two minutes are seen on EAS."""
 
@@ -51,8 +54,6 @@ _PROTOCOLS = ("http", "grpc")
 _MOVING = frozenset({"Updating", "Scaling", "HotUpdate"})
 _PASSING = _MOVING | {"Creating", "Waiting", "Pending", "Starting", "Stopping", "Deleting", "Cloning", "Committing"}
 _BROKEN = frozenset({"Failed", "DeleteFailed"})
-
-_NO_CONFIG_FLAG = "--model_config_file="
 
 
 class ServiceStartError(TFServingError):
@@ -603,7 +604,7 @@ def _ask(inputs: Properties, address: _Address, token: str, gone: float) -> str:
     models = list(probe.get("models") or ())
     if not models:
         return _ask_anything(address, token, gone)
-    reads_config = _NO_CONFIG_FLAG in str(table(inputs, "spec").get("containers"))
+    reads_config = CONFIG_FILE_FLAG in str(table(inputs, "spec").get("containers"))
     try:
         with client.connect(url=address.url or None, target=address.target or None, token=token) as service:
             for model in models:

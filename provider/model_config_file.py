@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL
 from provider.oss import Bucket
-from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
-from provider.values import Change, Properties, has_unknown
+from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
+from provider.values import Change, Properties, differences, has_unknown
 from tfserving import model_config
 from tfserving.errors import CloudError, ConfigError, ModelConfigError, OwnershipError
 from tfserving.model_config import ModelServerConfig
@@ -136,10 +137,15 @@ def owner_failures(inputs: Properties) -> Iterable[Failure]:
 
 
 class ModelConfigFile(Resource):
-    """Makes sure that a model config file exists before a service starts that reads it."""
+    """Makes sure that a model config file exists before a service starts that reads it.
+
+    Later changes are rolled out by ServedConfig, step by step. Only while no service runs that reads the file does a
+    changed declaration go straight into it: where the file itself keeps services from starting, no rollout could.
+    """
 
     token = "tfserving:index:ModelConfigFile"  # noqa: S105 (a type name)
     description = "The model config file in OSS, there before a service starts that reads it."
+    refresh_before_update = True
     inputs: ClassVar[Mapping[str, Property]] = {
         "bucket": Property("string", "bucket name", required=True, replaces=True),
         "key": Property("string", "object key of the file", required=True, replaces=True),
@@ -152,7 +158,9 @@ class ModelConfigFile(Resource):
         ),
     }
     outputs: ClassVar[Mapping[str, Property]] = {
-        "managedBy": Property("string", "who the file's first line says manages it", required=True)
+        "managedBy": Property("string", "who the file's first line says manages it", required=True),
+        "unused": Property("boolean", "services are there, but none runs that reads the file", required=True),
+        "file": Property("object", "the models that the file lists", required=True),
     }
 
     def validate(self, inputs: Properties) -> Iterable[Failure]:
@@ -161,19 +169,24 @@ class ModelConfigFile(Resource):
 
     def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
         diff = super().diff(old_inputs, old_outputs, news)
-        found, wanted = text(old_outputs, "managedBy"), text(old_inputs, "owner")
-        if found != wanted:
+        if text(old_outputs, "managedBy") != text(old_inputs, "owner"):
             diff.changes["managedBy",] = (Change.UPDATE, False)
+        if flag(old_outputs, "unused") and not has_unknown(news.get("initial")):
+            initial = model_config.to_dict(_initial(news))
+            for path, change in differences(table(old_outputs, "file"), initial, ("file",)).items():
+                diff.changes[path] = (change, False)
         return diff
 
     def preview(
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
-        return inputs | {"managedBy": inputs["owner"]}
+        unused = old_outputs is not None and flag(old_outputs, "unused")
+        kept = old_outputs is not None and not unused
+        file = table(old_outputs or {}, "file") if kept else inputs["initial"]
+        return inputs | {"managedBy": inputs["owner"], "unused": unused, "file": file}
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
-        file = _file(ctx, inputs)
-        initial = model_config.from_dict(table(inputs, "initial"), "initial")
+        file, initial = _file(ctx, inputs), _initial(inputs)
         stored = file.read()
         if stored is None:
             try:
@@ -182,12 +195,15 @@ class ModelConfigFile(Resource):
                 if error.code != "FileAlreadyExists":
                     raise
                 stored = file.read()
-        if stored is not None and stored.parse() is None:
-            ctx.warning(f"{file.uri} does not parse as a model config file; it is written anew")
-            file.write(initial)
-        elif stored is not None:
-            ctx.info(f"{file.uri} exists and is managed by this stack: kept as it is until the rollout")
-        return file.uri, inputs | {"managedBy": text(inputs, "owner")}
+        if stored is not None:
+            readable = stored.parse() is not None
+            if not readable or _unused(ctx, text(inputs, "owner")):
+                why = "no service runs that reads it" if readable else "it does not parse"
+                ctx.info(f"{file.uri} exists: written anew, since {why}")
+                file.write(initial)
+            else:
+                ctx.info(f"{file.uri} exists and is managed by this stack: kept as it is until the rollout")
+        return file.uri, _outputs(inputs, file.find(), unused=False)
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
         if inputs is None:
@@ -198,18 +214,22 @@ class ModelConfigFile(Resource):
             return None
         if not text(inputs, "owner"):
             inputs = inputs | {"owner": stored.owner}
-        return Found(inputs, outputs | inputs | {"managedBy": stored.owner})
+        return Found(inputs, outputs | _outputs(inputs, stored, unused=_unused(ctx, text(inputs, "owner"))))
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
-        file = _file(ctx, news)
+        file, initial = _file(ctx, news), _initial(news)
         stored = file.read(text(old_inputs, "owner"))
+        unused = _unused(ctx, text(news, "owner"))
         if stored is None:
-            file.write(model_config.from_dict(table(news, "initial"), "initial"), new_only=True)
+            file.write(initial, new_only=True)
+        elif unused and stored.parse() != initial:
+            ctx.info(f"no service runs that reads {file.uri}: written as declared")
+            file.write(initial)
         else:
             file.write_text(stored.text)
-        return news | {"managedBy": text(news, "owner")}
+        return _outputs(news, file.find(), unused=unused)
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
         file = _file(ctx, inputs)
@@ -224,3 +244,27 @@ class ModelConfigFile(Resource):
 
 def _file(ctx: Context, inputs: Properties) -> ConfigObject:
     return ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), text(inputs, "key"), text(inputs, "owner"))
+
+
+def _initial(inputs: Properties) -> ModelServerConfig:
+    return model_config.from_dict(table(inputs, "initial"), "initial")
+
+
+def _outputs(inputs: Properties, stored: StoredConfig | None, *, unused: bool) -> Properties:
+    found = stored.parse() if stored else None
+    return inputs | {
+        "managedBy": stored.owner if stored else "",
+        "unused": unused,
+        "file": model_config.to_dict(found) if found is not None else {},
+    }
+
+
+def _unused(ctx: Context, owner: str) -> bool:
+    """Whether services of the stack are there, but none of those that may read the file has a replica running."""
+    try:
+        services = ctx.clients.eas.labelled({OWNER_LABEL: owner})
+    except CloudError as error:
+        ctx.debug(f"whether a service reads the model config file is not known: {error}")
+        return False
+    readers = [service for service in services if not service.config or CONFIG_FILE_FLAG in str(service.config)]
+    return bool(readers) and not any(service.running for service in readers)

@@ -61,14 +61,14 @@ class Bucket:
         self.name = name
 
     def get_text(self, key: str) -> str | None:
-        """A small object's text, or None where there is none."""
+        """A small object's text, or None where there is no such object, or no such bucket."""
         request = self._sdk.GetObjectRequest(bucket=self.name, key=key)
         try:
             result = self._call("read", key, lambda: self._client.get_object(request))
             content: bytes = self._call("read", key, lambda: result.body.content)
             return content.decode()
         except CloudError as error:
-            if error.code == "NoSuchKey":
+            if error.code in ("NoSuchKey", "NoSuchBucket"):
                 return None
             raise
         except UnicodeDecodeError as error:
