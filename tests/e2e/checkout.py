@@ -1,0 +1,130 @@
+"""A checkout of its own with a stack on a free port: what `make up` gives a person, without their machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib import error, request
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+LEFT_OUT = {".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command: exit status, and everything it printed."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project that shares only the installed packages."""
+
+    root: Path
+    port: int
+
+    @property
+    def stack_file(self) -> Path:
+        return self.root / "stacks" / "Pulumi.local.yaml"
+
+    def run(self, *arguments: str, module: str = "sandbox", timeout: float = 300, env: Any = None) -> Done:
+        """Runs ``python -m <module> ...`` in the checkout, as the Makefile does."""
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root), **(env or {})},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout)
+
+    def succeed(self, *arguments: str, module: str = "sandbox", timeout: float = 300) -> str:
+        done = self.run(*arguments, module=module, timeout=timeout)
+        assert done.code == 0, done.text
+        return done.text
+
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load(self.stack_file.read_text(encoding="utf-8"))
+
+    def write(self, document: dict[str, Any]) -> None:
+        self.stack_file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    def set(self, value: Any, *path: str) -> None:
+        """``pulumi config set --path``: changes one value of the stack file; None removes the key."""
+        document = self.config()
+        place = document["config"]
+        for key in path[:-1]:
+            place = place[key]
+        if value is None:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+        self.write(document)
+
+    def outputs(self) -> dict[str, Any]:
+        return json.loads(self.succeed("outputs", "--json", "--show-secrets"))
+
+    def service(self, name: str) -> dict[str, Any]:
+        return self.outputs()["services"][name]
+
+    def processes(self) -> dict[str, int]:
+        """Model server processes of the services, by command line."""
+        found = {}
+        for directory in Path("/proc").iterdir():
+            if not directory.name.isdigit():
+                continue
+            try:
+                line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                working = os.readlink(directory / "cwd")
+                environment = (directory / "environ").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if "--rest_api_port" in line and (str(self.root) in working or str(self.root) in environment):
+                found[line.strip()] = int(directory.name)
+        return found
+
+
+def post(url: str, token: str, body: Any) -> tuple[int, Any]:
+    """POSTs JSON; returns status and the parsed answer, whatever the status."""
+    asked = request.Request(url, data=json.dumps(body).encode(), method="POST", headers={"authorization": token})
+    try:
+        with request.build_opener(request.ProxyHandler({})).open(asked, timeout=30) as response:
+            return response.status, json.loads(response.read())
+    except error.HTTPError as refused:
+        text = refused.read()
+        try:
+            return refused.code, json.loads(text)
+        except ValueError:
+            return refused.code, text.decode(errors="replace")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def copy_project(to: Path) -> Checkout:
+    """Copies the project without anything a clone would not have."""
+    shutil.copytree(PROJECT, to, ignore=lambda _, names: LEFT_OUT.intersection(names), symlinks=True)
+    # The provider's launcher looks for the project's own virtualenv.
+    (to / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
+    checkout = Checkout(to, free_port())
+    text = checkout.stack_file.read_text(encoding="utf-8")
+    assert text.count("127.0.0.1:7580") == 1, "the port of the local stack is one setting"
+    checkout.stack_file.write_text(text.replace("127.0.0.1:7580", f"127.0.0.1:{checkout.port}"), encoding="utf-8")
+    return checkout

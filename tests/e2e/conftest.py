@@ -1,0 +1,19 @@
+"""One checkout per test file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.checkout import Checkout, copy_project
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """A checkout in which nothing has been started yet; whatever a test starts is stopped."""
+    made = copy_project(tmp_path_factory.mktemp("checkout") / "project")
+    try:
+        yield made
+    finally:
+        made.run("cloud", "stop")
