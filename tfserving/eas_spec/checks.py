@@ -307,12 +307,12 @@ def _check_start(checks: _Checks) -> None:
         return
     if spec.command and spec.script:
         checks.refuse("script", "both command and script: a container is started by one of them", "", "remove one")
-    if spec.port is None:
-        message = "a start command of your own needs the port it listens on"
-        checks.refuse("port", message, "1 to 65535, not 8080 or 9090", "set port")
-    elif spec.command:
+    if spec.command:
         _check_command(checks)
     own = own_flags(spec)
+    if spec.port is None and own is None:
+        message = "a start command of your own needs the port it listens on"
+        checks.refuse("port", message, "1 to 65535, not 8080 or 9090", "set port")
     for key, given in (
         ("flags", bool(spec.flags)),
         ("modelName", bool(spec.model_name)),
@@ -326,7 +326,10 @@ def _check_start(checks: _Checks) -> None:
             message = f"{key} changes TensorFlow Serving's start command, and this service has one of its own"
             checks.refuse(key, message, "", "say it in the start command, or remove the start command")
     if own is not None:
-        here = f"{checks.path}.command"
+        here = f"{checks.path}.{'command' if spec.command else 'script'}"
+        if spec.config_file and own.values.get("model_config_file") != config_file_path(spec):
+            message = "configFile is set, and the start command does not name the file"
+            checks.problems.append(Problem(here, message, "", f"add --model_config_file={config_file_path(spec)}"))
         checks.problems += [Problem(here, problem.message, problem.allowed, problem.fix) for problem in own.problems]
         checks.problems += validate_flags(own.values, service_port(spec), spec.grpc, image_version(spec.image), here)
 
@@ -367,11 +370,12 @@ def _check_flags(checks: _Checks) -> None:
         name = "ssl_config_file" if spec.flags.get("ssl_config_file") else "use_alts_credentials"
         message = f"--{name} encrypts the container's port, where EAS's gateway speaks plain HTTP/2"
         checks.refuse(f"flags.{name}", message, "", "remove it")
-    flags = {name: value for name, value in tf_serving_flags(spec).items() if name not in _FLAG_KEYS}
+    # What keys of the stack config set has been looked at; the rest must go with it, on the port it has by nature.
+    set_by_keys = {*_FLAG_KEYS, *({"batching_parameters_file"} if spec.batching_parameters_file else ())}
+    flags = {name: value for name, value in tf_serving_flags(spec).items() if name not in set_by_keys}
     flags |= {"model_config_file": config_file_path(spec)} if spec.config_file else {}
-    checks.problems += validate_flags(
-        flags, service_port(spec), spec.grpc, image_version(spec.image), f"{checks.path}.flags"
-    )
+    port = GRPC_PORT if spec.grpc else HTTP_PORT
+    checks.problems += validate_flags(flags, port, spec.grpc, image_version(spec.image), f"{checks.path}.flags")
 
 
 def _check_labels(checks: _Checks) -> None:
@@ -464,8 +468,8 @@ def _check_gpu(checks: _Checks) -> None:
     if spec.gpu_card_memory and not spec.gpu_memory:
         checks.refuse("gpuCardMemory", "gpuCardMemory is the card gpuMemory is a slice of", "", "set gpuMemory")
     checks.at_least("gpuCardMemory", spec.gpu_card_memory, 0)
-    share = gpu_memory_fraction(spec) if spec.gpu_card_memory > 0 else None
-    if share is not None and spec.gpu_memory > spec.gpu_card_memory:
+    share = gpu_memory_fraction(spec)
+    if spec.gpu_memory > spec.gpu_card_memory > 0:
         message = f"a slice of {spec.gpu_memory} GB is larger than the card with {spec.gpu_card_memory} GB"
         checks.refuse("gpuMemory", message, f"1 to {spec.gpu_card_memory}")
     elif share is not None:
@@ -481,7 +485,7 @@ def _check_gpu(checks: _Checks) -> None:
         checks.refuse("instanceTypes", message, "a GPU instance type such as ecs.gn6i-c4g1.xlarge")
     if (
         runs_tf_serving(spec)
-        and (spec.gpu or spec.gpu_memory)
+        and (spec.gpu > 0 or spec.gpu_memory > 0)
         and image_version(spec.image)
         and not _is_gpu_image(spec.image)
     ):
@@ -615,17 +619,17 @@ def _check_extra_config(checks: _Checks) -> None:
     if "token" in extra:
         checks.refuse("extraConfig.token", "a token here would not be kept secret", "", "use token")
     for name in _RESERVED_LABELS:
-        if _at(extra, "labels", name) is not None:
+        if _has(extra, "labels", name):
             checks.refuse(
                 f"extraConfig.labels.{name}", f"label {name} marks what this project made", "", "use another label"
             )
-    if _at(extra, "metadata", "name") is not None:
+    if _has(extra, "metadata", "name"):
         checks.refuse("extraConfig.metadata.name", "the service's name is its key in services", "", "rename that key")
-    if _at(extra, "metadata", "instance") is not None:
+    if _has(extra, "metadata", "instance"):
         message = "the replica count has a key of its own"
         checks.refuse("extraConfig.metadata.instance", message, "", "use replicas or autoscaler")
-    for name, kind in (("metadata", Mapping), ("cloud", Mapping), ("networking", Mapping), ("labels", Mapping)):
-        if extra.get(name) is not None and not isinstance(extra[name], kind):
+    for name in ("metadata", "cloud", "networking", "labels"):
+        if extra.get(name) is not None and not isinstance(extra[name], Mapping):
             checks.refuse(f"extraConfig.{name}", "it is not an object", "service JSON")
             return
     for name in ("containers", "storage"):
@@ -648,7 +652,7 @@ def _check_built(checks: _Checks, config: Mapping[str, Any]) -> None:
             )
             return
     for index, container in enumerate(config["containers"]):
-        if container.get("port") in _RESERVED_PORTS:
+        if container.get("port") in _RESERVED_PORTS and container["port"] != service_port(spec):
             message = f"port {container['port']} is reserved by EAS"
             checks.refuse(
                 f"{here}.containers[{index}].port", message, f"any but {_RESERVED_PORTS[0]} and {_RESERVED_PORTS[1]}"
@@ -674,6 +678,10 @@ def _check_built(checks: _Checks, config: Mapping[str, Any]) -> None:
                 checks.refuse(
                     f"{here}.storage[{index}].mount_path", f"{mount} and {other} overlap", "separate directories"
                 )
+
+
+def _has(config: Mapping[str, Any], section: str, key: str) -> bool:
+    return isinstance(config.get(section), Mapping) and key in config[section]
 
 
 def _at(config: Any, *keys: str) -> Any:

@@ -29,6 +29,8 @@ IMAGE_BASE_PATH = "/models/model"
 SCENARIO_LABEL = "tf-serving-deployment"
 """Label that marks a scenario deployment in the service JSON (see :func:`build`)."""
 
+_PROGRAMS = ("tf_serving_entrypoint.sh", "tensorflow_model_server")
+
 Deployment = Literal["scenario", "custom"]
 
 
@@ -314,7 +316,7 @@ def gpu_memory_fraction(spec: ServiceSpec) -> float | None:
 
     Without it TensorFlow takes nearly all memory of the card it sees, its neighbours' slices included.
     """
-    if not spec.gpu_memory or not spec.gpu_card_memory:
+    if not 0 < spec.gpu_memory <= spec.gpu_card_memory:
         return None
     return math.floor(spec.gpu_memory / spec.gpu_card_memory * 1000) / 1000
 
@@ -358,13 +360,21 @@ def start_command(spec: ServiceSpec) -> str:
 
 
 def own_flags(spec: ServiceSpec) -> Parsed | None:
-    """The flags in a start command of one's own that starts TensorFlow Serving; ``None`` for any other start."""
-    if spec.deployment == "scenario" or not spec.command:
+    """The flags in a start command of one's own that starts TensorFlow Serving; ``None`` for any other start.
+
+    In a script only what TensorFlow Serving would understand counts: the rest of the line may be the shell's.
+    """
+    if spec.deployment == "scenario":
         return None
-    try:
-        words = shlex.split(spec.command)
-    except ValueError:
-        return None
-    if not words or posixpath.basename(words[0]) not in ("tf_serving_entrypoint.sh", "tensorflow_model_server"):
-        return None
-    return parse(words[1:], "command")
+    lines = [spec.command] if spec.command else spec.script.replace("\\\n", " ").splitlines()
+    for line in lines:
+        try:
+            words = shlex.split(line, comments=bool(spec.script))
+        except ValueError:
+            continue
+        programs = [i for i, word in enumerate(words) if posixpath.basename(word) in _PROGRAMS]
+        if spec.command and programs[:1] == [0]:
+            return parse(words[1:], "command")
+        if spec.script and programs:
+            return Parsed(parse(words[programs[0] + 1 :], "script").values, ())
+    return None
