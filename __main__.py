@@ -63,6 +63,7 @@ def main() -> None:
                 published=settings.published,
                 services=readers,
                 owner=owner,
+                step_seconds=settings.rollout_seconds,
             ),
             pulumi.ResourceOptions(provider=providers.tfserving),
         )

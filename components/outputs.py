@@ -63,7 +63,7 @@ def stack_outputs(
     rollout: ServedConfig | None,
     signatures: Mapping[str, ModelSignatures],
 ) -> dict[str, Any]:
-    """``services`` and ``models``, as exported."""
+    """What is exported: ``services``, ``models``, and ``unproven``, the services nobody could ask what they serve."""
     return {
         "services": {serving.service.name: _service(serving, rollout) for serving in services},
         "models": {
@@ -76,6 +76,7 @@ def stack_outputs(
             }
             for model in settings.models
         },
+        "unproven": [service.name for service in settings.services if not service.reachable],
     }
 
 

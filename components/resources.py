@@ -194,6 +194,7 @@ class ServedConfigArgs:
         models: wanted models: base path, platform, policy, labels.
         published: version numbers in the bucket, by model.
         services: by service name: ``url``, ``target``, ``token``, ``reads``, ``pollSeconds``, ``reachable``.
+        wait_seconds: how long one step may take; ``None`` leaves it to the provider.
     """
 
     bucket: pulumi.Input[str] = pulumi.property("bucket")
@@ -202,6 +203,7 @@ class ServedConfigArgs:
     models: pulumi.Input[Mapping[str, Any]] = pulumi.property("models")
     published: pulumi.Input[Mapping[str, Any]] = pulumi.property("published")
     services: pulumi.Input[Mapping[str, Any]] = pulumi.property("services")
+    wait_seconds: pulumi.Input[int | None] = pulumi.property("waitSeconds", default=None)
 
 
 class ServedConfig(pulumi.CustomResource):

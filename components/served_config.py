@@ -24,6 +24,7 @@ class RolloutArgs:
         published: version numbers in the bucket, by model.
         services: the services that read the config file.
         owner: ``<project>/<stack>``.
+        step_seconds: how long one step may take; 0 leaves it to the provider.
     """
 
     repository: ModelRepository
@@ -31,6 +32,7 @@ class RolloutArgs:
     published: Mapping[str, Sequence[int]]
     services: Sequence[TensorFlowServing]
     owner: str
+    step_seconds: int = 0
 
 
 def roll_out(name: str, args: RolloutArgs, opts: pulumi.ResourceOptions) -> ServedConfig:
@@ -55,6 +57,7 @@ def roll_out(name: str, args: RolloutArgs, opts: pulumi.ResourceOptions) -> Serv
                 }
                 for serving in args.services
             },
+            wait_seconds=args.step_seconds or None,
         ),
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=needed)),
     )

@@ -28,7 +28,7 @@ CONFIG_FILE_NAME = "model_config.pbtxt"
 DEFAULT_MODEL_ROOT = "models/tf_serving/"
 DEFAULT_MOUNT_PATH = "/models"
 
-_KEYS = ("endpoint", "endpoints", "bucket", "modelRoot", "modelSource", "models", "services")
+_KEYS = ("endpoint", "endpoints", "bucket", "modelRoot", "modelSource", "rolloutSeconds", "models", "services")
 _BUCKET_KEYS = (
     "name",
     "existing",
@@ -169,6 +169,7 @@ class Settings:
         models: every model, in the order of the config.
         serving: what services that read the config file serve.
         services: every service, in the order of the config.
+        rollout_seconds: how long one step of a rollout may take; 0 leaves it to the provider.
         warnings: what is worth saying although nothing is wrong.
     """
 
@@ -179,6 +180,7 @@ class Settings:
     models: tuple[ModelSettings, ...]
     serving: ModelServerConfig
     services: tuple[ServiceSettings, ...]
+    rollout_seconds: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -237,6 +239,8 @@ class _Parser:
         alicloud = self._alicloud(endpoints)
         bucket = self._bucket()
         root = self._model_root()
+        path = f"{NAMESPACE}:rolloutSeconds"
+        rollout_seconds = self._reader(path).integer(self.raw.get(path), path, least=0, unit="seconds")
         declared, models = self._models()
         context = ServiceContext(
             region=alicloud.region,
@@ -262,6 +266,7 @@ class _Parser:
             models=models,
             serving=serving,
             services=services,
+            rollout_seconds=rollout_seconds,
             warnings=tuple(self.warnings),
         )
 
@@ -276,7 +281,8 @@ class _Parser:
         for key in self.raw:
             namespace, colon, name = key.partition(":")
             if not colon:
-                self.problems.append(Problem(key, "the config key has no namespace", f"{NAMESPACE}:{key}"))
+                message = "the config key has no namespace"
+                self.problems.append(Problem(key or '""', message, f"{NAMESPACE}:{key}"))
             elif namespace == NAMESPACE and name not in _KEYS:
                 fix = _full(did_you_mean(name, _KEYS), NAMESPACE)
                 self.problems.append(Problem(key, f"unknown key {name!r}", ", ".join(_KEYS), fix))

@@ -1,0 +1,109 @@
+"""Reading all config of a running program, and what only the stack file shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi.runtime
+import pytest
+
+from components import raw
+from tfserving.errors import ConfigError
+from tfserving.manifest import HashCache
+
+
+@pytest.fixture(autouse=True)
+def no_config() -> Iterator[None]:
+    """No config is left behind for other tests."""
+    pulumi.runtime.set_all_config({}, [])
+    yield
+    pulumi.runtime.set_all_config({}, [])
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_misspelt_keys_are_read_too(tmp_path: Path) -> None:
+    pulumi.runtime.set_all_config({"tf-serving:modls": "{}", "aws:region": "x"}, ["tf-serving:modls"])
+    found = raw.read(tmp_path, "dev")
+    assert found.values == {"tf-serving:modls": "{}", "aws:region": "x"}
+    assert found.secret_keys == {"tf-serving:modls"}
+
+
+def test_the_environment_of_a_language_host_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"tf-serving:bucket": "b", "tf-serving:modelRoot": "x"}))
+    monkeypatch.setenv("PULUMI_CONFIG_SECRET_KEYS", json.dumps(["tf-serving:bucket"]))
+    pulumi.runtime.set_all_config({"tf-serving:modelRoot": "y"})
+    found = raw.read(tmp_path, "dev")
+    assert found.values == {"tf-serving:bucket": "b", "tf-serving:modelRoot": "y"}
+    assert found.secret_keys == {"tf-serving:bucket"}
+
+
+def test_secrets_are_not_in_the_repr(tmp_path: Path) -> None:
+    pulumi.runtime.set_all_config({"alicloud:secretKey": "hunter2"})
+    assert "hunter2" not in repr(raw.read(tmp_path, "dev"))
+
+
+def test_the_stack_file_is_where_the_project_says(tmp_path: Path) -> None:
+    assert raw.stack_file(tmp_path, "dev") == tmp_path / "Pulumi.dev.yaml"
+    write(tmp_path / "Pulumi.yaml", "name: x\nstackConfigDir: stacks\n")
+    assert raw.stack_file(tmp_path, "dev") == tmp_path / "stacks" / "Pulumi.dev.yaml"
+
+
+def test_a_model_written_twice_is_found_with_its_lines(tmp_path: Path) -> None:
+    text = "config:\n  tf-serving:models:\n    modelA: {policy: all}\n    modelB: {}\n    modelA: {}\n"
+    (found,) = raw.duplicate_keys(write(tmp_path / "Pulumi.dev.yaml", text))
+    assert found.path == "tf-serving:models.modelA"
+    assert "on lines 3 and 5 of Pulumi.dev.yaml" in found.message
+
+
+def test_keys_written_twice_are_found_at_every_level(tmp_path: Path) -> None:
+    text = (
+        "config:\n"
+        "  tf-serving:bucket: a\n"
+        "  tf-serving:bucket: b\n"
+        "  tf-serving:services:\n"
+        "    one:\n"
+        "      instanceTypes: [{type: a, type: b}]\n"
+        "      env: {A: 1, B: 2, A: 3}\n"
+    )
+    found = raw.duplicate_keys(write(tmp_path / "x.yaml", text))
+    assert [problem.path for problem in found] == [
+        "tf-serving:bucket",
+        "tf-serving:services.one.instanceTypes[0].type",
+        "tf-serving:services.one.env.A",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "- 1", "config: 5", "config:\n  a: {b: 1}\nencryptionsalt: v1\n", "\x00"])
+def test_files_without_duplicates_or_without_sense_have_no_problem(tmp_path: Path, text: str) -> None:
+    assert raw.duplicate_keys(write(tmp_path / "x.yaml", text)) == []
+
+
+def test_a_missing_file_has_no_problem(tmp_path: Path) -> None:
+    assert raw.duplicate_keys(tmp_path / "x.yaml") == []
+
+
+def test_duplicates_and_other_problems_are_told_together(good: dict[str, Any], project: Path) -> None:
+    write(project / "Pulumi.dev.yaml", "config:\n  tf-serving:bucket: a\n  tf-serving:bucket: b\n")
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in good.items()}
+    pulumi.runtime.set_all_config(values, [])
+    with pytest.raises(ConfigError) as caught:
+        raw.load(project, "dev", HashCache())
+    assert [problem.path for problem in caught.value.problems] == ["tf-serving:bucket"]
+    pulumi.runtime.set_all_config({**values, "tf-serving:modls": "{}"}, [])
+    with pytest.raises(ConfigError) as caught:
+        raw.load(project, "dev", HashCache())
+    assert [problem.path for problem in caught.value.problems] == ["tf-serving:bucket", "tf-serving:modls"]
+
+
+def test_a_valid_config_is_loaded(good: dict[str, Any], project: Path) -> None:
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in good.items()}
+    pulumi.runtime.set_all_config(values, [])
+    assert raw.load(project, "dev", HashCache()).bucket.name == "tf-serving-local"
