@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sandbox.model_server.metrics import LOAD_ATTEMPTS
 from sandbox.model_server.mounts import Mounts
 from sandbox.model_server.runtime import runtime
@@ -187,7 +189,7 @@ def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> Save
         _restore(session, meta_graph, directory, path, assets)
         init = _init_op(meta_graph)
         if init:
-            session.run(init, feed_dict=assets)
+            _run_once(session, init, assets)
     except Exception:
         session.close()
         raise
@@ -259,7 +261,13 @@ def _restore(session: Any, meta_graph: Any, directory: Path, path: str, assets: 
     saver = meta_graph.saver_def
     _log.info("Restoring SavedModel bundle.")
     prefix = str(directory / "variables" / "variables")
-    session.run(saver.restore_op_name, feed_dict={saver.filename_tensor_name: prefix, **assets})
+    _run_once(session, saver.restore_op_name, {saver.filename_tensor_name: prefix, **assets})
+
+
+def _run_once(session: Any, operation: str, feeds: Mapping[str, str]) -> None:
+    """Runs an operation for its effect. Through a callable: ``Session.run`` adds Python's stack to its errors."""
+    options = runtime().config_pb2.CallableOptions(feed=list(feeds), target=[operation.partition(":")[0]])
+    session._make_callable_from_options(options)(*(np.array(value.encode(), object) for value in feeds.values()))
 
 
 def _init_op(meta_graph: Any) -> str:
