@@ -25,7 +25,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 _ATTEMPTS = 4
-_FIRST_PAUSE_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS = 0.3
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 NO_CREDENTIALS = (
@@ -220,13 +220,14 @@ def _service(body: Any, name: str) -> EasService:
     except ValueError:
         config = {}
     config = config if isinstance(config, dict) else {}
+    reason = "" if str(body.reason).lower() == str(body.status).lower() else body.reason
     labels = dict(config.get("labels") or {})
     labels |= {label.label_key: label.label_value or "" for label in body.labels or ()}
     return EasService(
         name=body.service_name or name,
         id=body.service_id or "",
         status=body.status or "",
-        message=": ".join(part for part in (body.reason, body.message) if part),
+        message=": ".join(dict.fromkeys(part for part in (reason, body.message) if part)),
         config=config,
         token=body.access_token or "",
         internet_endpoint=body.internet_endpoint or "",

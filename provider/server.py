@@ -546,7 +546,8 @@ def main(arguments: list[str], root: Path) -> int:
     sys.stdout.flush()
     os.dup2(2, 1)  # whatever a library prints must not look like part of the protocol
     threading.Thread(target=_watch, args=(log, os.getppid(), stop), daemon=True).start()
-    stop.wait()
+    while not stop.wait(0.2):
+        pass  # a signal that another thread receives is handled when this one next runs
     provider.cancelled.set()
     server.stop(_GRACE_SECONDS).wait()
     return 0
