@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from tfserving.protos import tf_serving_pb2 as pb
+
+sys.path.insert(0, str(Path(__file__).parent))  # mock_engine.py
 
 GOOD: dict[str, Any] = {
     "alicloud:region": "cn-hangzhou",
@@ -35,6 +38,7 @@ GOOD: dict[str, Any] = {
             "configFile": True,
             "configPollSeconds": 2,
             "allowLabelsForUnavailableVersions": True,
+            "flags": {"num_load_threads": 2},
         },
         "multi_grpc": {
             "deployment": "custom",
@@ -44,6 +48,7 @@ GOOD: dict[str, Any] = {
             "configFile": True,
             "configPollSeconds": 2,
             "allowLabelsForUnavailableVersions": True,
+            "flags": {"num_load_threads": 2},
         },
     },
 }
@@ -73,6 +78,12 @@ def write_version(model: Path, number: int | str, classes: int = 10) -> Path:
     version.mkdir(parents=True)
     (version / "saved_model.pb").write_bytes(saved_model(classes))
     return version
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes of model files are not remembered beyond a test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

@@ -1,0 +1,189 @@
+"""A mock of Pulumi's engine: it records what a program registers, and answers as the providers would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from google.protobuf import empty_pb2, json_format
+from pulumi.runtime import mocks, rpc
+from pulumi.runtime.proto import engine_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+STACK = "test"
+_SIGNATURE = "4dabf18193072939515e22adb298388d"
+_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One resource a program registered.
+
+    Attributes:
+        type: its type token.
+        name: its logical name.
+        inputs: its inputs; a secret is ``{"secret": value}``.
+        parent: name of its parent, empty for the stack.
+        depends_on: names of what it waits for by ``depends_on`` and by inputs.
+        provider: reference of its provider.
+        protect: whether it is protected.
+        secret_outputs: outputs named as secret.
+        timeouts: custom timeouts by operation.
+    """
+
+    type: str
+    name: str
+    inputs: Mapping[str, Any]
+    parent: str
+    depends_on: frozenset[str]
+    provider: str
+    protect: bool
+    secret_outputs: tuple[str, ...]
+    timeouts: Mapping[str, str]
+
+
+@dataclass
+class Run:
+    """One run of the program.
+
+    Attributes:
+        resources: by name, in the order of registration.
+        outputs: stack outputs; a secret is ``{"secret": value}``.
+        component_outputs: what components registered as outputs, by name.
+        warnings: what the program warned of.
+        error: what the program ended with, for the person who runs it; empty if it did its work.
+    """
+
+    resources: dict[str, Registered] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    component_outputs: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    error: str = ""
+
+    def of_type(self, type_: str) -> dict[str, Registered]:
+        """The resources of one type, by name."""
+        return {name: resource for name, resource in self.resources.items() if resource.type == type_}
+
+
+def plain(value: Any) -> Any:
+    """A property value with secrets shown as ``{"secret": value}`` and whole numbers as such."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        if value.get(_SIGNATURE) == _SECRET:
+            return {"secret": plain(value["value"])}
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+class MockProviders(pulumi.runtime.Mocks):
+    """Outputs of the resources this project knows."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        outputs: dict[str, Any] = dict(args.inputs)
+        if args.typ == "tfserving:index:EasService":
+            is_grpc = args.inputs["probe"]["protocol"] == "grpc"
+            outputs |= {
+                "url": "" if is_grpc else f"http://gateway/api/predict/{args.name}",
+                "target": "gateway:80" if is_grpc else "",
+                "token": f"token of {args.name}",
+            }
+        if args.typ == "tfserving:index:ServedConfig":
+            services = rpc.unwrap_rpc_secret(args.inputs["services"])
+            outputs["served"] = {name: {"modelB": {"versions": [1, 2], "labels": {"stable": 1}}} for name in services}
+        return f"{args.name}-id", outputs
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"the program calls nothing, and called {args.token}")
+
+
+class MockMonitor(mocks.MockMonitor):
+    """Records registrations as they come over the wire."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(MockProviders())
+        self.run = run
+
+    def RegisterResource(self, request: Any) -> Any:
+        response = super().RegisterResource(request)
+        if request.type != "pulumi:pulumi:Stack":
+            by_inputs = [urn for found in request.propertyDependencies.values() for urn in found.urns]
+            timeouts = request.customTimeouts
+            self.run.resources[request.name] = Registered(
+                type=request.type,
+                name=request.name,
+                inputs=plain(json_of(request.object)),
+                parent="" if is_stack(request.parent) else name_of(request.parent),
+                depends_on=frozenset(map(name_of, [*request.dependencies, *by_inputs])),
+                provider=request.provider or ",".join(sorted(request.providers)),
+                protect=request.protect,
+                secret_outputs=tuple(request.additionalSecretOutputs),
+                timeouts={
+                    key: getattr(timeouts, key) for key in ("create", "update", "delete") if getattr(timeouts, key)
+                },
+            )
+        return response
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        found = plain(json_of(request.outputs))
+        if is_stack(request.urn):
+            self.run.outputs |= found
+        else:
+            self.run.component_outputs[name_of(request.urn)] = found
+        return empty_pb2.Empty()
+
+
+class MockLog:
+    """Keeps the warnings of a run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def Log(self, request: Any) -> None:
+        if request.severity == engine_pb2.WARNING:
+            self.run.warnings.append(request.message)
+
+
+def name_of(urn: str) -> str:
+    """The name at the end of a URN."""
+    return urn.rpartition("::")[2]
+
+
+def is_stack(urn: str) -> bool:
+    """Whether a URN is the stack's own."""
+    return urn.split("::")[2] == "pulumi:pulumi:Stack"
+
+
+def json_of(struct: Any) -> Any:
+    """A ``Struct`` as plain Python."""
+    return json_format.MessageToDict(struct)
+
+
+def run_program(config: Mapping[str, Any], secret_keys: list[str] | None = None, preview: bool = False) -> Run:
+    """Runs ``__main__.py`` against the mock; what it did."""
+    run = Run()
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+
+    async def main() -> None:
+        pulumi.runtime.set_all_config(texts, secret_keys or [])
+        pulumi.runtime.configure(
+            pulumi.runtime.Settings(
+                project="tf-serving", stack=STACK, monitor=MockMonitor(run), engine=MockLog(run), dry_run=preview
+            )
+        )
+        program = str(ROOT / "__main__.py")
+        await pulumi.runtime.run_in_stack(lambda: runpy.run_path(program, run_name="__main__") and None)
+
+    try:
+        asyncio.run(main())
+    except pulumi.RunError as error:
+        run.error = str(error)
+    finally:
+        pulumi.runtime.set_all_config({}, [])
+    return run
