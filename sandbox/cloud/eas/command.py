@@ -31,7 +31,7 @@ PATH_FLAGS = (
 """Flags whose value is a path in the container."""
 
 _IMAGE = re.compile(r"(^|/)(tensorflow-serving|tensorflow/serving|tf-serving|tfserving)[^/]*$")
-_SHELL_OPERATORS = re.compile(r"[|&;<>`]|\$\(")
+_OPERATORS = frozenset("();<>|&")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 # The sandbox runs the server as the user's own process, so a container may not decide how programs are found.
@@ -136,15 +136,16 @@ def _words(container: Mapping[str, Any], env: Mapping[str, str]) -> tuple[list[s
                 f"The sandbox runs no shell: containers[0].script must be one command, it has {len(lines)}.",
             )
         text = lines[0]
-    if _SHELL_OPERATORS.search(text):
+    try:
+        words = shlex.split(text)
+        has_operators = _has_operators(text)
+    except ValueError as error:
+        raise NotRunnableError("ScriptNotSupported", f"The start command cannot be read: {error}.") from None
+    if has_operators:
         raise NotRunnableError(
             "ScriptNotSupported",
             "The sandbox runs no shell: the start command must be one command without shell operators.",
         )
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise NotRunnableError("ScriptNotSupported", f"The start command cannot be read: {error}.") from None
     assigned: dict[str, str] = {}
     if is_script:
         while words and (_ASSIGNMENT.match(words[0]) or words[0] == "exec"):
@@ -157,6 +158,14 @@ def _words(container: Mapping[str, Any], env: Mapping[str, str]) -> tuple[list[s
     if not words:
         raise NotRunnableError("ScriptNotSupported", "The start command names no program.")
     return words, assigned
+
+
+def _has_operators(text: str) -> bool:
+    """Whether a command needs a shell: operators that are not quoted, or the output of another command."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    return "`" in text or "$(" in text or any(token and _OPERATORS.issuperset(token) for token in lexer)
 
 
 def _port(flags: Sequence[str], name: str, default: int) -> int:

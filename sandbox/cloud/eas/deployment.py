@@ -355,9 +355,9 @@ class Deployment:
         return True
 
     def _failure_now(self) -> Failure | None:
-        if self._failure is not None:
-            return self._failure
         template = self._template()
+        if self._failure is not None and self._failed_template == template:
+            return self._failure
         for instance in self.live:
             failure = instance.failure
             if failure is None or instance.template != template or instance.ready:

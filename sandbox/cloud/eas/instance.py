@@ -262,6 +262,8 @@ class Instance:
             )
             self.started = time.time()
             self._event("Normal", "Started", f"Started the model server, process {process.pid}.", self.name)
+            if launch.warning:
+                self._event("Warning", "ListensEverywhere", launch.warning, self.name)
             exited = asyncio.create_task(process.wait())
             copying = asyncio.create_task(_keep_up_to_date(launch.config_copy))
             try:

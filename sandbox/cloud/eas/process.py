@@ -184,7 +184,9 @@ def free_port() -> int:
 
 def _note(pid_file: Path, pid: int) -> None:
     pid_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pid_file.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
+    staged = pid_file.with_suffix(".new")
+    staged.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
+    staged.replace(pid_file)
 
 
 async def _copy(process: asyncio.subprocess.Process, output: InstanceLog) -> None:

@@ -33,11 +33,13 @@ class Launch:
         argv: program and arguments.
         env: its whole environment: nothing secret of the cloud's own is handed down.
         config_copy: the rewritten config file to keep up to date, None where the server reads the mount itself.
+        warning: what a person should know, empty for nothing.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     config_copy: ConfigCopy | None = None
+    warning: str = ""
 
 
 def stock_server() -> str | None:
@@ -80,7 +82,8 @@ def launch(
         copy = ConfigCopy(Path(translate(config, mounts)), scratch / "model_config.pbtxt", mounts)
         copy.refresh()
         flags.append(f"--model_config_file={copy.path}")
-    return Launch((stock, *flags, *ports), env, copy)
+    warning = f"{stock} listens on every network interface of this machine, not on loopback only."
+    return Launch((stock, *flags, *ports), env, copy, warning)
 
 
 class ConfigCopy:

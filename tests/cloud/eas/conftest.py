@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,11 @@ class Eas:
     def pids(self, name: str) -> set[int]:
         """Processes of a service, by its pid files."""
         prefix = name.replace("_", "-")
-        files = (self.data / "eas" / "run").glob(f"{prefix}-*.pid")
-        return {json.loads(file.read_text())["pid"] for file in files}
+        found = set()
+        for file in (self.data / "eas" / "run").glob(f"{prefix}-*.pid"):
+            with suppress(FileNotFoundError):  # it ended between the two looks
+                found.add(json.loads(file.read_text())["pid"])
+        return found
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

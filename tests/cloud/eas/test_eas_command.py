@@ -68,6 +68,11 @@ def test_a_scenario_deployment_allows_labels_for_versions_not_loaded_yet() -> No
     assert resolve(config()).flags == DEFAULTS
 
 
+def test_a_quoted_operator_is_part_of_a_word() -> None:
+    command = resolve(config(command="tf_serving_entrypoint.sh '--grpc_channel_arguments=a=1;b=2'"))
+    assert command.flags[-1] == "--grpc_channel_arguments=a=1;b=2"
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "text"),
     [
@@ -130,6 +135,7 @@ def test_the_stock_server_gets_local_paths_and_a_config_copy_that_follows_its_so
     launch = servers.launch(command, (), {"/models": view}, 1000, 1001, scratch)
     assert launch.argv[0] == str(binary)
     assert launch.config_copy is not None
+    assert "every network interface" in launch.warning
     assert f"--batching_parameters_file={view}/b.txt" in launch.argv
     assert f"--model_base_path={view}/model" in launch.argv
     assert launch.argv[-3:] == (f"--model_config_file={launch.config_copy.path}", "--port=1000", "--rest_api_port=1001")

@@ -18,6 +18,8 @@ import pytest
 from sandbox.cloud.eas import process
 from sandbox.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def is_alive(pid: int) -> bool:
     try:
@@ -138,7 +140,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
 def test_killing_the_cloud_leaves_no_process_and_the_next_one_goes_on(
     start_eas: Any, tmp_path: Path, eas: Any, eventually: Any, send: Any
 ) -> None:

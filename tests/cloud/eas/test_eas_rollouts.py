@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import alibabacloud_oss_v2 as oss
 import grpc
 import pytest
 from alibabacloud_eas20210701 import models
+
+pytestmark = pytest.mark.slow
 
 REGION = "cn-hangzhou"
 
@@ -192,7 +197,7 @@ def test_an_image_the_sandbox_cannot_run_fails_at_once_with_its_name(eas: Any) -
     assert "tritonserver:25.03-py3" in failed.message
     assert "only runs TensorFlow Serving" in failed.message
     eas.update(name, eas.spec(name))
-    eas.wait(name)
+    assert "Failed" not in eas.wait(name).seen
     eas.delete(name)
 
 
@@ -259,8 +264,6 @@ def test_the_mounts_of_a_service_follow_the_bucket(eas: Any, send: Any) -> None:
     env = send("GET", service.internet_endpoint, service.access_token).json["env"]
     mounts = json.loads(env["TF_SERVING_SANDBOX_MOUNTS"])
     assert env["TF_SERVING_SANDBOX_HOST"] == "127.0.0.1"
-    from pathlib import Path
-
     assert Path(mounts["/models"], "1", "saved_model.pb").read_bytes() == b"one"
     eas.oss.put_object(oss.PutObjectRequest(bucket="eas-models", key="m/2/saved_model.pb", body=b"two"))
     assert Path(mounts["/models"], "2", "saved_model.pb").read_bytes() == b"two"
@@ -268,6 +271,35 @@ def test_the_mounts_of_a_service_follow_the_bucket(eas: Any, send: Any) -> None:
     eas.delete(service.service_name)
     assert not Path(mounts["/scratch"]).exists()
     assert not Path(mounts["/models"]).exists()
+
+
+def test_the_stock_server_on_path_is_used_and_its_config_follows_the_bucket(
+    start_eas: Any, tmp_path: Any, send: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = tmp_path / "bin" / "tensorflow_model_server"
+    binary.parent.mkdir()
+    fake = Path(__file__).with_name("fake_model_server.py").read_text()
+    binary.write_text(f"#!{sys.executable}\n{fake}")
+    binary.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
+
+    def publish(cloud: Any, path: str) -> None:
+        text = f"model_config_list {{ config {{ name: 'a' base_path: '{path}' }} }}".encode()
+        cloud.oss.put_object(oss.PutObjectRequest(bucket="stock-models", key="m/model_config.pbtxt", body=text))
+
+    with start_eas(tmp_path / "cloud", command=()) as cloud:
+        cloud.oss.put_bucket(oss.PutBucketRequest(bucket="stock-models"))
+        publish(cloud, "/models/a")
+        storage = [{"mount_path": "/models", "oss": {"path": "oss://stock-models/m/"}}]
+        spec = with_flag(cloud.spec(storage=storage), "--model_config_file=/models/model_config.pbtxt")
+        service = cloud.run(spec)
+        answer = send("GET", service.internet_endpoint, service.access_token).json
+        copy = Path(answer["flags"]["model_config_file"])
+        view = answer["flags"]["model_base_path"].removesuffix("/model")
+        assert f"base_path: '{view}/a'" in copy.read_text()
+        publish(cloud, "/models/b")
+        eventually(lambda: f"base_path: '{view}/b'" in copy.read_text())
+        assert any(event.reason == "ListensEverywhere" for event in cloud.events(service.service_name))
 
 
 def test_a_crashed_instance_is_started_again_and_told_of(eas: Any, send: Any, eventually: Any) -> None:
