@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import json
 import os
 import signal
@@ -66,8 +65,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--diff", action="store_true", help="show the properties of created and deleted resources too"
         )
-        command.add_argument("--parallel", "-p", type=int, default=8, help="operations at a time (default: 8)")
+        command.add_argument("--parallel", "-p", type=_positive, default=8, help="operations at a time (default: 8)")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
 
 
 def _outputs(stack: Stack, arguments: argparse.Namespace) -> int:
@@ -109,6 +114,7 @@ class _Run:
                 signal.signal(number, handler)
             self._monitor.close()
             self._plugins.close()
+            self._display.closed.set()
 
     def _interrupted(self, number: int, frame: object) -> None:
         """First: running operations may end, nothing new starts. Second: everything ends now; the state is on disk."""
@@ -126,24 +132,28 @@ class _Run:
         only = self._command == "preview" or self._arguments.preview_only
         if not only and not self._arguments.yes and not sys.stdin.isatty():
             raise TFServingError("--yes must be passed where there is no terminal to ask on")
-        before = copy.deepcopy(Snapshot(self._stack.state_file, read_only=True).resources)
+        saved = Snapshot(self._stack.state_file, self._stack.salt, read_only=only)
         deployment, after = self._deploy(preview=True)
         changed = bool(set(summary(deployment)) - UNCHANGED)
         if deployment.failed:
-            return FAILED
+            return self._failed(deployment)
         if changed and self._arguments.expect_no_changes:
             print("error: no changes were expected but changes were proposed", file=sys.stderr)
             return UNEXPECTED_CHANGES
-        if only or _same(before, after) or not self._confirmed():
-            return 0
-        deployment, _ = self._deploy(preview=False)
-        return FAILED if deployment.failed else 0
+        if _same(saved.resources, after):
+            if saved.interrupted:
+                saved.save()  # they have been told, and that is all there is to do about them
+        elif not only and self._confirmed():
+            deployment, _ = self._deploy(preview=False)
+        return self._failed(deployment) if deployment.failed else 0
+
+    def _failed(self, deployment: Deployment) -> int:
+        print(f"error: {'preview' if deployment.preview else self._command} failed", file=sys.stderr)
+        return FAILED
 
     def _confirmed(self) -> bool:
-        return self._arguments.yes or input(f"Do you want to perform this {self._command}? [y/N] ").lower() in (
-            "y",
-            "yes",
-        )
+        question = f"Do you want to perform this {self._command}? [y/N] "
+        return self._arguments.yes or input(question).strip().lower() in ("y", "yes")
 
     def _deploy(self, preview: bool) -> tuple[Deployment, list[Resource]]:
         stack, started = self._stack, time.monotonic()

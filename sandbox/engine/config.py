@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from sandbox.engine import properties as props
 from sandbox.engine import secrets
 from tfserving.errors import ConfigError, Problem
 
@@ -103,9 +104,7 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """What programs and plugins get: none of this machine's cloud credentials, cloud endpoints and proxies."""
-        dropped = re.compile(
-            r"(ALIBABA_?CLOUD|ALICLOUD|ALIYUN|OSS|EAS|PULUMI_CONFIG)_.*|(HTTPS?|ALL)_PROXY", re.IGNORECASE
-        )
+        dropped = re.compile(r"(ALIBABA_?CLOUD|ALICLOUD|ALIYUN|OSS|EAS|PULUMI)_.*|(HTTPS?|ALL)_PROXY", re.IGNORECASE)
         kept = {k: v for k, v in os.environ.items() if not dropped.fullmatch(k)}
         # The credentials chain ends here: it never reaches the files or the metadata service of this machine.
         dummy = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "sandbox", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "sandbox"}
@@ -234,11 +233,14 @@ def refused_provider_config(package: str, config: dict[str, Any], path: str) -> 
     """Why a provider may not be configured so: an address that is not loopback, or none where one is needed."""
     named = [pair for key, v in config.items() if "endpoint" in key.lower() for pair in _endpoints(f"{path}:{key}", v)]
     problems = [Problem(k, f"{v!r} is not a loopback address", fix=_FIX) for k, v in named if v and not is_loopback(v)]
+    if any(_REAL_KEY.search(text) for text in props.walk(config) if isinstance(text, str)):
+        problems.append(Problem(path, _REAL_KEY_MESSAGE, fix=_FIX))
     if package in PACKAGES and not (named and all(value for _, value in named)):
         problems.append(Problem(path, "leaves an endpoint out, which means the real cloud", fix=_FIX))
     return problems
 
 
+_REAL_KEY_MESSAGE = "holds what looks like a real Alibaba Cloud access key"
 _FIX = "the sandbox engine deploys to loopback only; deploy this stack with the Pulumi CLI"
 
 
@@ -249,7 +251,7 @@ def _refusals(stack: Stack) -> list[Problem]:
             wrong = [(k, v) for k, v in _endpoints(key, text) if v and not is_loopback(v)]
             problems += [Problem(k, f"{v!r} is not a loopback address", fix=_FIX) for k, v in wrong]
         if _REAL_KEY.search(text):
-            problems.append(Problem(key, "holds what looks like a real Alibaba Cloud access key", fix="remove it"))
+            problems.append(Problem(key, _REAL_KEY_MESSAGE, fix="remove it"))
     clouds = sorted(k for k in stack.config if k.split(":")[0] in PACKAGES | {"tf-serving"})
     if clouds and not any("endpoint" in key.lower() and text for key, text in stack.config.items()):
         problems.append(Problem("tf-serving:endpoint", "is not set, so this stack means the real cloud", fix=_FIX))

@@ -11,7 +11,6 @@ import os
 import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -21,7 +20,16 @@ from pulumi.runtime.proto import resource_pb2 as pb
 
 from sandbox.engine import properties as props
 from sandbox.engine.config import Stack
-from sandbox.engine.plugins import Diff, InitFailedError, Plugin, Plugins, Result, input_diff, is_provider, package_of
+from sandbox.engine.plugins import (
+    Diff,
+    InitFailedError,
+    Plugin,
+    Plugins,
+    ProviderManager,
+    Result,
+    input_diff,
+    package_of,
+)
 from sandbox.engine.properties import Properties
 from sandbox.engine.state import Resource, Snapshot, now, references
 from tfserving.errors import TFServingError
@@ -36,7 +44,10 @@ class StepError(TFServingError):
 
 
 class SkippedError(TFServingError):
-    """A resource was left alone because something it depends on failed."""
+    """A resource was left alone because something it depends on failed, or because the run was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("skipped")
 
 
 @dataclass
@@ -145,7 +156,7 @@ class Deployment:
             old = self._snapshot.find(urn)
             with self._slots, self._step(Step("read", urn, old, new)):
                 if request.id not in props.UNKNOWNS:
-                    result = self._plugin(new).read(urn, request.id, inputs, inputs, 0)
+                    result = self._plugin(provider).read(urn, request.id, inputs, inputs, 0)
                     if result is None:
                         raise TFServingError(f"resource {request.id!r} does not exist")
                     self._take(new, result)
@@ -168,8 +179,7 @@ class Deployment:
 
     def provider(self, reference: str, token: str, version: str) -> Plugin:
         """The provider for a function call: the one referred to, or the default one of the token's package."""
-        reference = reference or self._default_provider(token.split(":")[0], version)
-        return self._plugin({"provider": reference})
+        return self._plugin(reference or self._default_provider(token.split(":")[0], version))
 
     # What the engine does on its own
 
@@ -192,7 +202,7 @@ class Deployment:
 
     def refresh(self) -> None:
         """Brings the state to what is really there."""
-        live = [r for r in self._snapshot.left if _is_managed(r) and not r.get("delete")]
+        live = [r for r in self._snapshot.left if "id" in r and not package_of(r["urn"]) and not r.get("delete")]
 
         def work(i: int) -> bool:
             old = live[i]
@@ -206,7 +216,9 @@ class Deployment:
                 if old.get("external"):
                     step.diff = input_diff(before, after)
                 else:
-                    step.diff = self._plugin(old).diff(new, old.get("inputs", {}), old.get("ignoreChanges", []))
+                    step.diff = self._plugin(old["provider"]).diff(
+                        new, old.get("inputs", {}), old.get("ignoreChanges", [])
+                    )
                     turned = {p: (INVERTED.get(kind, kind), own) for p, (kind, own) in step.diff.detailed.items()}
                     step.diff.detailed = turned
                 step.op = "update" if step.diff.changed else "same"
@@ -237,7 +249,7 @@ class Deployment:
     def _accounted(self, urn: str) -> Iterator[None]:
         try:
             if self.cancelled.is_set():
-                raise SkippedError("the run was cancelled")
+                raise SkippedError
             yield
         except (StepError, SkippedError):
             self.failed.add(urn)
@@ -249,11 +261,12 @@ class Deployment:
 
     def _skip_after_failure(self, new: Resource) -> None:
         if broken := references(new) & self.failed:
-            raise SkippedError(f"skipped, as {min(broken)} failed")
+            self._observer.message("info", f"skipped, as {min(broken)} failed", new["urn"])
+            raise SkippedError
 
     @contextlib.contextmanager
     def _step(self, step: Step) -> Iterator[None]:
-        if is_provider(step.urn) and step.urn.rpartition("::")[2].startswith("default"):  # nobody asked for it
+        if package_of(step.urn) and step.urn.rpartition("::")[2].startswith("default"):  # nobody asked for it
             yield
             return
         with self._lock:
@@ -271,16 +284,16 @@ class Deployment:
             "a component of a provider package (remote)": goal.remote, "import": goal.importId,
             "transforms": goal.transforms, "resource hooks": goal.hooks.ByteSize(),
             "replacement_trigger": goal.HasField("replacement_trigger"), "state migrations": goal.state_migrations,
+            "hide_diffs": goal.hideDiffs,
             "a parameterized package": goal.packageRef, "environment variable mappings": goal.envVarMappings,
         }  # fmt: skip
         for name, used in unsupported.items():
             if used:
                 raise TFServingError(f"{name}: not supported by the sandbox engine; deploy with the Pulumi CLI")
-        provider = ""
-        inputs = props.from_struct(goal.object)
-        if is_provider(urn) and goal.version:
-            inputs["version"] = goal.version
-        elif goal.custom and not is_provider(urn):
+        inputs, provider = props.from_struct(goal.object), ""
+        if package_of(urn):
+            inputs |= {"version": goal.version} if goal.version else {}
+        elif goal.custom:
             provider = goal.provider or self._default_provider(goal.type.split(":")[0], goal.version)
         timeouts = {f.name: seconds(text) for f, text in goal.customTimeouts.ListFields()}
         return _tidy({
@@ -313,69 +326,66 @@ class Deployment:
                 state = self.register(goal)
                 future.set_result(f"{state['urn']}::{state['id']}")
             except TFServingError:
-                future.set_exception(SkippedError(f"skipped, as the provider {package} failed"))
+                future.set_exception(SkippedError())
         return future.result()
 
-    def _plugin(self, resource: Resource) -> Plugin:
-        """The configured provider of a resource; for a provider resource, one that can check its settings."""
-        if package := package_of(resource["urn"]) if "urn" in resource else "":
-            return self._plugins.unconfigured(package)
-        urn, _, id = resource["provider"].rpartition("::")
-        state = next(r for r in self._snapshot.resources if r["urn"] == urn and r.get("id") == id)
-        return self._plugins.configured(urn, state.get("inputs", {}))
+    def _plugin(self, reference: str) -> Plugin:
+        """The configured provider a resource refers to."""
+        urn, _, id = reference.rpartition("::")
+        for resource in self._snapshot.resources:
+            if resource["urn"] == urn and resource.get("id") == id:
+                return self._plugins.configured(urn, resource.get("inputs", {}))
+        raise TFServingError(f"the state does not hold its provider {urn}")
+
+    def _manager(self, resource: Resource) -> Plugin | ProviderManager | None:
+        """Who creates, updates and compares a resource; nobody does for components."""
+        if not resource["custom"]:
+            return None
+        return ProviderManager(self._plugins) if package_of(resource["urn"]) else self._plugin(resource["provider"])
 
     def _settle(self, goal: pb.RegisterResourceRequest, new: Resource) -> None:
-        urn, wanted = new["urn"], new.get("inputs", {})
+        """Decides what is to be done about a resource, and does it."""
+        urn, wanted, manager = new["urn"], new.get("inputs", {}), self._manager(new)
         old = self._snapshot.find(urn, *goal.aliasURNs)
-        if old and _is_managed(old) and not old.get("external") and (self._refresh or old.get("refreshBeforeUpdate")):
+        if old and _is_managed(old) and (self._refresh or old.get("refreshBeforeUpdate")):
             old = self._reread(old)
             if old is None:
                 self._observer.message("info", "no longer exists; it will be created again", urn)
-        plugin = self._plugin(new) if new["custom"] else None
         recreate = old is not None and bool(old.get("pendingReplacement"))
-        compared = old if old and not recreate and not old.get("external") else None
-        if compared:
-            for path in goal.ignoreChanges:
-                wanted = props.keep(wanted, compared.get("inputs", {}), props.parse_path(path))
+        before = old.get("inputs", {}) if old and not recreate and not old.get("external") else {}
+        for path in goal.ignoreChanges if before else ():
+            wanted = props.keep(wanted, before, props.parse_path(path))
         if props.has_unknown(wanted) and not self.preview:
             raise TFServingError("an input is still unknown although everything it depends on is done")
-        new["inputs"] = (
-            plugin.check(urn, compared.get("inputs", {}) if compared else {}, wanted, os.urandom(32))
-            if plugin
-            else wanted
-        )
+        new["inputs"] = manager.check(urn, before, wanted, os.urandom(32)) if manager else wanted
         if old is None or old.get("external"):
-            return self._create(new, old, plugin, Step("create", urn, new=new))
-        diff = Diff(True) if recreate else self._diff(old, new, plugin)
+            return self._make(Step("create", urn, old, new), new)
+        diff = Diff(True) if recreate else self._diff(old, new, manager)
         if diff.replace or recreate:
-            return self._replace(goal, old, new, diff, plugin)
+            return self._replace(goal, old, new, diff)
         new |= {key: old[key] for key in ("id", "outputs", "created", "modified", "refreshBeforeUpdate") if key in old}
         if diff.changed or old.get("initErrors"):
-            return self._update(old, new, plugin, Step("update", urn, old, new, diff))
+            return self._make(Step("update", urn, old, new, diff), new)
         with self._step(Step("same", urn, old, new)):
-            if is_provider(urn):
-                self._plugins.configured(urn, new["inputs"])
             return self._snapshot.put(new, old)
 
-    def _diff(self, old: Resource, new: Resource, plugin: Plugin | None) -> Diff:
+    def _diff(self, old: Resource, new: Resource, manager: Plugin | ProviderManager | None) -> Diff:
         if self._replaced & {*new.get("replaceWith", ()), new.get("deletedWith", "")}:
             return Diff(True, replace=["replaceWith" if new.get("replaceWith") else "deletedWith"])
         if self._provider_changed(old, new):
             return Diff(True, replace=["provider"])
-        inputs, rules = new["inputs"], new.get("replaceOnChanges", [])
-        diff = (
-            plugin.diff(old, inputs, new.get("ignoreChanges", []))
-            if plugin
-            else input_diff(old.get("inputs", {}), inputs)
-        )
-        return self._with_rules(diff, rules, bool(old.get("initErrors")))
+        if manager is None:
+            diff = input_diff(old.get("inputs", {}), new["inputs"])
+        else:
+            diff = manager.diff(old, new["inputs"], new.get("ignoreChanges", []))
+        return self._with_rules(diff, new.get("replaceOnChanges", []), bool(old.get("initErrors")))
 
     @staticmethod
     def _with_rules(diff: Diff, rules: list[str], unready: bool) -> Diff:
         """Applies ``replaceOnChanges``; the special path ``#initerror`` stands for a resource that is not ready."""
         paths = [*diff.detailed, *diff.keys] if diff.changed else []
         hit = {path for path in paths + ["#initerror"] * unready for rule in rules if props.covers(rule, path)}
-        diff.replace = sorted({*diff.replace, *(str(props.parse_path(path)[0]) for path in hit)})
+        diff.replace = sorted({*diff.replace, *map(props.top, hit)})
         for path in hit & set(diff.detailed):
             kind, own = diff.detailed[path]
             diff.detailed[path] = (kind if kind.endswith("replace") else f"{kind}-replace", own)
@@ -384,102 +394,68 @@ class Deployment:
     def _provider_changed(self, old: Resource, new: Resource) -> bool:
         """Whether another provider than before must own the resource (step_generator.go, providerChanged)."""
         before, after = old.get("provider", ""), new.get("provider", "")
-        if before == after:
-            return False
-        if not before or not after:
-            return True
-        states = {f"{r['urn']}::{r.get('id')}": r for r in self._snapshot.resources if is_provider(r["urn"])}
-        diff = self._plugin(states[after]).diff(states[before], states[after].get("inputs", {}), [])
+        if before == after or not before or not after:
+            return bool(before != after)
+        states = {f"{r['urn']}::{r.get('id')}": r for r in self._snapshot.resources}
+        diff = ProviderManager(self._plugins).diff(states[before], states[after].get("inputs", {}), [])
         return bool(diff.replace)
 
-    def _create(
-        self, new: Resource, old: Resource | None, plugin: Plugin | None, step: Step, keep: bool = False
-    ) -> None:
-        inputs, urn = new["inputs"], new["urn"]
-
-        def call() -> Result:
-            if is_provider(urn):
-                self._plugins.configured(urn, inputs)
-                return Result(props.UNKNOWN if self.preview else str(uuid.uuid4()), inputs)
-            timeout = new.get("customTimeouts", {}).get("create", 0)
-            result = plugin.create(urn, inputs, timeout, self.preview) if plugin else Result("", {})
-            if plugin and not result.id and not self.preview:
-                raise TFServingError("the provider returned no id")
-            return result
-
-        new["created"] = now()
-        with self._step(step):
-            self._carry_out("creating", new, old, call, keep)
-
-    def _update(self, old: Resource, new: Resource, plugin: Plugin | None, step: Step) -> None:
-        inputs, urn = new["inputs"], new["urn"]
-
-        def call() -> Result:
-            if is_provider(urn):
-                self._plugins.configured(urn, inputs)
-                return Result(old["id"], inputs)
-            if plugin is None:
-                return Result("", old.get("outputs", {}))
-            timeout = new.get("customTimeouts", {}).get("update", 0)
-            return plugin.update(old, inputs, timeout, new.get("ignoreChanges", []), self.preview)
-
-        with self._step(step):
-            self._carry_out("updating", new, old, call)
-
-    def _carry_out(
-        self, kind: str, new: Resource, old: Resource | None, call: Callable[[], Result], keep: bool = False
-    ) -> None:
-        """Runs one operation that puts ``new`` in the place of ``old``, or beside it to delete later (``keep``)."""
+    def _make(self, step: Step, new: Resource, keep: bool = False) -> None:
+        """Creates or updates; ``keep``: the predecessor stays in the state, to be deleted later."""
+        old, manager, timeouts = step.old, self._manager(new), new.get("customTimeouts", {})
+        inputs, ignored = new["inputs"], new.get("ignoreChanges", [])
         failed: InitFailedError | None = None
-        with self._snapshot.pending(kind, new):
-            try:
-                result = call()
-            except InitFailedError as error:
-                failed, result = error, error.result
-        self._take(new, result)
-        if failed:
-            new["initErrors"] = failed.reasons
-        if keep and old is not None:
-            old["delete"] = True
-        self._snapshot.put(new, None if keep else old)
-        if failed:
-            raise failed
+        with self._step(step):
+            with self._snapshot.pending("updating" if step.op == "update" else "creating", new):
+                try:
+                    if manager is None:
+                        result = Result("", new.get("outputs", {}))
+                    elif step.op == "update" and old is not None:
+                        result = manager.update(old, inputs, timeouts.get("update", 0), ignored, self.preview)
+                    else:
+                        result = manager.create(new["urn"], inputs, timeouts.get("create", 0), self.preview)
+                except InitFailedError as error:
+                    failed, result = error, error.result
+                if manager and not self.preview and not (result.id or new.get("id")):
+                    raise TFServingError("the provider returned no id")
+            new.setdefault("created", now())
+            self._take(new, result)
+            if failed:
+                new["initErrors"] = failed.reasons
+            if keep and old:
+                old["delete"] = True
+            self._snapshot.put(new, None if keep else old)
+            if failed:
+                raise failed
 
-    def _take(self, new: Resource, result: Result) -> None:
+    @staticmethod
+    def _take(new: Resource, result: Result) -> None:
         """Enters what a provider returned into the state."""
         hidden = new.get("additionalSecretOutputs", ())
         new["outputs"] = {k: props.secret(v) if k in hidden else v for k, v in result.outputs.items()}
-        new["refreshBeforeUpdate"] = result.refresh
-        new["modified"] = now()
-        if result.id or "id" in new:
-            new["id"] = result.id or new["id"]
+        new |= {"refreshBeforeUpdate": result.refresh, "modified": now(), "id": result.id or new.get("id", "")}
         _tidy(new)
 
-    def _replace(
-        self, goal: pb.RegisterResourceRequest, old: Resource, new: Resource, diff: Diff, plugin: Plugin | None
-    ) -> None:
-        urn = new["urn"]
+    def _replace(self, goal: pb.RegisterResourceRequest, old: Resource, new: Resource, diff: Diff) -> None:
+        urn, manager = new["urn"], self._manager(new)
         if old.get("protect") and new.get("protect"):
             raise TFServingError("cannot be replaced, as it is protected: remove `protect` first")
         self._replaced.add(urn)
-        if plugin:  # its defaults are computed anew
-            new["inputs"] = plugin.check(urn, {}, props.from_struct(goal.object), os.urandom(32))
-        create = Step("create-replacement", urn, old, new, diff)
-        delete_first = goal.deleteBeforeReplace if goal.deleteBeforeReplaceDefined else diff.delete_first
+        if manager:  # its defaults are computed anew
+            new["inputs"] = manager.check(urn, {}, props.from_struct(goal.object), os.urandom(32))
         gone = bool(old.get("pendingReplacement"))
-        if delete_first and not gone:
+        if not gone and (goal.deleteBeforeReplace if goal.deleteBeforeReplaceDefined else diff.delete_first):
             with self._lock:  # nothing that depends on it may register meanwhile
-                self._condemned.add(urn)
-                for dependent in reversed(self._replaced_along(old)):
-                    self._condemned.add(dependent["urn"])
-                    self._delete(dependent, "delete-replaced", comes_back=True)
-                self._delete(old, "delete-replaced", comes_back=True)
+                falling = [*reversed(self._falling_with(old)), old]
+                self._condemned |= {resource["urn"] for resource in falling}
+                for resource in falling:
+                    self._delete(resource, "delete-replaced", comes_back=True)
             gone = True
         with self._step(Step("replace", urn, old, new, diff)):
-            self._create(new, old, plugin, create, keep=not gone)
+            self._make(Step("create-replacement", urn, old, new, diff), new, keep=not gone)
 
-    def _replaced_along(self, root: Resource) -> list[Resource]:
-        """What must be deleted before ``root`` is, because it cannot outlive it (calculateDependentReplacements)."""
+    def _falling_with(self, root: Resource) -> list[Resource]:
+        """What must be deleted before ``root`` is, as it cannot outlive it (calculateDependentReplacements)."""
         gone, found = {root["urn"]}, []
         for resource in self._snapshot.left:
             if resource["urn"] not in self._seen and not resource.get("delete") and self._falls_with(resource, gone):
@@ -490,7 +466,7 @@ class Deployment:
         return found
 
     def _falls_with(self, resource: Resource, gone: set[str]) -> bool:
-        if not _is_managed(resource) or resource.get("external"):
+        if not _is_managed(resource):
             return False
         if {resource["provider"].rpartition("::")[0], resource.get("deletedWith", "")} & gone:
             return True
@@ -498,19 +474,17 @@ class Deployment:
         unknown = {k: props.UNKNOWN for k, urns in resource.get("propertyDependencies", {}).items() if gone & set(urns)}
         if not unknown.keys() & inputs.keys():
             return False
-        diff = self._plugin(resource).diff(resource, inputs | unknown, resource.get("ignoreChanges", []))
+        diff = self._plugin(resource["provider"]).diff(resource, inputs | unknown, resource.get("ignoreChanges", []))
         return bool(self._with_rules(diff, resource.get("replaceOnChanges", []), False).replace)
 
     def _delete(self, old: Resource, op: str, comes_back: bool = False) -> None:
         if op == "delete" and old.get("protect"):
             raise TFServingError("cannot be deleted, as it is protected: remove `protect` and run `up` first")
-        unmanaged = (
-            not _is_managed(old) or old.get("external") or old.get("retainOnDelete") or old.get("pendingReplacement")
-        )
         with self._step(Step(op, old["urn"], old)):
-            if not (self.preview or unmanaged or old.get("deletedWith") in self._condemned):
+            left_alone = not _is_managed(old) or old.get("retainOnDelete") or old.get("pendingReplacement")
+            if not (self.preview or left_alone or old.get("deletedWith") in self._condemned):
                 with self._snapshot.pending("deleting", old):
-                    self._plugin(old).delete(old, old.get("customTimeouts", {}).get("delete", 0))
+                    self._plugin(old["provider"]).delete(old, old.get("customTimeouts", {}).get("delete", 0))
             if comes_back:
                 old["pendingReplacement"] = True
                 self._snapshot.save()
@@ -519,11 +493,11 @@ class Deployment:
 
     def _reread(self, old: Resource) -> Resource | None:
         """The resource as it really is, entered into the state; None if it is gone."""
-        inputs, outputs = old.get("inputs", {}), old.get("outputs", {})
+        inputs, outputs, timeouts = old.get("inputs", {}), old.get("outputs", {}), old.get("customTimeouts", {})
         reasons: list[str] = []
         try:
-            timeout = old.get("customTimeouts", {}).get("read", 0)
-            result = self._plugin(old).read(old["urn"], old["id"], inputs, outputs, timeout)
+            plugin = self._plugin(old["provider"])
+            result = plugin.read(old["urn"], old["id"], inputs, outputs, timeouts.get("read", 0))
         except InitFailedError as error:
             result, reasons = error.result, error.reasons
             self._observer.message("warning", "\n".join(["is not ready:", *reasons]), old["urn"])
@@ -538,8 +512,8 @@ class Deployment:
 
 
 def _is_managed(resource: Resource) -> bool:
-    """Whether a provider's create, read, update and delete apply to it."""
-    return bool(resource.get("custom")) and not is_provider(resource["urn"])
+    """Whether the resource is its provider's to read, and the stack's to delete."""
+    return bool(resource.get("custom") and not resource.get("external") and not package_of(resource["urn"]))
 
 
 def _tidy(resource: Resource) -> Resource:

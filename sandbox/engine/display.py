@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from sandbox.engine import properties as props
@@ -16,40 +18,59 @@ SYMBOLS = {"create": "+", "update": "~", "delete": "-", "replace": "+-", "read":
 SYMBOLS |= {"create-replacement": "++", "delete-replaced": "--"}
 STEMS = {"create": "creat", "update": "updat", "delete": "delet", "replace": "replac", "refresh": "refresh"}
 STEMS |= {"create-replacement": "creat", "delete-replaced": "delet"}
-LOGICAL = ("create", "update", "replace", "delete", "read")
 UNCHANGED = {"same", "read", "refresh"}
-TICK = 10.0
-"""Seconds without news of an operation after which its progress line is repeated."""
+QUIET_SECONDS = 10.0
+"""An operation that says nothing for so long has its progress line repeated."""
 
 
 def verb(op: str, ending: str) -> str:
     """``created``, ``creating``, ``to create``."""
-    if ending == "to":
-        return f"to {op}"
-    return f"{STEMS.get(op, op)}{ending}" if op != "read" else {"ed": "read", "ing": "reading"}[ending]
+    if op == "read" or ending == "to":
+        return {"to": f"to {op}", "ing": "reading", "ed": "read"}[ending]
+    return f"{STEMS[op]}{ending}"
 
 
-def label(urn: str) -> tuple[str, str]:
+def label(urn: str) -> str:
     """Type, shortened as the CLI does, and name."""
     _, _, kind, name = urn.split("::", 3)
-    return re.sub(r":(\w+)/\w+:", r":\1:", kind.rpartition("$")[2]), name
+    return re.sub(r":([^:/]+)/[^:]+:", r":\1:", kind.rpartition("$")[2]) + f" {name}"
+
+
+@dataclass
+class _Running:
+    step: Step
+    start: float
+    shown: float
+    status: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{verb(self.step.op, 'ing')} ({time.monotonic() - self.start:.0f}s) {self.status}".rstrip()
 
 
 class Display(Observer):
-    """Collects a run's events and prints them, unless ``quiet`` (for JSON)."""
+    """Collects a run's events and prints them, unless ``quiet`` (for JSON).
+
+    Attributes:
+        messages: severity, URN and text of every message of the current run.
+        closed: set it when nothing more is to be shown.
+    """
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._live = quiet, False
-        self._lock = threading.Lock()
-        self.messages: list[tuple[str, str, str]] = []
-        self._running: dict[str, list[Any]] = {}
+        self._lock = threading.RLock()
+        self._running: dict[str, _Running] = {}
         self._failed: set[str] = set()
+        self.messages: list[tuple[str, str, str]] = []
+        self.closed = threading.Event()
         threading.Thread(target=self._tick, daemon=True).start()
 
     def print(self, text: str = "") -> None:
         """A line for a person."""
         if not self._quiet:
-            print(text, flush=True)
+            with self._lock:
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
 
     def begin(self, title: str, live: bool) -> None:
         """Starts a run; ``live``: operations are announced as they happen."""
@@ -57,135 +78,113 @@ class Display(Observer):
         self.print(f"{title}:")
 
     def started(self, step: Step) -> None:
-        """Announces an operation."""
-        if step.op not in ("same", "replace"):
+        """Announces an operation of a provider."""
+        if (step.new or step.old or {}).get("provider") and step.op not in ("same", "replace"):
             with self._lock:
-                self._running[step.urn] = [step, time.monotonic(), time.monotonic(), ""]
+                self._running[step.urn] = _Running(step, time.monotonic(), time.monotonic())
             if self._live and step.op != "refresh":
                 self._line(step, verb(step.op, "ing"))
 
     def finished(self, step: Step, seconds: float, failed: bool) -> None:
         """Announces its end."""
         with self._lock:
-            self._running.pop(step.urn, None)
-        if failed:
-            self._failed.add(step.urn)
-        if self._live and step.op not in ("same", "replace"):
+            running = self._running.pop(step.urn, None)
+            self._failed |= {step.urn} if failed else set()
+        if self._live and running and step.op != "same":
             self._line(step, f"{verb(step.op, 'ing')} failed" if failed else f"{verb(step.op, 'ed')} ({seconds:.1f}s)")
 
     def message(self, severity: str, text: str, urn: str = "", ephemeral: bool = False) -> None:
         """Keeps a message for the diagnostics; shows at once what a running operation is doing."""
         text = text.strip()
-        if ephemeral:
-            with self._lock:
-                entry = self._running.get(urn)
-                if entry is None or entry[3] == text or severity == "debug":
-                    return
-                entry[2:] = [time.monotonic(), text]
-            self._line(entry[0], f"{verb(entry[0].op, 'ing')} ({time.monotonic() - entry[1]:.0f}s) {text}")
-        elif severity != "debug" and text:
+        if severity == "debug" or not text:
+            return
+        if not ephemeral:
             self.messages.append((severity, urn, text))
+            return
+        with self._lock:
+            running = self._running.get(urn)
+            if running and running.status != text:
+                running.status, running.shown = text, time.monotonic()
+                self._line(running.step, running.text)
 
     def _line(self, step: Step, text: str) -> None:
-        self.print(f" {SYMBOLS[step.op]:2} {' '.join(label(step.urn))} {text}")
+        self.print(f" {SYMBOLS[step.op]:2} {label(step.urn)} {text}")
 
     def _tick(self) -> None:
-        while True:
-            time.sleep(1)
+        while not self.closed.wait(1):
             with self._lock:
-                late = [e for e in self._running.values() if time.monotonic() - e[2] >= TICK]
-                for entry in late:
-                    entry[2] = time.monotonic()
-            for step, start, _, status in late:
-                self._line(step, f"{verb(step.op, 'ing')} ({time.monotonic() - start:.0f}s) {status}".rstrip())
+                for running in self._running.values():
+                    if time.monotonic() - running.shown >= QUIET_SECONDS:
+                        running.shown = time.monotonic()
+                        self._line(running.step, running.text)
 
     def finish(self, deployment: Deployment, resources: list[Resource], seconds: float, everything: bool) -> None:
         """Prints the tree and all that follows; ``everything``: the properties of creates and deletes as well."""
-        steps = {step.urn: step for step in deployment.steps if step.op in (*LOGICAL, "same")}
-        shown = {s.urn: s for s in deployment.steps if s.op == "delete-replaced"} | steps
-        self._tree(shown, resources, "to" if deployment.preview else "ed")
-        for step in shown.values():
-            if step.op in ("update", "replace") or (everything and step.op in ("create", "delete")):
-                self._changes(step)
-        self._diagnostics()
-        if deployment.outputs:
-            self.print("\nOutputs:")
-            self.print(render(props.masked(deployment.outputs), "    "))
-        counts = summary(deployment)
-        changed = {op: n for op, n in counts.items() if op not in UNCHANGED}
         ending = "to" if deployment.preview else "ed"
-        self.print("\nResources:")
-        for op, count in changed.items():
-            self.print(f"    {SYMBOLS[op]} {count} {verb(op, ending)}")
-        rest = f"{counts['same']} unchanged" if counts.get("same") else ""
-        total = f"{sum(changed.values())} changes" if len(changed) > 1 else ""
-        self.print(f"    {'. '.join(filter(None, (total, rest)))}" if total or rest else "")
-        self.print(f"Duration: {max(1, round(seconds))}s\n")
-
-    def _tree(self, steps: dict[str, Step], resources: list[Resource], ending: str) -> None:
-        parents = {r["urn"]: r.get("parent", "") for r in resources}
-        parents |= {urn: (s.new or s.old or {}).get("parent", "") for urn, s in steps.items()}
-        noted = {urn for _, urn, _ in self.messages}
-        shown: dict[str, None] = {}
-        for urn in [urn for urn, s in steps.items() if s.op not in UNCHANGED or urn in noted or urn in self._failed]:
-            while urn:
-                shown[urn] = None
-                urn = parents.get(urn, "")
-        order = [urn for urn in parents if urn in shown]
-        roots = sorted((u for u in order if parents[u] not in shown), key=lambda u: STACK_TYPE not in u)
-        rows: list[tuple[str, ...]] = [("", "Type", "Name", "Plan" if ending == "to" else "Status", "Info")]
-
-        def add(urn: str, lead: str, stem: str) -> None:
-            kind, name = label(urn)
-            step = steps.get(urn)
-            op = step.op if step else "same"
-            done = (
-                ""
-                if op in UNCHANGED
-                else op
-                if ending == "to"
-                else f"{verb(op, 'ing')} failed"
-                if urn in self._failed
-                else verb(op, ending)
-            )
-            paths = [f"{p[0]}{k}" for k, p in changes(step).items()] if step and op in ("update", "replace") else []
-            info = [f"[diff: {','.join(sorted(set(paths)))}]"] if paths else []
-            for severity, plural in (("error", "errors"), ("warning", "warnings"), ("info", "messages")):
-                if count := sum(1 for s, u, _ in self.messages if u == urn and s == severity):
-                    info.append(f"{count} {plural if count > 1 else plural[:-1]}")
-            rows.append((SYMBOLS[op], lead + kind, name, done, "; ".join(info)))
-            children = [u for u in order if parents[u] == urn]
-            for i, child in enumerate(children):
-                last = i == len(children) - 1
-                add(child, stem + ("└─ " if last else "├─ "), stem + ("   " if last else "│  "))
-
-        for root in roots:
-            add(root, "", "")
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        for sym, *columns in rows:
-            self.print(
-                f" {sym:<2} " + "  ".join(f"{c:<{w}}" for c, w in zip(columns, widths[1:], strict=True)).rstrip()
-            )
-
-    def _changes(self, step: Step) -> None:
-        found = changes(step)
-        if not found:
-            return
-        kind, name = label(step.urn)
-        self.print(f"\n {SYMBOLS[step.op]} {kind} ({name})")
-        for path, (symbol, old, new) in found.items():
-            text = {"+": compact(new), "-": compact(old)}.get(symbol, f"{compact(old)} => {compact(new)}")
-            self.print(f"     {symbol} {path}: {text}")
-
-    def _diagnostics(self) -> None:
+        steps = {s.urn: s for s in deployment.steps if s.op == "delete-replaced"}
+        steps |= {s.urn: s for s in deployment.steps if s.op not in ("delete-replaced", "create-replacement")}
+        self._tree(steps, resources, ending)
+        for step in steps.values():
+            shown = ("update", "replace", "create", "delete") if everything else ("update", "replace")
+            if step.op in shown and (found := changes(step)):
+                self.print(
+                    "\n".join([f"\n {SYMBOLS[step.op]} {label(step.urn)}", *map("     {}".format, found.values())])
+                )
         if self.messages:
             self.print("\nDiagnostics:")
         for urn in dict.fromkeys(urn for _, urn, _ in self.messages):
-            kind, name = label(urn) if urn else ("engine", "")
-            self.print(f"  {kind} ({name}):" if name else f"  {kind}:")
+            self.print("  {} ({}):".format(*label(urn).split(" ", 1)) if urn else "  engine:")
             for severity, _, text in (m for m in self.messages if m[1] == urn):
                 text = f"{severity}: {text}" if severity != "info" else text
                 self.print("\n".join(f"    {line}" for line in text.splitlines()))
+        if deployment.outputs:
+            self.print(f"\nOutputs:\n{render(props.masked(deployment.outputs), '    ')}")
+        counts = summary(deployment)
+        changed = {op: n for op, n in counts.items() if op not in UNCHANGED}
+        lines = [f"{SYMBOLS[op]} {count} {verb(op, ending)}" for op, count in changed.items()]
+        total = [f"{sum(changed.values())} changes"] if len(changed) > 1 else []
+        lines.append(". ".join([*total, *([f"{counts['same']} unchanged"] if "same" in counts else [])]))
+        self.print("\n    ".join(["\nResources:", *filter(None, lines)]))
+        self.print(f"\nDuration: {max(1, round(seconds))}s\n")
+
+    def _tree(self, steps: dict[str, Step], resources: list[Resource], ending: str) -> None:
+        parents = {r["urn"]: r.get("parent", "") for r in resources}
+        parents |= {urn: (step.new or step.old or {}).get("parent", "") for urn, step in steps.items()}
+        noted = {urn for _, urn, _ in self.messages} | self._failed
+        shown: set[str] = set()
+        for urn in (urn for urn in parents if urn in noted or (urn in steps and steps[urn].op not in UNCHANGED)):
+            while urn:
+                shown.add(urn)
+                urn = parents.get(urn, "")
+        rows = [("", "Type", "Name", "Plan" if ending == "to" else "Status", "Info")] if shown else []
+
+        def add(urn: str, lead: str, below: str) -> None:
+            kind, name = label(urn).split(" ", 1)
+            step = steps.get(urn) or Step("same", urn)
+            failed = f"{verb(step.op, 'ing')} failed" if urn in self._failed and step.op != "same" else ""
+            status = "" if step.op in UNCHANGED else step.op if ending == "to" else verb(step.op, ending)
+            rows.append((SYMBOLS[step.op], lead + kind, name, failed or status, self._info(step)))
+            children = [child for child in parents if child in shown and parents[child] == urn]
+            for i, child in enumerate(children, 1):
+                last = i == len(children)
+                add(child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
+
+        for root in sorted(
+            (u for u in parents if u in shown and parents[u] not in shown), key=lambda u: STACK_TYPE not in u
+        ):
+            add(root, "", "")
+        widths = [max(len(row[i]) for row in rows) for i in range(1, 5)] if rows else []
+        for symbol, *columns in rows:
+            cells = "  ".join(f"{cell:<{width}}" for cell, width in zip(columns, widths, strict=True))
+            self.print(f" {symbol:<2} {cells}".rstrip())
+
+    def _info(self, step: Step) -> str:
+        paths = sorted({line.split(": ")[0].replace(" ", "") for line in changes(step).values()})
+        info = [f"[diff: {','.join(paths)}]"] if paths and step.op in ("update", "replace") else []
+        for severity, name in (("error", "error"), ("warning", "warning"), ("info", "message")):
+            if count := sum(1 for s, urn, _ in self.messages if (s, urn) == (severity, step.urn)):
+                info.append(f"{count} {name}{'s' * (count > 1)}")
+        return "; ".join(info)
 
 
 def summary(deployment: Deployment) -> dict[str, int]:
@@ -194,42 +193,38 @@ def summary(deployment: Deployment) -> dict[str, int]:
     return {op: ops.count(op) for op in ("create", "update", "replace", "delete", "read", "same") if op in ops}
 
 
-def changes(step: Step) -> dict[str, tuple[str, Any, Any]]:
-    """Property path to symbol, old and new value (masked), of what a step changes."""
+def changes(step: Step) -> dict[str, str]:
+    """What a step changes: property path to ``~ path: old => new``, secrets masked."""
     old, new = step.old or {}, step.new or {}
-    if not step.diff.detailed:
-        step.diff.detailed = {p: (kind, True) for p, kind in props.difference(_visible(old), _visible(new)).items()}
+    detailed = step.diff.detailed or {
+        path: (kind, True) for path, kind in props.difference(old.get("inputs", {}), new.get("inputs", {})).items()
+    }
     found = {}
-    for path, (kind, of_inputs) in sorted(step.diff.detailed.items()):
+    for path, (kind, of_inputs) in sorted(detailed.items()):
         steps = props.parse_path(path)
-        before = props.lookup(old.get("inputs" if of_inputs else "outputs"), steps)
-        after = props.lookup(new.get("inputs"), steps)
+        before = compact(props.masked(props.lookup(old.get("inputs" if of_inputs else "outputs"), steps)))
+        after = compact(props.masked(props.lookup(new.get("inputs"), steps)))
         symbol = {"add": "+", "delete": "-"}.get(kind.removesuffix("-replace"), "~")
-        found[path] = (symbol, props.masked(before), props.masked(after))
+        value = {"+": after, "-": before, "~": f"{before} => {after}"}[symbol]
+        found[path] = f"{symbol} {path}: {value}"
     return found
 
 
-def _visible(resource: Resource) -> Any:
-    return {k: v for k, v in resource.get("inputs", {}).items() if not k.startswith("__")}
-
-
 def compact(value: Any) -> str:
-    """A value on one line; unknown ones as the CLI shows them."""
-    text = json.dumps(value, ensure_ascii=False)
-    for unknown in props.UNKNOWNS:
-        text = text.replace(f'"{unknown}"', "output<string>")
-    text = text.replace('"[secret]"', "[secret]")
+    """A value on one line, at most 160 characters; unknown ones as the CLI shows them."""
+    text = json.dumps(value, ensure_ascii=False).replace('"[secret]"', "[secret]")
+    text = re.sub("|".join(f'"{unknown}"' for unknown in props.UNKNOWNS), "output<string>", text)
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def render(values: dict[str, Any], indent: str) -> str:
-    """Outputs, one per line, nested ones indented."""
+    """Outputs, one per line; what does not fit on a line is nested."""
     width = max((len(key) for key in values), default=0)
     lines = []
     for key, value in sorted(values.items()):
-        text = (
-            f"{{\n{render(value, indent + '    ')}\n{indent}}}" if isinstance(value, dict) and value else compact(value)
-        )
+        text = compact(value)
+        if isinstance(value, dict) and len(text) > 80:
+            text = f"{{\n{render(value, indent + '    ')}\n{indent}}}"
         lines.append(f"{indent}{key:<{width}}: {text}")
     return "\n".join(lines)
 
@@ -238,18 +233,15 @@ def digest(deployment: Deployment, config: dict[str, str], messages: list[tuple[
     """A run as ``pulumi preview --json`` prints it (PreviewDigest of pkg/display/json.go)."""
     steps = []
     for step in deployment.steps:
-        states = {"oldState": step.old, "newState": None if step.op.startswith("delete") else step.new}
+        new = None if step.op.startswith("delete") else step.new
         detailed = {path: {"kind": kind, "inputDiff": own} for path, (kind, own) in step.diff.detailed.items()}
         entry = {
             "op": step.op, "urn": step.urn, "provider": (step.new or step.old or {}).get("provider"),
-            **{name: props.masked(state) for name, state in states.items() if state},
+            "oldState": props.masked(step.old), "newState": props.masked(new),
             "diffReasons": step.diff.keys, "replaceReasons": step.diff.replace,
         }  # fmt: skip
         steps.append({k: v for k, v in entry.items() if v} | {"detailedDiff": detailed or None})
-    diagnostics = [
-        {"urn": urn, "message": f"{severity}: {text}", "severity": severity} if urn
-        else {"message": f"{severity}: {text}", "severity": severity} for severity, urn, text in messages
-    ]  # fmt: skip
+    diagnostics = [{"urn": u, "message": f"{s}: {text}", "severity": s} for s, u, text in messages]
     return {
         "config": config, "steps": steps, "diagnostics": diagnostics, "duration": round(seconds * 1e9),
         "changeSummary": summary(deployment),

@@ -144,9 +144,8 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
     def Log(self, request: Any, context: Any) -> empty_pb2.Empty:
         """A message of the program or of a provider."""
-        self._observer.message(
-            SEVERITIES[request.severity], request.message, request.urn or self._root, request.ephemeral
-        )
+        urn = request.urn if request.urn.count("::") >= 3 else self._root
+        self._observer.message(SEVERITIES[request.severity], request.message, urn, request.ephemeral)
         return empty_pb2.Empty()
 
     def SetRootResource(self, request: Any, context: Any) -> engine_pb2.SetRootResourceResponse:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import uuid
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +43,9 @@ class InitFailedError(ProviderError):
     """
 
     def __init__(self, detail: pb.ErrorResourceInitFailed) -> None:
+        inputs = props.from_struct(detail.inputs) if detail.HasField("inputs") else None
+        self.result = Result(detail.id, props.from_struct(detail.properties), detail.refresh_before_update, inputs)
         self.reasons = list(detail.reasons)
-        self.result = Result(detail.id, props.from_struct(detail.properties), detail.refresh_before_update)
-        self.result.inputs = props.from_struct(detail.inputs) if detail.HasField("inputs") else None
         super().__init__("\n".join(self.reasons) or "the resource is not ready")
 
 
@@ -72,7 +73,18 @@ class Diff:
 def input_diff(old: Properties, new: Properties) -> Diff:
     """The diff where no provider has a say: of the inputs."""
     found = {path: (kind, True) for path, kind in props.difference(old, new).items()}
-    return Diff(bool(found), keys=sorted({str(props.parse_path(path)[0]) for path in found}), detailed=found)
+    return Diff(bool(found), keys=sorted({props.top(path) for path in found}), detailed=found)
+
+
+def package_of(urn: str) -> str:
+    """The package a provider resource is for; empty for any other resource."""
+    kind = _named(urn)["type"]
+    return kind.removeprefix("pulumi:providers:") if kind.startswith("pulumi:providers:") else ""
+
+
+def _named(urn: str) -> dict[str, str]:
+    _, _, kind, name = urn.split("::", 3)
+    return {"urn": urn, "type": kind.rpartition("$")[2], "name": name}
 
 
 class Plugin:
@@ -83,8 +95,7 @@ class Plugin:
         self._secrets = self._resources = self._previews = self._handshaken = False
         self._known = True
         self._said: deque[str] = deque(maxlen=20)
-        pipe = subprocess.PIPE
-        environment = stack.environment | {"PYTHONPATH": str(REPOSITORY)}
+        environment, pipe = stack.environment | {"PYTHONPATH": str(REPOSITORY)}, subprocess.PIPE
         try:
             # Its own session, so that Ctrl-C reaches only the engine. Its stdin ends when the engine does.
             self.process = subprocess.Popen(
@@ -93,9 +104,9 @@ class Plugin:
             )  # fmt: skip
         except OSError as error:
             raise ProviderError(f"provider plugin {package} ({command[0]}) cannot start: {error.strerror}") from None
-        stdout = cast("IO[str]", self.process.stdout)
         self._reader = threading.Thread(target=self._said.extend, args=(self.process.stderr,), daemon=True)
         self._reader.start()
+        stdout = cast("IO[str]", self.process.stdout)
         port = stdout.readline().strip()
         if not port.isdigit():
             self.close()
@@ -103,23 +114,27 @@ class Plugin:
         threading.Thread(target=self._said.extend, args=(stdout,), daemon=True).start()
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL)
         self._stub = provider_pb2_grpc.ResourceProviderStub(self._channel)
-        request = pb.ProviderHandshakeRequest(
-            engine_address=engine,
-            configure_with_urn=True,
-            supports_refresh_before_update=True,
-            invoke_with_preview=True,
-        )
-        try:
-            shaken = self._stub.Handshake(request, timeout=60)
+        hello = pb.ProviderHandshakeRequest(engine_address=engine, configure_with_urn=True, invoke_with_preview=True)
+        hello.supports_refresh_before_update = True
+        if shaken := self._call("Handshake", hello, optional=True):
             self._handshaken = self._previews = True
             self._secrets, self._resources = shaken.accept_secrets, shaken.accept_resources
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                raise self._error(error) from None
 
     def _last_words(self) -> str:
         self._reader.join(2)
         return "".join(self._said)
+
+    def _call(self, method: str, request: Any, optional: bool = False) -> Any:
+        """One call; None if the provider does not implement an optional method."""
+        try:
+            response = getattr(self._stub, method)(request)
+        except grpc.RpcError as error:
+            if optional and error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return None
+            raise self._error(error) from None
+        if failures := getattr(response, "failures", None):
+            raise ProviderError("\n".join(f"{f.property}: {f.reason}" if f.property else f.reason for f in failures))
+        return response
 
     def _error(self, error: Any) -> ProviderError:
         for key, value in error.trailing_metadata() or ():
@@ -131,123 +146,105 @@ class Plugin:
             return ProviderError(f"provider plugin {self.package} ended unexpectedly:\n{self._last_words()}".strip())
         return ProviderError(error.details() or f"provider {self.package}: {error.code().name}")
 
-    def _call(self, method: str, request: Any, optional: bool = False) -> Any:
+    def _ask(self, method: str, urn: str, like: Properties | None = None, **fields: Any) -> Any:
+        """A call about one resource; None from a provider whose settings are unknown (in a preview)."""
+        if not self._known:
+            return None
+        arguments = {k: self._struct(v) if isinstance(v, dict) else v for k, v in fields.items()}
+        request = getattr(pb, f"{method}Request")(**arguments, **_named(urn))
+        of_provider = package_of(urn) != ""
         try:
-            response = getattr(self._stub, method)(request)
-        except grpc.RpcError as error:
-            if optional and error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                return None
-            raise self._error(error) from None
-        if failures := getattr(response, "failures", None):
-            raise ProviderError("\n".join(f"{f.property}: {f.reason}" if f.property else f.reason for f in failures))
-        return response
+            return self._call(f"{method}Config" if of_provider else method, request, optional=of_provider)
+        except InitFailedError as error:
+            error.result.outputs = self._marked(error.result.outputs, like or {})
+            raise
 
     def _struct(self, value: Properties) -> Any:
         value = value if self._secrets else props.plain(value)
         return props.to_struct(value if self._resources else props.without_references(value))
 
-    def _result(self, response: Any, inputs: Properties) -> Result:
-        outputs = props.from_struct(response.properties)
-        if not self._secrets:
-            props.mark_like(outputs, inputs)
-        return Result(getattr(response, "id", ""), outputs, response.refresh_before_update)
+    def _marked(self, properties: Properties, like: Properties) -> Properties:
+        """What a provider returned, with the secrets it was given marked, should it know none."""
+        return properties if self._secrets else props.marked(properties, like)
+
+    def _operate(self, method: str, urn: str, inputs: Properties, **fields: Any) -> Result:
+        answer = self._ask(method, urn, like=inputs, **fields)
+        outputs = self._marked(props.from_struct(answer.properties), inputs)
+        return Result(getattr(answer, "id", ""), outputs, answer.refresh_before_update)
 
     def configure(self, urn: str, inputs: Properties) -> None:
         """Gives the provider its settings. With unknown ones (in a preview) it stays unconfigured and is not asked."""
         self._known = not props.has_unknown(inputs)
-        if self._known:
-            settings = {k: v for k, v in props.plain(inputs).items() if k != "version"}
-            texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items()}
-            request = pb.ConfigureRequest(
-                args=props.to_struct(inputs), variables={f"{self.package}:config:{k}": v for k, v in texts.items()},
-                acceptSecrets=True, acceptResources=True, sends_old_inputs=True, sends_old_inputs_to_delete=True,
-                **_named(urn),
-            )  # fmt: skip
-            answer = self._call("Configure", request)
-            if not self._handshaken:
-                self._previews = answer.supportsPreview
-                self._secrets, self._resources = answer.acceptSecrets, answer.acceptResources
+        if not self._known:
+            return
+        settings = {k: v for k, v in props.plain(inputs).items() if k != "version"}
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items()}
+        request = pb.ConfigureRequest(
+            args=props.to_struct(inputs), variables={f"{self.package}:config:{k}": v for k, v in texts.items()},
+            acceptSecrets=True, acceptResources=True, sends_old_inputs=True, sends_old_inputs_to_delete=True,
+            **_named(urn),
+        )  # fmt: skip
+        answer = self._call("Configure", request)
+        if not self._handshaken:
+            self._previews = answer.supportsPreview
+            self._secrets, self._resources = answer.acceptSecrets, answer.acceptResources
 
-    def check(self, urn: str, old: Properties, new: Properties, seed: bytes = b"") -> Properties:
+    def check(self, urn: str, old: Properties, new: Properties, seed: bytes) -> Properties:
         """Checked inputs with defaults. Raises ProviderError naming every bad property."""
-        request = pb.CheckRequest(olds=self._struct(old), news=self._struct(new), randomSeed=seed, **_named(urn))
-        method = "CheckConfig" if is_provider(urn) else "Check"
-        response = self._call(method, request, optional=is_provider(urn)) if self._known else None
-        if response is None:
-            return new
-        checked = props.from_struct(response.inputs)
-        if not self._secrets:
-            props.mark_like(checked, new)
-        return checked
+        answer = self._ask("Check", urn, olds=old, news=new, randomSeed=seed)
+        return new if answer is None else self._marked(props.from_struct(answer.inputs), new)
 
     def diff(self, old: Resource, new: Properties, ignore: list[str]) -> Diff:
         """What changes if a resource in state ``old`` gets the inputs ``new``."""
-        urn = old["urn"]
-        inputs, outputs = self._struct(old.get("inputs", {})), self._struct(old.get("outputs", {}))
-        request = pb.DiffRequest(
-            id=old.get("id", ""),
-            olds=outputs,
-            old_inputs=inputs,
-            news=self._struct(new),
-            ignoreChanges=ignore,
-            **_named(urn),
+        inputs, outputs = old.get("inputs", {}), old.get("outputs", {})
+        answer = self._ask(
+            "Diff", old["urn"], id=old.get("id", ""), olds=outputs, old_inputs=inputs, news=new, ignoreChanges=ignore
         )
-        method = "DiffConfig" if is_provider(urn) else "Diff"
-        answer = self._call(method, request, optional=is_provider(urn)) if self._known else None
-        if answer is None or answer.changes == pb.DiffResponse.DIFF_UNKNOWN:
-            found = input_diff(old.get("inputs", {}), new)
+        if answer is None:
+            return input_diff(inputs, new)
+        if answer.changes == pb.DiffResponse.DIFF_UNKNOWN:
+            found = input_diff(inputs, new)
         else:
             detailed = {path: (KINDS[d.kind], d.inputDiff) for path, d in answer.detailedDiff.items()}
             found = Diff(answer.changes == pb.DiffResponse.DIFF_SOME, keys=list(answer.diffs), detailed=detailed)
-        if answer is not None:
-            replacing = {str(props.parse_path(p)[0]) for p, (kind, _) in found.detailed.items() if "replace" in kind}
-            found.replace = sorted({*answer.replaces, *replacing})
-            found.delete_first = answer.deleteBeforeReplace
+        replacing = {props.top(path) for path, (kind, _) in found.detailed.items() if "replace" in kind}
+        found.replace = sorted({*answer.replaces, *replacing})
+        found.delete_first = answer.deleteBeforeReplace
         return found
 
     def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Result:
         """Makes a resource. In a preview, what is known of it beforehand."""
         if preview and not (self._known and self._previews):
             return Result("", inputs if self._known else {})
-        request = pb.CreateRequest(properties=self._struct(inputs), timeout=timeout, preview=preview, **_named(urn))
-        return self._result(self._call("Create", request), inputs)
+        return self._operate("Create", urn, inputs, properties=inputs, timeout=timeout, preview=preview)
 
     def update(self, old: Resource, inputs: Properties, timeout: float, ignore: list[str], preview: bool) -> Result:
         """Changes a resource. In a preview, what is known of it beforehand."""
         if preview and not (self._known and self._previews):
             return Result(old["id"], inputs if self._known else {})
-        request = pb.UpdateRequest(
-            id=old["id"], olds=self._struct(old.get("outputs", {})), old_inputs=self._struct(old.get("inputs", {})),
-            news=self._struct(inputs), timeout=timeout, ignoreChanges=ignore, preview=preview, **_named(old["urn"]),
+        return self._operate(
+            "Update", old["urn"], inputs, id=old["id"], olds=old.get("outputs", {}), old_inputs=old.get("inputs", {}),
+            news=inputs, timeout=timeout, ignoreChanges=ignore, preview=preview,
         )  # fmt: skip
-        return self._result(self._call("Update", request), inputs)
 
     def read(self, urn: str, id: str, inputs: Properties, outputs: Properties, timeout: float) -> Result | None:
         """What is really there, or None if it is gone."""
-        states = {"properties": self._struct(outputs), "inputs": self._struct(inputs)}
-        response = self._call("Read", pb.ReadRequest(id=id, timeout=timeout, **states, **_named(urn)))
-        if not response.id:
+        answer = self._ask("Read", urn, like=outputs, id=id, inputs=inputs, properties=outputs, timeout=timeout)
+        if answer is None or not answer.id:
             return None
-        result = self._result(response, outputs)
-        if response.HasField("inputs"):
-            result.inputs = props.from_struct(response.inputs)
-            if not self._secrets:
-                props.mark_like(result.inputs, inputs)
-        return result
+        found = self._marked(props.from_struct(answer.inputs), inputs) if answer.HasField("inputs") else None
+        outputs = self._marked(props.from_struct(answer.properties), outputs)
+        return Result(answer.id, outputs, answer.refresh_before_update, found)
 
     def delete(self, old: Resource, timeout: float) -> None:
         """Removes a resource."""
-        outputs, inputs = self._struct(old.get("outputs", {})), self._struct(old.get("inputs", {}))
-        request = pb.DeleteRequest(
-            id=old["id"], properties=outputs, old_inputs=inputs, timeout=timeout, **_named(old["urn"])
-        )
-        self._call("Delete", request)
+        inputs, outputs = old.get("inputs", {}), old.get("outputs", {})
+        self._ask("Delete", old["urn"], id=old["id"], properties=outputs, old_inputs=inputs, timeout=timeout)
 
     def invoke(self, token: str, arguments: Properties, preview: bool) -> Any:
-        """Calls a function of the provider; the protobuf answer. Unknown where the provider's settings are."""
-        if not self._known:
-            return None
-        return self._call("Invoke", pb.InvokeRequest(tok=token, args=self._struct(arguments), preview=preview))
+        """Calls a function of the provider; its protobuf answer, None where the provider's settings are unknown."""
+        request = pb.InvokeRequest(tok=token, args=self._struct(arguments), preview=preview)
+        return self._call("Invoke", request) if self._known else None
 
     def cancel(self) -> None:
         """Asks the provider to give up what it is doing."""
@@ -263,20 +260,29 @@ class Plugin:
             self.process.wait()
 
 
-def is_provider(urn: str) -> bool:
-    """Whether a URN names a provider resource."""
-    return package_of(urn) != ""
+class ProviderManager:
+    """Provider resources: what a plugin does for any other resource, the engine does for them."""
 
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
 
-def package_of(urn: str) -> str:
-    """The package a provider resource is for, empty for any other resource."""
-    kind = urn.split("::")[2].rpartition("$")[2]
-    return kind.removeprefix("pulumi:providers:") if kind.startswith("pulumi:providers:") else ""
+    def check(self, urn: str, old: Properties, new: Properties, seed: bytes) -> Properties:
+        """Checked settings (CheckConfig)."""
+        return self._plugins.unconfigured(package_of(urn)).check(urn, old, new, seed)
 
+    def diff(self, old: Resource, new: Properties, ignore: list[str]) -> Diff:
+        """Whether the provider can go on with other settings, or must be replaced with all it manages (DiffConfig)."""
+        return self._plugins.unconfigured(package_of(old["urn"])).diff(old, new, ignore)
 
-def _named(urn: str) -> dict[str, Any]:
-    _, _, kind, name = urn.split("::", 3)
-    return {"urn": urn, "type": kind.rpartition("$")[2], "name": name}
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Result:
+        """Configures a new provider."""
+        self._plugins.configured(urn, inputs)
+        return Result(props.UNKNOWN if preview else str(uuid.uuid4()), inputs)
+
+    def update(self, old: Resource, inputs: Properties, timeout: float, ignore: list[str], preview: bool) -> Result:
+        """Configures the provider anew."""
+        self._plugins.configured(old["urn"], inputs)
+        return Result(old["id"], inputs)
 
 
 class Plugins:
@@ -294,7 +300,7 @@ class Plugins:
                 return [str((self._stack.root / str(entry["path"]) / f"pulumi-resource-{package}").resolve())]
         if found := shutil.which(f"pulumi-resource-{package}"):
             return [found]
-        if (REPOSITORY / "sandbox" / "plugins" / package).is_dir():
+        if (REPOSITORY / "sandbox" / "plugins" / package / "__main__.py").exists():
             return [sys.executable, "-m", f"sandbox.plugins.{package}"]
         raise ProviderError(
             f"no plugin for package {package}: Pulumi.yaml names none under plugins.providers, "
@@ -316,29 +322,27 @@ class Plugins:
             raise ProviderError("\n".join(map(str, problems)))
         with self._locks[package]:
             if key not in self._configured:
-                plugin = self.unconfigured(package)
-                plugin.configure(urn, inputs)
+                self.unconfigured(package).configure(urn, inputs)
                 self._configured[key] = self._spare.pop(package)
             return self._configured[key]
 
-    def all(self) -> list[Plugin]:
-        """Every running plugin."""
+    def _all(self) -> list[Plugin]:
         return [*self._spare.values(), *self._configured.values()]
 
     def cancel(self) -> None:
         """Asks every provider to give up what it is doing."""
-        for plugin in self.all():
+        for plugin in self._all():
             with contextlib.suppress(ProviderError):
                 plugin.cancel()
 
     def kill(self) -> None:
         """Ends every process now."""
-        for plugin in self.all():
+        for plugin in self._all():
             plugin.process.kill()
 
     def close(self) -> None:
-        """Ends every process: asks first, insists after 5 s."""
-        for plugin in self.all():
+        """Ends every process, all at the same time."""
+        for plugin in self._all():
             plugin.process.terminate()
-        for plugin in self.all():
+        for plugin in self._all():
             plugin.close()

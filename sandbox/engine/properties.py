@@ -39,10 +39,12 @@ def to_struct(value: Properties) -> struct_pb2.Struct:
 def from_struct(struct: struct_pb2.Struct) -> Properties:
     """Protobuf to plain JSON; whole numbers become ints."""
 
-    def whole(value: Any) -> Any:
+    def tidy(value: Any) -> Any:
+        if isinstance(value, dict):
+            return dict(sorted(value.items()))  # protobuf keeps no order; the state file should have one
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
-    result: Properties = rewrite(json_format.MessageToDict(struct), whole)
+    result: Properties = rewrite(json_format.MessageToDict(struct), tidy)
     return result
 
 
@@ -99,15 +101,15 @@ def has_unknown(value: Any) -> bool:
     return any(isinstance(item, str) and item in UNKNOWNS for item in walk(value))
 
 
-def mark_like(outputs: Properties, inputs: Properties) -> None:
-    """Marks in ``outputs`` what is secret in ``inputs``, for providers that do not understand secrets."""
-    for key, value in inputs.items():
-        if key not in outputs:
-            continue
-        if isinstance(outputs[key], dict) and isinstance(value, dict) and not is_secret(value):
-            mark_like(outputs[key], value)
-        elif any(is_secret(item) for item in walk(value)):
-            outputs[key] = secret(outputs[key])
+def marked(value: Properties, like: Properties) -> Properties:
+    """``value`` with a secret wherever ``like`` has one, for providers that do not understand secrets."""
+    result = dict(value)
+    for key in value.keys() & like.keys():
+        if isinstance(value[key], dict) and isinstance(like[key], dict) and not is_secret(like[key]):
+            result[key] = marked(value[key], like[key])
+        elif any(is_secret(item) for item in walk(like[key])):
+            result[key] = secret(value[key])
+    return result
 
 
 def parse_path(text: str) -> Path:
@@ -117,6 +119,11 @@ def parse_path(text: str) -> Path:
         int(index) if index.isdigit() else re.sub(r"\\(.)", r"\1", quoted) or index or name
         for quoted, index, name in steps
     ]
+
+
+def top(path: str) -> str:
+    """The property a path begins with."""
+    return str(parse_path(path)[0])
 
 
 def covers(pattern: str, path: str) -> bool:

@@ -92,10 +92,16 @@ class Snapshot:
                 self.save()
 
     def refreshed(self, old: Resource, new: Resource | None) -> None:
-        """``old`` is really ``new``, or gone."""
+        """``old`` is really ``new``, or gone; then nothing depends on it any more."""
         with self._lock:
-            self.left[:] = [new if r is old else r for r in self.left if r is not old or new is not None]  # type: ignore[misc]
-            self.save()
+            if new is not None:
+                self.left[:] = [new if r is old else r for r in self.left]
+                return self.save()
+            self.left[:] = [r for r in self.left if r is not old]
+            for resource in self.left:
+                for urns in (resource.get("dependencies", []), *resource.get("propertyDependencies", {}).values()):
+                    urns[:] = [urn for urn in urns if urn != old["urn"]]
+            return self.save()
 
     @contextlib.contextmanager
     def pending(self, kind: str, resource: Resource) -> Iterator[None]:

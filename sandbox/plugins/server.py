@@ -124,6 +124,10 @@ class Provider:
     def configure(self, settings: Properties) -> None:
         """Takes the provider's settings. Raises InputError."""
 
+    def invoke(self, token: str, arguments: Properties) -> Properties:
+        """Calls a function. Raises TFServingError for one that is not there."""
+        raise TFServingError(f"the stand-in for {self.name} has no function {token}")
+
     def log(self, urn: str, text: str, severity: str = "INFO", status: bool = False) -> None:
         """Tells the engine something about a resource; ``status``: what is going on right now."""
         if self._engine:
@@ -233,9 +237,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             self._type(request).delete(state)
         return empty_pb2.Empty()
 
-    def Invoke(self, request: Any, context: Any) -> None:
-        """Stand-ins offer no functions."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in for {self._provider.name} has no {request.tok}")
+    def Invoke(self, request: Any, context: Any) -> provider_pb2.InvokeResponse:
+        """Calls a function."""
+        with _Errors(context):
+            result = self._provider.invoke(request.tok, from_struct(request.args))
+        response = provider_pb2.InvokeResponse()
+        getattr(response, "return").CopyFrom(to_struct(result))
+        return response
 
     def _type(self, request: Any) -> ResourceType:
         found = self._provider.types.get(request.type)

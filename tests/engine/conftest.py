@@ -139,6 +139,12 @@ class Project:
         file = self.root / "world" / "journal"
         return [" ".join(line.split()[2:]) for line in file.read_text().splitlines()] if file.exists() else []
 
+    @property
+    def times(self) -> list[tuple[float, float]]:
+        """Start and end of every operation, in seconds."""
+        lines = (self.root / "world" / "journal").read_text().splitlines()
+        return [(float(line.split()[0]), float(line.split()[1])) for line in lines]
+
     def forget_journal(self) -> None:
         (self.root / "world" / "journal").unlink()
 

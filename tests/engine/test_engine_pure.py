@@ -132,8 +132,10 @@ def test_secrets_are_masked_at_any_depth_and_on_any_path() -> None:
 
 def test_outputs_are_as_secret_as_the_inputs_of_that_name() -> None:
     outputs: dict[str, Any] = {"a": "x", "b": {"c": "y", "d": "z"}, "e": [1], "f": "open"}
-    props.mark_like(outputs, {"a": props.secret("1"), "b": {"c": props.secret("2")}, "e": [props.secret(3)], "g": "x"})
-    assert props.masked(outputs) == {"a": "[secret]", "b": {"c": "[secret]", "d": "z"}, "e": "[secret]", "f": "open"}
+    marked = props.marked(
+        outputs, {"a": props.secret("1"), "b": {"c": props.secret("2")}, "e": [props.secret(3)], "g": "x"}
+    )
+    assert props.masked(marked) == {"a": "[secret]", "b": {"c": "[secret]", "d": "z"}, "e": "[secret]", "f": "open"}
 
 
 @pytest.mark.parametrize(("text", "expected"), [("5m", 300), ("1h2m3s", 3723), ("1.5s", 1.5), ("250ms", 0.25), ("", 0)])

@@ -361,6 +361,8 @@ def test_a_name_registered_twice_is_an_error(project: Project) -> None:
         ('Thing("a", of="Nothing")', "world:index:Nothing"),
         ('pulumi.CustomResource("moon:index:Rock", "a", {})', "no plugin for package moon"),
         ('pulumi.StackReference("other/stack/dev")', "no plugin for package pulumi"),
+        ('pulumi.runtime.invoke("world:index:getMoon", {})', "no function world:index:getMoon"),
+        ('Thing("a", opts=ResourceOptions(hide_diffs=["value"]))', "hide_diffs"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(project: Project, program: str, named: str) -> None:
@@ -368,3 +370,10 @@ def test_what_is_not_supported_is_refused_by_name(project: Project, program: str
     assert outcome.status == 255
     assert named in outcome.out
     assert not project.state_file.exists()
+
+
+def test_functions_of_a_provider_are_passed_through(project: Project) -> None:
+    program = 'pulumi.export("found", pulumi.runtime.invoke("world:index:getCount", {"asked": "yes"}).value)'
+    assert project.apply(f'Thing("a")\n{program}').status == 0
+    assert project.apply(f'Thing("a")\n{program}').status == 0
+    assert project.run("outputs", "--json").json == {"found": {"asked": "yes", "count": 1}}
