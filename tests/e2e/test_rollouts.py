@@ -1,0 +1,186 @@
+"""Rollouts of a real stack, two instances per service, under constant load: no request may fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.checkout import Checkout
+from tests.e2e.load import Load, Target
+
+pytestmark = pytest.mark.slow
+
+MODELS = "tf-serving:models"
+TARGETS = (
+    Target("modelA", version=1),
+    Target("modelB", label="stable"),
+    Target("modelB", label="canary"),
+    Target("modelB"),
+    Target("modelC"),
+)
+
+# A warm-up record that asks for an input the model does not have: the version loads, warms up, and fails.
+BREAK = """
+import pathlib, sys
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+log = prediction_log_pb2.PredictionLog()
+log.predict_log.request.model_spec.name = "m"
+log.predict_log.request.model_spec.signature_name = "serving_default"
+log.predict_log.request.inputs["no_such_input"].CopyFrom(tf.make_tensor_proto([1.0]))
+file = pathlib.Path(sys.argv[1]) / "assets.extra" / "tf_serving_warmup_requests"
+file.parent.mkdir(parents=True)
+with tf.io.TFRecordWriter(str(file)) as writer:
+    writer.write(log.SerializeToString())
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(checkout: Checkout) -> Iterator[Checkout]:
+    for service in checkout.config()["config"]["tf-serving:services"]:
+        checkout.set(2, "tf-serving:services", service, "replicas")
+        # A version that cannot load is tried again five times, a minute apart, by default.
+        checkout.set(
+            {"max_num_load_retries": 1, "load_retry_interval_micros": 1000000}, "tf-serving:services", service, "flags"
+        )
+    checkout.succeed("local", "up", timeout=600)
+    assert len(checkout.processes()) == 4
+    yield checkout
+    checkout.run("local", "down")
+
+
+def models(stack: Checkout) -> Path:
+    return stack.root / ".sandbox" / "models"
+
+
+def copy_version(stack: Checkout, source: str, to: str) -> Path:
+    place = models(stack) / to
+    shutil.copytree(models(stack) / source, place)
+    return place
+
+
+def roll_out(stack: Checkout, targets: tuple[Target, ...] = TARGETS) -> str:
+    """``up`` under load; fails on any failed request."""
+    before = stack.processes()
+    with Load(stack.outputs()["services"], targets) as load:
+        time.sleep(0.5)
+        printed = stack.succeed("up", "--yes")
+    assert load.failures == []
+    assert len(load.requests) == 2 * len(targets)
+    assert min(load.requests.values()) >= 5
+    assert stack.processes() == before, "no process restarts"
+    assert stack.run("preview", "--expect-no-changes").code == 0
+    return printed
+
+
+def served(stack: Checkout, model: str) -> list[dict[str, object]]:
+    return [service["models"][model] for service in stack.outputs()["services"].values()]
+
+
+def test_a_new_version_and_both_labels_on_it_in_one_edit(stack: Checkout) -> None:
+    copy_version(stack, "modelC/3", "modelB/3")
+    stack.set({"specific": [2, 3]}, MODELS, "modelB", "policy")
+    stack.set({"stable": 3, "canary": 3}, MODELS, "modelB", "labels")
+    preview = stack.succeed("preview")
+    assert all(step in preview for step in ("widen", "move", "narrow"))
+    roll_out(stack)
+    assert served(stack, "modelB") == [{"labels": {"canary": 3, "stable": 3}, "versions": [2, 3]}] * 2
+
+
+def test_rolling_back_to_versions_that_are_no_longer_served(stack: Checkout) -> None:
+    stack.set({"specific": [1, 2]}, MODELS, "modelB", "policy")
+    stack.set({"stable": 1, "canary": 2}, MODELS, "modelB", "labels")
+    roll_out(stack)
+    assert served(stack, "modelB") == [{"labels": {"canary": 2, "stable": 1}, "versions": [1, 2]}] * 2
+
+
+def test_swapping_two_labels(stack: Checkout) -> None:
+    stack.set({"stable": 2, "canary": 1}, MODELS, "modelB", "labels")
+    roll_out(stack)
+    stack.set({"stable": 1, "canary": 2}, MODELS, "modelB", "labels")
+    roll_out(stack)
+
+
+def test_publishing_a_version_under_latest_and_under_all(stack: Checkout) -> None:
+    copy_version(stack, "modelC/1", "modelC/4")
+    copy_version(stack, "modelB/2", "modelA/2")
+    roll_out(stack)
+    assert served(stack, "modelC") == [{"labels": {}, "versions": [3, 4]}] * 2
+    assert served(stack, "modelA") == [{"labels": {}, "versions": [1, 2]}] * 2
+
+
+def test_labels_on_models_with_latest_and_all_move_with_new_versions(stack: Checkout) -> None:
+    stack.set({"live": 4}, MODELS, "modelC", "labels")
+    stack.set({"live": 1}, MODELS, "modelA", "labels")
+    roll_out(stack)
+    labelled = (*TARGETS, Target("modelC", label="live"), Target("modelA", label="live"))
+    copy_version(stack, "modelC/2", "modelC/5")
+    copy_version(stack, "modelC/2", "modelC/6")
+    stack.set({"live": 6}, MODELS, "modelC", "labels")
+    stack.set({"live": 2}, MODELS, "modelA", "labels")
+    roll_out(stack, labelled)
+    assert served(stack, "modelC") == [{"labels": {"live": 6}, "versions": [5, 6]}] * 2
+
+
+def test_adding_and_removing_a_model(stack: Checkout) -> None:
+    copy_version(stack, "modelA/1", "modelD/1")
+    stack.set({"policy": "all", "labels": {"stable": 1}}, MODELS, "modelD")
+    assert "+ modelD" in stack.succeed("preview")
+    roll_out(stack)
+    stack.set(None, MODELS, "modelD")
+    assert "- modelD" in stack.succeed("preview")
+    roll_out(stack)
+
+
+def test_a_version_that_cannot_load_fails_in_bounded_time_and_stable_keeps_serving(stack: Checkout) -> None:
+    place = copy_version(stack, "modelB/1", "modelB/7")
+    subprocess.run([sys.executable, "-c", BREAK, str(place)], check=True, capture_output=True, timeout=120)
+    stack.set({"specific": [1, 2, 7]}, MODELS, "modelB", "policy")
+    stack.set({"stable": 7, "canary": 2}, MODELS, "modelB", "labels")
+    started = time.monotonic()
+    with Load(stack.outputs()["services"], TARGETS) as load:
+        failed = stack.run("up", "--yes", timeout=180)
+    assert failed.code not in (0, 7), failed.text
+    assert time.monotonic() - started < 120
+    assert load.failures == []
+    for told in ("modelB", "7", "END", "no_such_input"):
+        assert told in failed.text, failed.text
+    assert "Traceback" not in failed.text
+    stack.set({"specific": [1, 2]}, MODELS, "modelB", "policy")
+    stack.set({"stable": 1, "canary": 2}, MODELS, "modelB", "labels")
+    shutil.rmtree(place)
+    roll_out(stack)
+    assert served(stack, "modelB") == [{"labels": {"canary": 2, "stable": 1}, "versions": [1, 2]}] * 2
+
+
+@pytest.mark.parametrize("after", [0.8, 1.2, 1.6, 2.0, 2.6, 3.4, 4.5])
+def test_a_run_killed_at_any_moment_is_continued_by_the_next(stack: Checkout, after: float) -> None:
+    new, old = ([3], {"stable": 3, "canary": 3}), ([1, 2], {"stable": 1, "canary": 2})
+    is_old = stack.config()["config"][MODELS]["modelB"]["labels"]["stable"] == 1
+    versions, labels = new if is_old else old
+    stack.set({"specific": versions}, MODELS, "modelB", "policy")
+    stack.set(labels, MODELS, "modelB", "labels")
+    with Load(stack.outputs()["services"], TARGETS) as load:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "sandbox", "up", "--yes"],
+            cwd=stack.root,
+            env={**os.environ, "PYTHONPATH": str(stack.root)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(after)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        stack.succeed("up", "--yes")
+    assert load.failures == []
+    assert stack.run("preview", "--expect-no-changes").code == 0
+    assert served(stack, "modelB") == [{"labels": labels, "versions": versions}] * 2
