@@ -11,26 +11,38 @@ from components.resources import ServedConfig
 from components.service_settings import ServiceSettings
 from components.settings import Settings
 from tfserving import eas_spec, model_config, saved_model
-from tfserving.model_config import VersionPolicy
+from tfserving.model_config import Model, VersionPolicy
+from tfserving.saved_model import Signature
 
 
 def signature_warnings(settings: Settings, signatures: Mapping[str, ModelSignatures]) -> list[str]:
-    """Labels of one model that stand for versions with different signatures: moving one along breaks its clients."""
+    """Labelled versions with another signature than what clients of the label know.
+
+    That is the version of label ``stable``, and the served version before it, which the label stood for as a rule.
+    """
     warnings = []
     for model in settings.serving.models:
-        known = {label: version for label, version in model.labels.items() if version in signatures.get(model.name, {})}
-        reference = "stable" if "stable" in known else next(iter(known), "")
-        for label, version in known.items():
-            differences = saved_model.differences(
-                signatures[model.name][known[reference]], signatures[model.name][version]
-            )
-            if differences:
-                warnings.append(
-                    f"model {model.name}: version {version} (label {label}) has another signature than version "
-                    f"{known[reference]} (label {reference}), and clients have to change with it: "
-                    f"{'; '.join(differences)}"
-                )
+        known = signatures.get(model.name, {})
+        told: set[frozenset[int]] = set()
+        for version in sorted(set(model.labels.values()) & known.keys()):
+            before = max((number for number in known if number < version), default=None)
+            for reference in (model.labels.get("stable"), before):
+                if reference not in known or reference == version or {reference, version} in told:
+                    continue
+                differences = saved_model.differences(known[reference], known[version])
+                if differences:
+                    told.add(frozenset((reference, version)))
+                    versions = [f"version {number}{_labels_of(model, number)}" for number in (version, reference)]
+                    warnings.append(
+                        f"model {model.name}: {versions[0]} has another signature than {versions[1]}, "
+                        f"and clients have to change with it: {'; '.join(differences)}"
+                    )
     return warnings
+
+
+def _labels_of(model: Model, version: int) -> str:
+    labels = [label for label, number in model.labels.items() if number == version]
+    return f" ({', '.join(labels)})" if labels else ""
 
 
 def model_facts(settings: Settings, name: str) -> dict[str, Any]:
@@ -69,15 +81,27 @@ def stack_outputs(
         "models": {
             model.name: {
                 **model_facts(settings, model.name),
-                "signatures": {
-                    str(number): {name: signature.to_dict() for name, signature in found.items()}
-                    for number, found in signatures.get(model.name, {}).items()
-                },
+                "signatures": _grouped(signatures.get(model.name, {})),
             }
             for model in settings.models
         },
         "unproven": [service.name for service in settings.services if not service.reachable],
     }
+
+
+def _grouped(signatures: ModelSignatures) -> list[dict[str, Any]]:
+    """Signatures with the versions that have them: as a rule one entry, however many versions there are."""
+    groups: list[tuple[list[int], Mapping[str, Signature]]] = []
+    for number, found in sorted(signatures.items()):
+        same = next((versions for versions, known in groups if known == found), None)
+        if same is None:
+            groups.append(([number], found))
+        else:
+            same.append(number)
+    return [
+        {"versions": versions, "byName": {name: signature.to_dict() for name, signature in found.items()}}
+        for versions, found in groups
+    ]
 
 
 def _service(serving: TensorFlowServing, rollout: ServedConfig | None) -> dict[str, Any]:

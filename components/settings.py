@@ -255,8 +255,9 @@ class _Parser:
             raise ConfigError(self.problems)
         for service in services:
             found = eas_spec.warnings(service.spec)
-            # On a local stack the bucket is a directory, and looking at it often costs nothing.
-            found += flags.warnings(eas_spec.tf_serving_flags(service.spec), remote_mount=not endpoints.all)
+            if service.spec.deployment != "scenario":  # there, nobody can set a flag
+                # On a local stack the bucket is a directory, and looking at it often costs nothing.
+                found += flags.warnings(eas_spec.tf_serving_flags(service.spec), remote_mount=not endpoints.all)
             self.warnings += [f"service {service.name}: {warning}" for warning in found]
         return Settings(
             alicloud=alicloud,

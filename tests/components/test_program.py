@@ -177,7 +177,7 @@ def test_models_that_are_in_the_bucket_already_are_not_published(deploy: Deploy)
     run = deploy({"tf-serving:models": models, "tf-serving:modelSource": ...})
     assert run.of_type("tfserving:index:PublishedModel") == {}
     assert run.resources["served"].inputs["published"] == {"modelB": [1, 2]}
-    assert run.outputs["models"]["modelB"]["signatures"] == {}
+    assert run.outputs["models"]["modelB"]["signatures"] == []
 
 
 def test_the_config_file_starts_as_what_is_to_be_served(deploy: Deploy) -> None:
@@ -333,23 +333,51 @@ def test_a_service_exports_how_to_reach_it_and_what_it_serves(deploy: Deploy) ->
 def test_models_export_versions_labels_and_signatures(deploy: Deploy) -> None:
     model = deploy().outputs["models"]["modelC"]
     assert (model["policy"], model["versions"], model["labels"]) == ({"latest": 2}, [2, 3], {})
-    assert sorted(model["signatures"]) == ["2", "3"]
-    assert model["signatures"]["3"]["serving_default"]["inputs"] == {
+    (same,) = model["signatures"]
+    assert same["versions"] == [2, 3]
+    assert same["byName"]["serving_default"]["inputs"] == {
         "keras_tensor": {"dtype": "float32", "shape": [None, 28, 28, 1]}
     }
 
 
-def test_a_label_on_another_signature_is_warned_of(deploy: Deploy, project: Path, publish: Publish) -> None:
+def test_versions_with_other_signatures_are_told_apart(deploy: Deploy, project: Path, publish: Publish) -> None:
+    publish(project / "models" / "modelC", 4, classes=20)
+    signatures = deploy({"tf-serving:models.modelC.policy": "all"}).outputs["models"]["modelC"]["signatures"]
+    assert [found["versions"] for found in signatures] == [[1, 2, 3], [4]]
+    outputs = [found["byName"]["serving_default"]["outputs"]["output_0"]["shape"] for found in signatures]
+    assert outputs == [[None, 10], [None, 20]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"stable": 1, "canary": 3}, "version 3 (canary) has another signature than version 1 (stable)"),
+        ({"stable": 3, "canary": 3}, "version 3 (canary, stable) has another signature than version 1,"),
+        ({"stable": 3, "canary": 1}, "version 3 (stable) has another signature than version 1 (canary)"),
+        ({"stable": 1, "canary": 1}, ""),
+    ],
+)
+def test_a_label_on_another_signature_is_warned_of(
+    deploy: Deploy, project: Path, publish: Publish, labels: dict[str, int], words: str
+) -> None:
     publish(project / "models" / "modelB", 3, classes=20)
-    changes = {"tf-serving:models.modelB": {"policy": {"specific": [1, 3]}, "labels": {"stable": 1, "canary": 3}}}
-    (warning,) = deploy(changes).warnings
-    assert "modelB: version 3 (label canary) has another signature than version 1 (label stable)" in warning
-    assert "output_0 float32[?, 10] -> float32[?, 20]" in warning
+    warnings = deploy({"tf-serving:models.modelB": {"policy": {"specific": [1, 3]}, "labels": labels}}).warnings
+    assert len(warnings) == bool(words)
+    for warning in warnings:
+        assert words in warning
+        assert "10] -> float32[?, 20]" in warning or "20] -> float32[?, 10]" in warning
+
+
+def test_an_old_change_of_signature_is_not_warned_of_for_ever(deploy: Deploy, project: Path, publish: Publish) -> None:
+    for number in (4, 5):
+        publish(project / "models" / "modelC", number, classes=20)
+    assert deploy({"tf-serving:models.modelC": {"policy": "all", "labels": {"stable": 5}}}).warnings == []
 
 
 def test_a_scenario_deployment_with_labels_is_warned_of(deploy: Deploy) -> None:
     run = deploy({"tf-serving:services.multi_scene": {"deployment": "scenario", "configFile": True}})
     assert any("rests on EAS" in warning for warning in run.warnings)
+    assert not any("num_load_threads" in warning for warning in run.warnings)  # nobody can set a flag there
 
 
 # ---- mistakes
