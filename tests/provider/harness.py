@@ -261,6 +261,18 @@ class Cloud:
     def delete(self, key: str) -> None:
         self.oss.delete_object(oss.DeleteObjectRequest(bucket=self.bucket, key=key))
 
+    def unfinished_parts(self, prefix: str) -> set[tuple[str, int]]:
+        """Parts of multipart uploads that are not complete, by key and part number."""
+        uploads = self.oss.list_multipart_uploads(oss.ListMultipartUploadsRequest(bucket=self.bucket, prefix=prefix))
+        return {
+            (upload.key, part.part_number)
+            for upload in uploads.uploads or ()
+            for part in self.oss.list_parts(
+                oss.ListPartsRequest(bucket=self.bucket, key=upload.key, upload_id=upload.upload_id)
+            ).parts
+            or ()
+        }
+
     def keys(self, prefix: str = "") -> list[str]:
         listed = self.oss.list_objects_v2(oss.ListObjectsV2Request(bucket=self.bucket, prefix=prefix, max_keys=1000))
         return [item.key for item in listed.contents or ()]
