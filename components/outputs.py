@@ -27,7 +27,7 @@ def signature_warnings(settings: Settings, signatures: Mapping[str, ModelSignatu
         for version in sorted(set(model.labels.values()) & known.keys()):
             before = max((number for number in known if number < version), default=None)
             for reference in (model.labels.get("stable"), before):
-                if reference not in known or reference == version or {reference, version} in told:
+                if reference is None or reference not in known or reference == version or {reference, version} in told:
                     continue
                 differences = saved_model.differences(known[reference], known[version])
                 if differences:

@@ -353,7 +353,7 @@ def test_versions_with_other_signatures_are_told_apart(deploy: Deploy, project: 
     [
         ({"stable": 1, "canary": 3}, "version 3 (canary) has another signature than version 1 (stable)"),
         ({"stable": 3, "canary": 3}, "version 3 (canary, stable) has another signature than version 1,"),
-        ({"stable": 3, "canary": 1}, "version 3 (stable) has another signature than version 1 (canary)"),
+        ({"stable": 3, "canary": 1}, "version 1 (canary) has another signature than version 3 (stable)"),
         ({"stable": 1, "canary": 1}, ""),
     ],
 )
