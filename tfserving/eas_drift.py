@@ -103,7 +103,7 @@ def baseline(
     flat_previous = _flatten(normalize(previous or {}))
     names = _Names(declared, server)
     remembered = normalize(server)
-    for path, value in flat_server.items():
+    for path, value in reversed(flat_server.items()):
         wanted = flat_declared.get(path, _ABSENT)
         text = names.text(path)
         if wanted is _ABSENT and equivalent(flat_previous.get(path, _ABSENT), value) and not _is_default(text, value):
@@ -136,7 +136,10 @@ def drift(
     """
     names = _Names(declared, server)
     shown = {}
-    for path, (wanted, found) in _differences(declared, server, baseline, autoscaled, secrets).items():
+    differences = _differences(declared, server, baseline, autoscaled, secrets)
+    for path, (wanted, found) in differences.items():
+        if _is_identity(path) and any(path[:-1] == other[: len(path) - 1] for other in differences if other != path):
+            continue  # the other differences of that element say it
         text = names.text(path)
         if _is_secret(path) or text in secrets:
             # A declared secret keeps its plain name; whatever else is there is another one.
@@ -234,6 +237,10 @@ def _secret_changed(path: _Path, want: object, have: object, base: object) -> bo
     return base != OTHER_SECRET
 
 
+def _is_identity(path: _Path) -> bool:
+    return len(path) > 1 and isinstance(path[-2], tuple) and path[-1] == path[-2][0]
+
+
 def _is_default(text: str, value: object) -> bool:
     return any(equivalent(value, default) for default in DOCUMENTED_DEFAULTS.get(text, ()))
 
@@ -281,9 +288,9 @@ def _leaves(value: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
                 yield from _leaves(item, (*path, position))
                 continue
             step = (identity, item[identity])
-            others = {key: inner for key, inner in item.items() if key != identity}
-            # The identity is in the path already; it is a leaf only where there is nothing else to compare.
-            yield from _leaves(others or {identity: item[identity]}, (*path, step))
+            # The identity first: it is the first to be set and the last to be removed.
+            yield (*path, step, identity), item[identity]
+            yield from _leaves({key: inner for key, inner in item.items() if key != identity}, (*path, step))
     else:
         yield path, value
 
@@ -337,6 +344,8 @@ def _set(config: dict[str, Any], path: _Path, value: Any) -> None:
         else:
             position = _find(here, step)
             if position is None:
+                # Elements told apart by position keep theirs, whatever comes before them.
+                here += [{} for _ in range(step - len(here))] if isinstance(step, int) else []
                 here.append({step[0]: step[1]} if isinstance(step, tuple) else {})
                 position = len(here) - 1
             here = here[position]
@@ -353,10 +362,8 @@ def _remove(config: dict[str, Any], path: _Path) -> None:
         trail.append((here, position))
         here = here[position]
     for depth, (parent, position) in reversed(list(enumerate(trail))):
-        step = path[depth]
-        child = parent[position]
-        rest = set(child) - {step[0]} if isinstance(step, tuple) and isinstance(child, dict) else child
-        if depth == len(trail) - 1 or not rest:
-            del parent[position]
-        else:
+        if depth < len(trail) - 1 and parent[position]:
             return
+        if isinstance(path[depth], int) and position < len(parent) - 1:
+            return  # elements behind it are told apart by their position
+        del parent[position]
