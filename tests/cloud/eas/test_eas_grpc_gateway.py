@@ -166,7 +166,14 @@ def test_a_service_can_change_between_http_and_grpc_at_one_address(eas: Any, sen
     eas.update(name, http)
     eas.wait(name)
     assert eas.describe(name).internet_endpoint == service.internet_endpoint
-    eventually(lambda: send("GET", service.internet_endpoint, service.access_token).status == 200)
+
+    def answers_over_http() -> bool:
+        try:
+            return bool(send("GET", service.internet_endpoint, service.access_token).status == 200)
+        except OSError:  # the port is closed for a moment
+            return False
+
+    eventually(answers_over_http)
     eas.update(name, spec)
     eas.wait(name)
     with grpc.insecure_channel(target(service)) as channel:
