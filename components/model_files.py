@@ -20,7 +20,10 @@ ModelSignatures = Mapping[int, Mapping[str, Signature]]
 
 def hash_cache() -> HashCache:
     """What is known of model files from earlier runs, in the person's cache directory. A context manager: it saves."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container's user without a home
+        return HashCache()
     return HashCache(base / "tf-serving-stacks" / "hashes.json")
 
 
