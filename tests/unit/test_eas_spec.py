@@ -720,7 +720,7 @@ def test_the_token_is_in_no_text_form_of_a_service() -> None:
         # health checks
         ({"startup_seconds": 1}, ".startupSeconds", "10 or more"),
         (
-            {"health_checks": HealthChecks(startup=Probe(kind="udp"))},  # type: ignore[arg-type]
+            {"health_checks": HealthChecks(startup=Probe(kind="udp"))},
             ".healthCheck.startup",
             "http, tcp, exec",
         ),

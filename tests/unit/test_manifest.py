@@ -321,7 +321,7 @@ def test_a_manifest_file_is_read_back_as_it_was(files: list[FileEntry]) -> None:
 
 def test_a_manifest_file_has_one_line_per_file() -> None:
     text = Manifest((entry("a"), entry("b"))).to_json()
-    assert text.splitlines()[3].strip().startswith('{"path": "a"')
+    assert text.splitlines()[4].strip().startswith('{"path": "a"')
     assert text.endswith("\n")
     assert len(text.splitlines()) == 8
 
