@@ -175,7 +175,10 @@ class _Run:
             deployment.delete_rest(everything=True)
         else:
             succeeded = self._monitor.run_program(deployment)
-            if not succeeded or any(severity == "error" for severity, _, _ in self._display.messages):
+            errors = any(severity == "error" for severity, _, _ in self._display.messages)
+            if not succeeded and not errors:
+                self._display.message("error", "the program ended without saying why; what it printed is above")
+            if not succeeded or errors:
                 deployment.failed.add(stack.name)
             if not deployment.failed and not deployment.cancelled.is_set():
                 deployment.delete_rest()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -132,7 +134,7 @@ def load(root: Path, name: str) -> Stack:
     _apply_project_config(project, name, config, secret_keys, problems)
     texts = {key: value if isinstance(value, str) else _text(value) for key, value in config.items()}
     stack = Stack(root, project, name, texts, frozenset(secret_keys), salt)
-    problems += _refusals(stack)
+    problems += refusals(texts, "", any(key.split(":")[0] in {*PACKAGES, "tf-serving"} for key in texts))
     if problems:
         raise ConfigError(problems, f"stack {name}")
     return stack
@@ -197,7 +199,7 @@ def _apply_project_config(
 def _fits(rule: dict[str, Any], value: Any) -> bool:
     match rule.get("type"):
         case "string":
-            return not isinstance(value, dict | list)
+            return isinstance(value, str | int | float)
         case "integer":
             return not isinstance(value, bool) and re.fullmatch(r"[-+]?\d+(\.0*)?", str(value)) is not None
         case "boolean":
@@ -216,43 +218,41 @@ def is_loopback(endpoint: str) -> bool:
     return _LOOPBACK.fullmatch(endpoint) is not None
 
 
-def _endpoints(key: str, value: Any) -> list[tuple[str, str]]:
+def _addresses(name: str, value: Any) -> list[tuple[str, str]]:
     """Every address in a setting whose name says endpoint; structured values may be JSON text."""
     if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
+        with contextlib.suppress(ValueError):
             value = json.loads(value)
-        except ValueError:
-            return [(key, value)]
     if not isinstance(value, dict | list):
-        return [(key, str(value))]
+        return [(name, str(value))]
     children = value.items() if isinstance(value, dict) else enumerate(value)
-    return [found for k, v in children for found in _endpoints(f"{key}.{k}", v)]
+    return [found for k, v in children for found in _addresses(f"{name}.{k}", v)]
 
 
-def refused_provider_config(package: str, config: dict[str, Any], path: str) -> list[Problem]:
-    """Why a provider may not be configured so: an address that is not loopback, or none where one is needed."""
-    named = [pair for key, v in config.items() if "endpoint" in key.lower() for pair in _endpoints(f"{path}:{key}", v)]
-    problems = [Problem(k, f"{v!r} is not a loopback address", fix=_FIX) for k, v in named if v and not is_loopback(v)]
-    if any(_REAL_KEY.search(text) for text in props.walk(config) if isinstance(text, str)):
-        problems.append(Problem(path, _REAL_KEY_MESSAGE, fix=_FIX))
-    if package in PACKAGES and not (named and all(value for _, value in named)):
-        problems.append(Problem(path, "leaves an endpoint out, which means the real cloud", fix=_FIX))
-    return problems
-
-
-_REAL_KEY_MESSAGE = "holds what looks like a real Alibaba Cloud access key"
 _FIX = "the sandbox engine deploys to loopback only; deploy this stack with the Pulumi CLI"
 
 
-def _refusals(stack: Stack) -> list[Problem]:
-    problems: list[Problem] = []
-    for key, text in stack.config.items():
-        if "endpoint" in key.lower():
-            wrong = [(k, v) for k, v in _endpoints(key, text) if v and not is_loopback(v)]
-            problems += [Problem(k, f"{v!r} is not a loopback address", fix=_FIX) for k, v in wrong]
-        if _REAL_KEY.search(text):
-            problems.append(Problem(key, _REAL_KEY_MESSAGE, fix="remove it"))
-    clouds = sorted(k for k in stack.config if k.split(":")[0] in PACKAGES | {"tf-serving"})
-    if clouds and not any("endpoint" in key.lower() and text for key, text in stack.config.items()):
-        problems.append(Problem("tf-serving:endpoint", "is not set, so this stack means the real cloud", fix=_FIX))
+def refusals(settings: Mapping[str, Any], path: str, of_cloud: bool) -> list[Problem]:
+    """Why nothing may be deployed with these settings: they mean something real.
+
+    Args:
+        settings: of a stack or of a provider, secrets in the clear.
+        path: put before the names of settings.
+        of_cloud: they are for Alibaba Cloud, where no endpoint means the real one.
+    """
+    named = [a for name, v in settings.items() if "endpoint" in name.lower() for a in _addresses(f"{path}{name}", v)]
+    problems = [
+        Problem(name, f"{address!r} is not a loopback address", fix=_FIX)
+        for name, address in named
+        if address and not is_loopback(address)
+    ]
+    problems += [
+        Problem(f"{path}{name}", "holds what looks like a real Alibaba Cloud access key", fix="remove it")
+        for name, value in settings.items()
+        if any(_REAL_KEY.search(text) for text in props.walk(value) if isinstance(text, str))
+    ]
+    unset = [name for name, address in named if name.endswith("Endpoint") and not address]  # one product's
+    if of_cloud and (unset or not any(address for _, address in named)):
+        name = unset[0] if unset else f"{path or 'tf-serving:'}endpoint"
+        problems.append(Problem(name, "is not set, which means the real cloud", fix=_FIX))
     return problems

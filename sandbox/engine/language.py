@@ -38,9 +38,12 @@ def _of_the_program(error: BaseException, root: str) -> str:
 
 def main(arguments: dict[str, Any]) -> int:
     """Runs ``__main__.py`` of the project in the current directory. Returns the exit status."""
-    import pulumi
-    import pulumi.runtime
-
+    try:
+        import pulumi
+        import pulumi.runtime
+    except ImportError as error:
+        print(f"the Pulumi SDK is not installed for {sys.executable}: {error}")
+        return 1
     pulumi.runtime.set_all_config(arguments.pop("config"), arguments.pop("secret_keys"))
     pulumi.runtime.configure(pulumi.runtime.Settings(**arguments))
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a failed program leaves futures behind; that is no news

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import IO, Any, cast
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, resource_pb2_grpc
+from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2, resource_pb2_grpc
 
 from sandbox.engine import properties as props
 from sandbox.engine.config import Stack
@@ -19,8 +20,13 @@ from sandbox.engine.plugins import CHANNEL
 from sandbox.engine.state import Resource
 from tfserving.errors import TFServingError
 
-FEATURES = {"secrets": 0, "resourceReferences": 1, "deletedWith": 5, "replaceWith": 6}
-"""ResourceMonitorFeature by its old name. The SDK itself refuses options that need a feature not listed here."""
+FEATURES = (
+    resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
+    resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_REFERENCES,
+    resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH,
+    resource_pb2.RESOURCE_MONITOR_FEATURE_REPLACE_WITH,
+)
+"""The SDK itself refuses options that need a feature not listed here; aliases it then resolves on its own."""
 SEVERITIES = ("debug", "info", "warning", "error")
 
 
@@ -60,13 +66,18 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             "config": self._stack.config, "secret_keys": sorted(self._stack.secret_keys),
         }  # fmt: skip
         command = [self._stack.python, "-P", str(Path(__file__).with_name("language.py"))]
-        program = self._program = subprocess.Popen(
-            command, cwd=self._stack.root / str(self._stack.project.get("main") or "."), env=self._stack.environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+        directory = self._stack.root / str(self._stack.project.get("main") or ".")
+        try:
+            program = self._program = subprocess.Popen(
+                command, cwd=directory, env=self._stack.environment, text=True, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        except OSError as error:
+            raise TFServingError(f"the program cannot start: {error.filename}: {error.strerror}") from None
         stdin, stdout = cast("IO[str]", program.stdin), cast("IO[str]", program.stdout)
-        stdin.write(json.dumps(settings) + "\n")
-        stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it says itself why it ended at once
+            stdin.write(json.dumps(settings) + "\n")
+            stdin.flush()
         for line in stdout:
             self._observer.message("info", line.rstrip(), self._root)
         return program.wait() == 0
@@ -84,12 +95,8 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         return resource_pb2.DeploymentInfo(
             project=self._stack.project_name, stack=self._stack.name, config=self._stack.config,
             dryRun=self._current(context).preview, parallel=self._parallel,
-            configSecretKeys=sorted(self._stack.secret_keys), supportedFeatures=list(FEATURES.values()),  # type: ignore[arg-type]
+            configSecretKeys=sorted(self._stack.secret_keys), supportedFeatures=FEATURES,
         )  # fmt: skip
-
-    def SupportsFeature(self, request: Any, context: Any) -> resource_pb2.SupportsFeatureResponse:
-        """As older SDKs ask, one feature at a time."""
-        return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in FEATURES)
 
     def RegisterResource(self, request: Any, context: Any) -> resource_pb2.RegisterResourceResponse:
         """A failed or skipped resource is an answer, not an error: the program goes on with what does not need it."""
@@ -147,18 +154,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         urn = request.urn if request.urn.count("::") >= 3 else self._root
         self._observer.message(SEVERITIES[request.severity], request.message, urn, request.ephemeral)
         return empty_pb2.Empty()
-
-    def SetRootResource(self, request: Any, context: Any) -> engine_pb2.SetRootResourceResponse:
-        """The root is always the stack."""
-        return engine_pb2.SetRootResourceResponse()
-
-    def GetRootResource(self, request: Any, context: Any) -> engine_pb2.GetRootResourceResponse:
-        """The stack's URN."""
-        return engine_pb2.GetRootResourceResponse(urn=self._root)
-
-    def RequirePulumiVersion(self, request: Any, context: Any) -> engine_pb2.RequirePulumiVersionResponse:
-        """Every version of the SDK this project pins will do."""
-        return engine_pb2.RequirePulumiVersionResponse()
 
 
 def _outputs(state: Resource) -> Any:

@@ -114,9 +114,9 @@ def marked(value: Properties, like: Properties) -> Properties:
 
 def parse_path(text: str) -> Path:
     """``a.b[0]["c.d"]`` as its steps; ``*`` stands for any step."""
-    steps = re.findall(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+|\*)\]|([^.\[\]]+)', text)
+    steps = re.findall(r'(?s)\["((?:[^"\\]|\\.)*)"\]|\[(\d+|\*)\]|([^.\[\]]+)', text)
     return [
-        int(index) if index.isdigit() else re.sub(r"\\(.)", r"\1", quoted) or index or name
+        int(index) if index.isdigit() else re.sub(r"(?s)\\(.)", r"\1", quoted) or index or name
         for quoted, index, name in steps
     ]
 
@@ -169,7 +169,8 @@ def difference(old: Any, new: Any, path: str = "") -> dict[str, str]:
     if isinstance(old, dict) and isinstance(new, dict) and not is_secret(old) and not is_secret(new):
         found: dict[str, str] = {}
         for key in sorted({*old, *new}):
-            name = key if re.fullmatch(r"\w[\w-]*", key) else f"[{json.dumps(key)}]"
+            quoted = key.replace("\\", r"\\").replace('"', r"\"")
+            name = key if re.fullmatch(r"\w[\w-]*", key, re.ASCII) else f'["{quoted}"]'
             inner = name if not path else f"{path}{name}" if name.startswith("[") else f"{path}.{name}"
             if key not in old or key not in new:
                 found[inner] = "add" if key not in old else "delete"
@@ -179,4 +180,4 @@ def difference(old: Any, new: Any, path: str = "") -> dict[str, str]:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return {k: v for i, (a, b) in pairs for k, v in difference(a, b, f"{path}[{i}]").items()}
-    return {} if plain(old) == plain(new) else {path: "update"}
+    return {} if json.dumps(plain(old), sort_keys=True) == json.dumps(plain(new), sort_keys=True) else {path: "update"}

@@ -156,7 +156,9 @@ def test_other_endpoints_are_refused_wherever_they_stand(root: Path, endpoint: s
 
 def test_a_cloud_stack_without_an_endpoint_means_the_real_cloud_and_is_refused(root: Path) -> None:
     for key in ("alicloud:region", "tf-serving:bucket"):
-        assert "means the real cloud" in problems(root, f"config: {{'{key}': x}}")
+        assert "means the real cloud" in problems(root, f"config: {{'{key}': x}}", "")
+    unset = "config:\n  tf-serving:endpoint: {type: string, default: ''}\n  tf-serving:endpoints: {default: {}}\n"
+    assert "means the real cloud" in problems(root, "config: {'alicloud:region': x}", unset)
 
 
 @pytest.mark.parametrize("key", ["LTAI5tAbCdEfGhIjKlMnOpQr", "STS.NUabcdefghij1234"])
@@ -176,6 +178,7 @@ def test_keys_that_look_real_are_refused_without_being_shown(root: Path, key: st
     [
         ("tfserving", {"easEndpoint": "127.0.0.1:1", "ossEndpoint": "127.0.0.1:1"}, False),
         ("tfserving", {"easEndpoint": "127.0.0.1:1", "ossEndpoint": ""}, True),
+        ("alicloud", {"endpoints": '[{"oss":"127.0.0.1:1"}]', "accessKey": "LTAI5tAbCdEfGhIjKlMnOpQr"}, True),
         ("tfserving", {"region": "cn-hangzhou"}, True),
         ("alicloud", {"endpoints": '[{"oss":"127.0.0.1:1"}]'}, False),
         ("alicloud", {"endpoints": '[{"oss":"127.0.0.1:1","vpc":"vpc.aliyuncs.com"}]'}, True),
@@ -184,7 +187,7 @@ def test_keys_that_look_real_are_refused_without_being_shown(root: Path, key: st
     ],
 )
 def test_a_provider_that_would_leave_loopback_is_refused(package: str, settings: dict[str, str], refused: bool) -> None:
-    assert bool(config.refused_provider_config(package, settings, package)) is refused
+    assert bool(config.refusals(settings, f"{package}:", package in config.PACKAGES)) is refused
 
 
 def test_children_get_no_credentials_endpoints_or_proxies(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

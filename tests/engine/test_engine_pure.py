@@ -78,12 +78,11 @@ def test_a_cycle_is_a_failure_and_no_hang() -> None:
 @given(JSON, JSON)
 def test_two_values_differ_exactly_where_the_difference_says(old: Any, new: Any) -> None:
     found = props.difference({"x": old}, {"x": new})
-    assert (found == {}) == (old == new and repr(old) == repr(new)) or old == new
+    assert (not found) == (json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True))
     for path, kind in found.items():
         steps = props.parse_path(path)
         before, after = props.lookup({"x": old}, steps), props.lookup({"x": new}, steps)
-        if kind == "update":
-            assert before != after
+        assert {"add": before is None, "delete": after is None, "update": repr(before) != repr(after)}[kind]
 
 
 @given(st.dictionaries(st.text(max_size=4), JSON, max_size=4))

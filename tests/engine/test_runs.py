@@ -356,3 +356,27 @@ def test_long_operations_show_what_they_are_doing(project: Project) -> None:
     assert " + " in outcome.out
     assert "Updating (dev):" in outcome.out
     assert "world:index:Thing a created (0.2s)" in outcome.out
+
+
+def test_a_program_that_ends_without_a_word_is_a_failure(project: Project) -> None:
+    project.program("import os\nos._exit(3)")
+    outcome = project.up()
+    assert outcome.status == 255
+    assert "the program ended without saying why" in outcome.out
+
+
+def test_a_project_without_its_directory_or_sdk_is_told(project: Project) -> None:
+    settings = (project.root / "Pulumi.yaml").read_text()
+    (project.root / "Pulumi.yaml").write_text(f"{settings}main: nowhere\n")
+    outcome = project.up()
+    assert outcome.status == 255
+    assert "the program cannot start" in outcome.err
+    python = project.root / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    (project.root / "Pulumi.yaml").write_text(settings.replace("python", "{name: python, options: {virtualenv: env}}"))
+    project.program("")
+    outcome = project.up()
+    assert outcome.status == 255
+    assert "the Pulumi SDK is not installed for" in outcome.out
