@@ -7,7 +7,6 @@ time formats), ``terraform-provider-alicloud`` (tag calls). A call that is not o
 from __future__ import annotations
 
 import asyncio
-import calendar
 import dataclasses
 import json
 import re
@@ -19,11 +18,10 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox.cloud.eas import scalers, service_json
+from sandbox.cloud.eas import answers, scalers, service_json
 from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.eas.gateway import PREFIX
-from sandbox.cloud.eas.instance import Instance, Timing
-from sandbox.cloud.eas.machines import MACHINES
+from sandbox.cloud.eas.instance import Timing
 from sandbox.cloud.eas.process import read_logs
 from sandbox.cloud.eas.records import ServiceRecord
 from sandbox.cloud.eas.runtime import Runtime
@@ -38,7 +36,6 @@ TAG_ACTIONS = ("TagResources", "UntagResources", "ListTagResources")
 DEFAULT_REGION = "cn-hangzhou"
 _SERVICE_PATH = re.compile(r"/api/v2/services/([^/]+)/([^/]+)(?:/([a-z]+))?/?")
 _EVENTS_PAGE, _LOG_PAGE, _LIST_PAGE = 100, 500, 100
-_TIME = "%Y-%m-%d %H:%M:%S"
 _LOCKS = ("none", "dangerous", "all")
 
 
@@ -92,7 +89,7 @@ class EasService:
         timing: how patient to be.
         """
         self.runtime = Runtime(directory, port, live_view, tuple(model_server_command), timing)
-        calls: dict[tuple[str, str], Callable[[Call], dict[str, Any]]] = {
+        self._calls: dict[tuple[str, str], Callable[[Call], dict[str, Any]]] = {
             ("GET", ""): self._describe,
             ("PUT", ""): self._update,
             ("DELETE", ""): self._delete,
@@ -118,7 +115,6 @@ class EasService:
             ("GET", "cronscaler"): self._describe_cronscaler,
             ("DELETE", "cronscaler"): self._delete_cronscaler,
         }
-        self._calls = calls
 
     def matches(self, request: web.Request) -> bool:
         """Gateway paths, ROA calls of EAS, and its tag calls."""
@@ -162,20 +158,21 @@ class EasService:
         if path == "/api/v2/services" and method == "GET":
             return self._list(request.query)
         if path == "/api/v2/public/instance_types" and method == "GET":
-            return _machine_spec(request.query)
+            return answers.machine_spec(request.query)
         match = _SERVICE_PATH.fullmatch(request.path)
         handler = self._calls.get((method, match[3] or "")) if match else None
         if match is None or handler is None:
             name = call.name if call else f"{method} {path}"
             code = "UnsupportedAction." + re.sub(r"[^A-Za-z0-9]+", ".", name).strip(".")
             raise ApiError(400, code, f"The sandbox EAS does not offer {name}.")
+        body = await _json_body(request)
         deployment = self.runtime.get(match[2])
         changes = method != "GET"
         if changes and deployment.record.desired == "deleted" and (method, match[3]) != ("DELETE", None):
             raise ApiError(409, "InvalidService.Conflict", f"Service [{match[2]}] is being deleted.")
         if changes and deployment.record.lock == "all" and match[3] != "lock":
             raise _locked(deployment.record)
-        made = Call(deployment, match[1], request.query, await _json_body(request))
+        made = Call(deployment, match[1], request.query, body)
         if handler == self._logs:
             return await asyncio.to_thread(handler, made)
         return handler(made)
@@ -186,7 +183,7 @@ class EasService:
         if query.get("Develop", "false").lower() == "true":
             raise ApiError(400, "UnsupportedAction.Develop", "The sandbox EAS has no development mode.")
         if isinstance(body, dict):
-            if labels := _json_parameter(query, "Labels", dict):
+            if labels := answers.json_parameter(query, "Labels", dict):
                 given = body.get("labels", {})
                 body = {**body, "labels": {**given, **labels} if isinstance(given, dict) else given}
             if workspace := query.get("WorkspaceId"):
@@ -206,8 +203,6 @@ class EasService:
         kind = call.query.get("UpdateType", "merge")
         if kind not in ("merge", "replace"):
             raise invalid(f"UpdateType {kind!r} is neither merge nor replace.")
-        if not isinstance(call.body, dict):
-            raise invalid("The request body must be a JSON object: the service configuration.")
         body = call.body if kind == "replace" else service_json.merge(call.record.config, call.body)
         if not service_json.service_name(body):
             body = service_json.merge(body, {"metadata": {"name": call.record.name}})
@@ -247,12 +242,12 @@ class EasService:
         return call.reply("Service is restarting")
 
     def _describe(self, call: Call) -> dict[str, Any]:
-        return self._view(call.deployment, call.region)
+        return answers.service(call.deployment, call.region, self._url(call.deployment.record))
 
     def _list(self, query: Mapping[str, str]) -> dict[str, Any]:
-        labels = _json_parameter(query, "Label", dict)
+        labels = answers.json_parameter(query, "Label", dict)
         region = query.get("RegionId", DEFAULT_REGION)
-        views = [self._view(deployment, region) for deployment in self.runtime.all()]
+        views = [answers.service(deployment, region, self._url(deployment.record)) for deployment in self.runtime.all()]
         tests: list[Callable[[dict[str, Any]], bool]] = [
             lambda view: query.get("Filter", "") in view["ServiceName"],
             lambda view: labels.items() <= {item["LabelKey"]: item["LabelValue"] for item in view["Labels"]}.items(),
@@ -273,7 +268,7 @@ class EasService:
         by_name = query.get("Sort", "").lower() == "servicename"
         key = "ServiceName" if by_name else "CreateTime"
         views.sort(key=lambda view: (view[key], view["ServiceName"]), reverse=query.get("Order", "desc") != "asc")
-        page, fields = _page(views, query, "PageNumber", _LIST_PAGE)
+        page, fields = answers.page_of(views, query, "PageNumber", _LIST_PAGE)
         return {"Services": page, **fields}
 
     def _endpoints(self, call: Call) -> dict[str, Any]:
@@ -286,48 +281,6 @@ class EasService:
         }
         return {"AccessToken": record.token, "Endpoints": [endpoint]}
 
-    def _view(self, deployment: Deployment, region: str) -> dict[str, Any]:
-        record, condition = deployment.record, deployment.condition
-        config, metadata = record.config, record.config["metadata"]
-        cpu, memory, gpu = service_json.resources(config)
-        containers = config.get("containers") or [{}]
-        running = sum(instance.ready for instance in deployment.live)
-        total = deployment.replicas if record.desired == "running" else len(deployment.instances)
-        return {
-            "AccessToken": record.token,
-            "Cpu": cpu,
-            "CreateTime": _iso(record.created),
-            "CurrentVersion": record.version,
-            "Gateway": str(config.get("networking", {}).get("gateway", "")),
-            "Gpu": gpu,
-            "Image": containers[0].get("image", ""),
-            "InternetEndpoint": self._url(record),
-            "IntranetEndpoint": self._url(record),
-            "Labels": [{"LabelKey": k, "LabelValue": v} for k, v in config.get("labels", {}).items()],
-            "LatestVersion": record.versions[-1].number,
-            "Memory": memory,
-            "Message": condition.message,
-            "Namespace": record.name,
-            "PendingInstance": max(total - running, 0),
-            "Reason": condition.reason,
-            "Region": region,
-            "Resource": str(metadata.get("resource", "")),
-            "Role": "Standard",
-            "RunningInstance": running,
-            "SafetyLock": record.lock,
-            "ServiceConfig": service_json.StoredConfig(config, deployment.replicas).to_json(),
-            "ServiceGroup": str(metadata.get("group", "")),
-            "ServiceId": record.service_id,
-            "ServiceName": record.name,
-            "ServiceUid": record.service_id,
-            "Status": condition.status,
-            "TotalInstance": total,
-            "TrafficState": record.traffic_state,
-            "UpdateTime": _iso(record.updated),
-            "Weight": record.weight,
-            "WorkspaceId": service_json.workspace_id(config),
-        }
-
     def _url(self, record: ServiceRecord) -> str:
         if service_json.is_root(record.config):
             return f"http://127.0.0.1:{record.own_port}"
@@ -336,24 +289,29 @@ class EasService:
     # What happened.
 
     def _events(self, call: Call) -> dict[str, Any]:
-        since, until = _time_parameter(call.query, "StartTime"), _time_parameter(call.query, "EndTime")
+        since, until = answers.time_parameter(call.query, "StartTime"), answers.time_parameter(call.query, "EndTime")
         found = [
-            {"Time": _time(event.time), "Type": event.type, "Reason": event.reason, "Message": event.message}
+            {
+                "Time": answers.plain_time(event.time),
+                "Type": event.type,
+                "Reason": event.reason,
+                "Message": event.message,
+            }
             for event in reversed(call.record.events)
             if (since is None or event.time >= since)
             and (until is None or event.time <= until)
             and call.query.get("EventType", event.type) == event.type
             and call.query.get("InstanceName", event.instance) == event.instance
         ]
-        page, fields = _numbered_page(found, call.query, _EVENTS_PAGE)
+        page, fields = answers.numbered_page(found, call.query, _EVENTS_PAGE)
         return {"Events": page, **fields}
 
     def _logs(self, call: Call) -> dict[str, Any]:
         """Page 1 holds the newest lines; the lines of a page are in the order in which they were written."""
         query, keyword = call.query, call.query.get("Keyword", "")
-        _time_parameter(query, "StartTime"), _time_parameter(query, "EndTime")
+        answers.time_parameter(query, "StartTime"), answers.time_parameter(query, "EndTime")
         since, until = f"[{query.get('StartTime', '')}", f"[{query.get('EndTime', '9999')}"
-        names = {_address(index): i.name for index, i in enumerate(call.deployment.instances)}
+        names = {answers.address_of(index): i.name for index, i in enumerate(call.deployment.instances)}
         instance = query.get("InstanceName") or names.get(query.get("Ip", ""), query.get("Ip", ""))
         lines = [
             line
@@ -361,18 +319,18 @@ class EasService:
             if keyword in line and since <= line[: len("[2006-01-02 15:04:05")] <= until
         ]
         lines.sort(key=lambda line: line[: len("[2006-01-02 15:04:05]")])  # stable: by instance within a second
-        page, fields = _numbered_page(lines[::-1], query, _LOG_PAGE)
+        page, fields = answers.numbered_page(lines[::-1], query, _LOG_PAGE)
         return {"Logs": page[::-1], **fields}
 
     def _instances(self, call: Call) -> dict[str, Any]:
         views = [
-            _instance_view(instance, _address(index), call.record)
+            answers.instance_view(instance, answers.address_of(index), call.record)
             for index, instance in enumerate(call.deployment.instances)
         ]
         for parameter, field in (("InstanceName", "InstanceName"), ("InstanceStatus", "Status"), ("Filter", "InnerIP")):
             if wanted := call.query.get(parameter):
                 views = [view for view in views if view[field] == wanted]
-        page, fields = _page(views, call.query, "PageNumber", _LIST_PAGE)
+        page, fields = answers.page_of(views, call.query, "PageNumber", _LIST_PAGE)
         return {"Instances": page, **fields}
 
     # Versions and traffic.
@@ -380,7 +338,7 @@ class EasService:
     def _versions(self, call: Call) -> dict[str, Any]:
         versions = [
             {
-                "BuildTime": _iso(version.created),
+                "BuildTime": answers.iso_time(version.created),
                 "ImageAvailable": "true",
                 "ImageId": version.number,
                 "Message": "",
@@ -389,7 +347,7 @@ class EasService:
             }
             for version in reversed(call.record.versions)
         ]
-        page, fields = _page(versions, call.query, "PageNumber", _LIST_PAGE)
+        page, fields = answers.page_of(versions, call.query, "PageNumber", _LIST_PAGE)
         return {"Versions": page, **fields}
 
     def _roll_back(self, call: Call) -> dict[str, Any]:
@@ -427,7 +385,7 @@ class EasService:
 
     def _delete_labels(self, call: Call) -> dict[str, Any]:
         text = call.query.get("Keys", "")
-        keys = _json_parameter(call.query, "Keys", list) if text.startswith("[") else text.split(",")
+        keys = answers.json_parameter(call.query, "Keys", list) if text.startswith("[") else text.split(",")
         self._set_labels(call.deployment, {}, [str(key) for key in keys])
         return call.reply("Succeed to delete service {service} labels.")
 
@@ -494,69 +452,6 @@ class EasService:
         return call.reply("Cron scaler for service {service} deleted successfully")
 
 
-def _machine_spec(query: Mapping[str, str]) -> dict[str, Any]:
-    wanted = query.get("InstanceTypes", "")
-    names = [str(n) for n in _json_parameter(query, "InstanceTypes", list)] if wanted.startswith("[") else []
-    names = names or [name for name in wanted.split(",") if name and not wanted.startswith("[")]
-    metas = []
-    for name, machine in MACHINES.items():
-        if names and name not in names:
-            continue
-        meta: dict[str, Any] = {
-            "CPU": machine.cpu,
-            "InstanceType": name,
-            "IsAvailable": True,
-            "Memory": machine.memory_gb,
-            "StockStatus": "WithStock",
-            "Vendor": "ECS",
-        }
-        if machine.gpus:
-            meta |= {"GPU": machine.gpu, "GPUAmount": machine.gpus, "GPUMemory": machine.gpu_memory_gb}
-        metas.append(meta)
-    sizes: dict[int, set[int]] = {}
-    for machine in MACHINES.values():
-        if not machine.gpus:
-            sizes.setdefault(machine.cpu, set()).add(int(machine.memory_gb))
-    types = [{"CPU": cpu, "Memory": sorted(memory)} for cpu, memory in sorted(sizes.items())]
-    return {"InstanceMetas": metas, "Types": types}
-
-
-def _instance_view(instance: Instance, address: str, record: ServiceRecord) -> dict[str, Any]:
-    failure = instance.failure
-    if instance.retired:
-        status, reason = "Terminating", "TERMINATING"
-    elif instance.ready:
-        status, reason = "Running", "RUNNING"
-    else:
-        status, reason = ("Pending", failure.reason) if failure else ("Pending", "ContainersNotReady")
-    return {
-        "HostIP": "127.0.0.1",
-        "HostName": instance.name,
-        "InnerIP": address,
-        "InstanceName": instance.name,
-        "InstancePort": instance.blueprint.command.port,
-        "InstanceType": service_json.instance_type(instance.blueprint.config),
-        "IsSpot": False,
-        "Isolated": False,
-        "LastState": [{"Reason": failure.reason, "Message": failure.message}] if failure else [],
-        "Namespace": record.name,
-        "ReadyProcesses": int(instance.ready),
-        "Reason": reason,
-        "ResourceType": "DedicatedResource" if record.config["metadata"].get("resource") else "PublicResource",
-        "RestartCount": instance.restarts,
-        "Role": "Standard",
-        "StartAt": _iso(instance.started) if instance.started else "",
-        "StartTime": _iso(instance.started) if instance.started else "",
-        "Status": status,
-        "TotalProcesses": 1,
-    }
-
-
-def _address(index: int) -> str:
-    """A made-up address inside the cluster that tells the instances of a service apart."""
-    return f"127.0.1.{index + 1}"
-
-
 def _locked(record: ServiceRecord) -> ApiError:
     return ApiError(403, "OperationDenied.SafetyLock", f"Service [{record.name}] has the safety lock [{record.lock}].")
 
@@ -577,57 +472,8 @@ async def _json_body(request: web.Request) -> Any:
     return body
 
 
-def _json_parameter(query: Mapping[str, str], name: str, kind: type) -> Any:
-    if not query.get(name):
-        return kind()
-    try:
-        value = json.loads(query[name])
-    except ValueError:
-        value = None
-    if not isinstance(value, kind):
-        raise invalid(f"{name} is not a JSON {'object' if kind is dict else 'list'}.")
-    return value
-
-
 def _body_int(call: Call, name: str) -> int:
     value = call.body.get(name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise invalid(f"{name} {value!r} is not a whole number.")
     return value
-
-
-def _page(items: Sequence[Any], query: Mapping[str, str], name: str, default: int) -> tuple[list[Any], dict[str, int]]:
-    number, size = _number(query, name, 1), _number(query, "PageSize", default)
-    page = list(items[(number - 1) * size : number * size])
-    return page, {name: number, "PageSize": size, "TotalCount": len(items)}
-
-
-def _numbered_page(items: Sequence[Any], query: Mapping[str, str], default: int) -> tuple[list[Any], dict[str, int]]:
-    page, fields = _page(items, query, "PageNum", default)
-    size = fields.pop("PageSize")
-    return page, {**fields, "TotalPageNum": -(-len(items) // size)}
-
-
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise invalid(f"{name} {text!r} is not a positive number.")
-    return int(text)
-
-
-def _time_parameter(query: Mapping[str, str], name: str) -> float | None:
-    """Times in queries are UTC, ``2006-01-02 15:04:05``; ISO 8601 is refused by the real API too."""
-    if not query.get(name):
-        return None
-    try:
-        return float(calendar.timegm(time.strptime(query[name], _TIME)))
-    except ValueError:
-        raise invalid(f"{name} {query[name]!r} is not of the form 2006-01-02 15:04:05.") from None
-
-
-def _time(seconds: float) -> str:
-    return time.strftime(_TIME, time.gmtime(seconds))
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

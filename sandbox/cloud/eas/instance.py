@@ -220,9 +220,10 @@ class Instance:
         timing = self._host.timing
         output: InstanceLog | None = None
         try:
-            output = InstanceLog(self._host.logs / self.blueprint.service / f"{self.name}.log")
             while not self.retired:
                 try:
+                    if output is None:
+                        output = InstanceLog(self._host.logs / self.blueprint.service / f"{self.name}.log")
                     async with Mounts(self.blueprint.config, self._host.live_view, self._host.scratch) as mounts:
                         await self._run_once(mounts.paths, output)
                 except NotRunnableError as error:
