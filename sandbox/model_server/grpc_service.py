@@ -21,6 +21,7 @@ from sandbox.model_server.core import ServerCore
 from sandbox.model_server.status import Code, StatusError, invalid_argument
 
 HOST = "127.0.0.1"
+_FAR_SECONDS = 7 * 24 * 3600.0
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class _Services:
                     version,
                     request,
                     response,
+                    timeout_ms=_timeout_ms(context),
                     check_method=self._api.check_method,
                     as_content=self._as_content,
                 )
@@ -79,7 +81,7 @@ class _Services:
             context,
             request.model_spec.name,
             "Classify",
-            lambda: self._examples(request, self._api.classification_pair()[1], inference.classify),
+            lambda: self._examples(request, self._api.classification_pair()[1], inference.classify, context),
         )
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -87,14 +89,21 @@ class _Services:
             context,
             request.model_spec.name,
             "Regress",
-            lambda: self._examples(request, self._api.regression_pair()[1], inference.regress),
+            lambda: self._examples(request, self._api.regression_pair()[1], inference.regress, context),
         )
 
-    def _examples(self, request: Any, response: Any, run: Callable[..., None]) -> Any:
+    def _examples(self, request: Any, response: Any, run: Callable[..., None], context: grpc.ServicerContext) -> Any:
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         with self._core.use(request.model_spec) as (version, model):
-            run(model, version, request, response, check_method=self._api.check_method)
+            run(
+                model,
+                version,
+                request,
+                response,
+                timeout_ms=_timeout_ms(context),
+                check_method=self._api.check_method,
+            )
         return response
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -102,7 +111,14 @@ class _Services:
             response = self._api.inference_pb2.MultiInferenceResponse()
             spec = request.tasks[0].model_spec if request.tasks else self._api.model_pb2.ModelSpec()
             with self._core.use(spec) as (version, model):
-                inference.multi_inference(model, version, request, response, check_method=self._api.check_method)
+                inference.multi_inference(
+                    model,
+                    version,
+                    request,
+                    response,
+                    timeout_ms=_timeout_ms(context),
+                    check_method=self._api.check_method,
+                )
             return response
 
         return _answered(context, answer)
@@ -138,6 +154,12 @@ class _Services:
             return response
 
         return _answered(context, answer)
+
+
+def _timeout_ms(context: grpc.ServicerContext) -> int:
+    """The call's deadline as a time limit for the run; 0 without one, which gRPC gives as one in the far future."""
+    remaining = context.time_remaining()
+    return 0 if remaining is None or remaining > _FAR_SECONDS else max(int(remaining * 1000), 1)
 
 
 def _answered(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:

@@ -2,14 +2,12 @@
 
 Source: ``tensorflow/cc/saved_model/{reader,loader,loader_util}.cc``. The graph is imported, variables are restored by
 the graph's own restore op (a missing ``variables/`` is no error: the model loads and fails at inference), the init op
-runs, then warm-up records. ``Session._make_callable_from_options`` runs it: like the C++ session it accepts any input
-shape the graph can work with, where ``Session.run`` insists on the placeholder's.
+runs, then warm-up records.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,8 +55,6 @@ class SavedModel:
     def __init__(self, session: Any, signatures: Mapping[str, Any]) -> None:
         self.signatures = signatures
         self._session = session
-        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...], int], Callable[..., list[Array]]] = {}
-        self._lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int = 0) -> list[Array]:
         """Runs the graph.
@@ -71,23 +67,54 @@ class SavedModel:
         Raises:
             StatusError: whatever the runtime says, with its code.
         """
-        names = tuple(dict.fromkeys(fetches))
-        key = (tuple(feeds), names, timeout_ms)
+        names = list(dict.fromkeys(fetches))
         with _runtime_errors():
-            with self._lock:
-                function = self._callables.get(key)
-                if function is None:
-                    options = runtime().config_pb2.CallableOptions(feed=key[0], fetch=names)
-                    options.run_options.timeout_in_ms = timeout_ms
-                    function = self._session._make_callable_from_options(options)
-                    self._callables[key] = function
-            values = dict(zip(names, function(*feeds.values()), strict=True))
+            values = dict(zip(names, _run(self._session, feeds, names, timeout_ms=timeout_ms), strict=True))
         return [values[name] for name in fetches]
 
     def close(self) -> None:
         """Frees the session. No request may be running."""
-        self._callables.clear()
         self._session.close()
+
+
+def _run(
+    session: Any,
+    feeds: Mapping[str, Array],
+    fetches: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    timeout_ms: int = 0,
+) -> list[Array]:
+    """One ``TF_SessionRun``, as TensorFlow Serving makes it.
+
+    ``Session.run`` in front of it insists on the static shapes of placeholders, which TensorFlow Serving does not, and
+    adds Python's stack to its errors.
+    """
+    client = runtime().client
+    options = None
+    if timeout_ms:
+        text = runtime().config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+        options = client.TF_NewBufferFromString(text)
+    try:
+        values = session._call_tf_sessionrun(
+            options,
+            {_output(session, name): value for name, value in feeds.items()},
+            [_output(session, name) for name in fetches],
+            [session.graph.get_operation_by_name(name.partition(":")[0])._c_op for name in targets],
+            None,
+        )
+    finally:
+        if options is not None:
+            client.TF_DeleteBuffer(options)
+    # A string of rank 0 arrives as bytes, which NumPy would cut at trailing zeros.
+    return [np.array(value, object) if isinstance(value, bytes) else np.asarray(value) for value in values]
+
+
+def _output(session: Any, name: str) -> Any:
+    try:
+        return session.graph.get_tensor_by_name(name)._as_tf_output()
+    except (KeyError, ValueError):
+        message = f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph"
+        raise StatusError(Code.INVALID_ARGUMENT, message) from None
 
 
 @contextmanager
@@ -185,6 +212,7 @@ def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> Save
         )
     session = tf.session.Session(graph=graph, config=_session_config(options))
     try:
+        session._extend_graph()  # hands the graph, complete by now, to the runtime
         assets = _asset_feeds(meta_graph, directory)
         _restore(session, meta_graph, directory, path, assets)
         init = _init_op(meta_graph)
@@ -265,9 +293,8 @@ def _restore(session: Any, meta_graph: Any, directory: Path, path: str, assets: 
 
 
 def _run_once(session: Any, operation: str, feeds: Mapping[str, str]) -> None:
-    """Runs an operation for its effect. Through a callable: ``Session.run`` adds Python's stack to its errors."""
-    options = runtime().config_pb2.CallableOptions(feed=list(feeds), target=[operation.partition(":")[0]])
-    session._make_callable_from_options(options)(*(np.array(value.encode(), object) for value in feeds.values()))
+    """Runs an operation for its effect."""
+    _run(session, {name: np.array(value.encode(), object) for name, value in feeds.items()}, targets=[operation])
 
 
 def _init_op(meta_graph: Any) -> str:

@@ -52,6 +52,7 @@ class Runtime:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         _import_bare_package()
         module = importlib.import_module
+        self.client: Any = module("tensorflow.python.client.pywrap_tf_session")
         self.session: Any = module("tensorflow.python.client.session")
         self.importer: Any = module("tensorflow.python.framework.importer")
         self.ops: Any = module("tensorflow.python.framework.ops")

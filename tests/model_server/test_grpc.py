@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ model_config_list {
   config { name: 'multi' base_path: '/models/multi' model_platform: 'tensorflow' }
   config { name: 'kinds' base_path: '/models/kinds' model_platform: 'tensorflow' }
   config { name: 'strings' base_path: '/models/strings' model_platform: 'tensorflow' }
+  config { name: 'slow' base_path: '/models/slow' model_platform: 'tensorflow' }
   config { name: 'optional' base_path: '/models/optional' model_platform: 'tensorflow' }
 }
 """
@@ -167,6 +169,21 @@ def test_an_input_with_a_default_may_be_left_out(prediction: Any, predict_reques
         "Signature input alias: x(feed name: x:0) not found in request and no default value provided. Inputs expected "
         "to be in the request {add}, or default input alias set: add",
     )
+
+
+def test_a_run_ends_with_the_deadline_of_its_call(prediction: Any, predict_request: Any, server: Any) -> None:
+    request = predict_request("slow", n=np.array([10**9]))
+    started = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        prediction.Predict(request, timeout=0.3)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    # Were it still running, the processor time of the server would go on growing.
+    stat = Path(f"/proc/{server.process.pid}/stat")
+    time.sleep(0.3)
+    before = sum(map(int, stat.read_text().split()[13:15]))
+    time.sleep(0.5)
+    assert sum(map(int, stat.read_text().split()[13:15])) - before < 20
+    assert time.monotonic() - started < 10
 
 
 def test_a_response_may_be_larger_than_clients_take_by_default(
