@@ -107,7 +107,7 @@ class Deployment:
     Attributes:
         steps: what was or will be done, in order.
         failed: URNs of resources that failed or were skipped; then nothing more is deleted.
-        outputs: the stack's outputs, once the program has registered them.
+        outputs: the stack's outputs, once the program has registered them; in a preview only if they change.
         cancelled: set it to let running operations end and start no more.
     """
 
@@ -168,11 +168,11 @@ class Deployment:
         found = next((r for r in self._snapshot.done if r["urn"] == urn), None)
         if found is None:
             return
+        before = found.get("outputs", {})
         if not self.preview:
-            before = found.get("outputs", {})
             known = {k: before.get(k) if props.has_unknown(v) else v for k, v in outputs.items()}
             outputs = {k: v for k, v in known.items() if v is not None or outputs[k] is None}
-        if found["type"] == STACK_TYPE:
+        if found["type"] == STACK_TYPE and not (self.preview and outputs == before):
             self.outputs = outputs
         found["outputs"] = outputs
         self._snapshot.save()

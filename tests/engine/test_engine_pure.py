@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.engine import properties as props
@@ -33,6 +33,7 @@ def graphs(draw: st.DrawFn) -> dict[int, set[int]]:
     return {node: draw(st.sets(st.sampled_from(order[:i]), max_size=4)) if i else set() for i, node in enumerate(order)}
 
 
+@settings(deadline=None)
 @given(graphs(), st.integers(1, 5))
 def test_everything_runs_once_and_after_what_it_needs(after: dict[int, set[int]], parallel: int) -> None:
     done: list[int] = []
@@ -54,6 +55,7 @@ def test_everything_runs_once_and_after_what_it_needs(after: dict[int, set[int]]
     assert most <= parallel
 
 
+@settings(deadline=None)
 @given(graphs(), st.data())
 def test_what_needs_a_failed_one_is_not_run(after: dict[int, set[int]], data: st.DataObject) -> None:
     broken = data.draw(st.sets(st.sampled_from(sorted(after)))) if after else set()
@@ -75,6 +77,7 @@ def test_a_cycle_is_a_failure_and_no_hang() -> None:
     assert run_in_order([1, 2, 3], {1: {2}, 2: {1}}, lambda _: True, 2) == {1, 2}
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_two_values_differ_exactly_where_the_difference_says(old: Any, new: Any) -> None:
     found = props.difference({"x": old}, {"x": new})
@@ -85,6 +88,7 @@ def test_two_values_differ_exactly_where_the_difference_says(old: Any, new: Any)
         assert {"add": before is None, "delete": after is None, "update": repr(before) != repr(after)}[kind]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=4), JSON, max_size=4))
 def test_values_survive_the_wire(value: dict[str, Any]) -> None:
     assert props.from_struct(props.to_struct(value)) == value

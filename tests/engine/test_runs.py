@@ -380,3 +380,10 @@ def test_a_project_without_its_directory_or_sdk_is_told(project: Project) -> Non
     outcome = project.up()
     assert outcome.status == 255
     assert "the Pulumi SDK is not installed for" in outcome.out
+
+
+def test_a_preview_shows_outputs_only_if_they_change(project: Project) -> None:
+    project.apply('pulumi.export("x", 1)')
+    assert "Outputs:" not in project.run("preview").out
+    project.program('pulumi.export("x", 2)')
+    assert "Outputs:\n    x: 2" in project.run("preview").out
