@@ -56,6 +56,10 @@ class Server:
         flags = self._flags
         _check(flags)
         config = self._initial_config()
+        if flags.batching_parameters_file:
+            # Without effect here, but a file that cannot be read stops the real server.
+            path = flags.batching_parameters_file
+            read_text_proto(path, self._mounts.local(path), tf_serving_pb2.BatchingParameters())
         warm_up = self._warm_up if flags.enable_model_warmup else None
         loader_options = self._loader_options()
 

@@ -150,6 +150,14 @@ def test_a_config_that_does_not_parse_fails_the_start(start_server: Any, models:
             "server_options.enable_batching to true.",
         ),
         (
+            ("--model_base_path=/models/m", "--enable_batching", "--batching_parameters_file=/models/b"),
+            "INVALID_ARGUMENT: Invalid protobuf file: '/models/b'",
+        ),
+        (
+            ("--model_base_path=/models/m", "--monitoring_config_file=/models/b"),
+            "INVALID_ARGUMENT: Invalid protobuf file: '/models/b'",
+        ),
+        (
             ("--model_base_path=/models/m", "--ssl_config_file=/s"),
             "UNIMPLEMENTED: --ssl_config_file is not offered by the sandbox's model server.",
         ),
@@ -158,6 +166,7 @@ def test_a_config_that_does_not_parse_fails_the_start(start_server: Any, models:
 def test_flags_that_cannot_work_fail_the_start(
     start_server: Any, models: Path, flags: tuple[str, ...], message: str
 ) -> None:
+    (models / "b").write_text("no_such_field: 1")
     assert failed_start(start_server, models, *flags) == message
 
 
@@ -199,6 +208,27 @@ def test_a_model_without_its_variables_loads_and_fails_when_asked(
     assert "The specified SavedModel has no variables; no checkpoints were restored." in server.log
     assert str(answer(server, "b")).startswith("400 ")
     assert "uninitialized" in str(answer(server, "b"))
+
+
+def test_flags_change_what_requests_get(start_server: Any, models: Path) -> None:
+    server = start_server(
+        "--model_base_path=/models/m",
+        "--rest_api_enable_cors_support=true",
+        "--enable_signature_method_name_check=true",
+        "--enable_batching=true",
+        mounts={"/models": models},
+    )
+    request = {"signature_name": "classify", "examples": [{"x": 1.0}]}
+    status, text = server.post("/v1/models/default:regress", request)
+    assert (status, json.loads(text)["error"]) == (
+        400,
+        "Expected regression signature method_name to be tensorflow/serving/regress. Was: tensorflow/serving/classify",
+    )
+    _, headers, _ = server.request("GET", "/v1/models/default")
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert headers["Access-Control-Allow-Methods"] == "POST, GET"
+    assert headers["Access-Control-Allow-Headers"] == "Content-Type"
+    assert "--enable_batching has no effect" in server.log
 
 
 def test_the_version_flag_prints_both_versions(start_server: Any, models: Path) -> None:
