@@ -380,7 +380,7 @@ class _Rollout:
             return
         stale = set(failed_before or ())
         seconds = self._step_seconds()
-        rereads = max(2 * service.poll_seconds for service in self._asked) + MOUNT_CACHE_SECONDS
+        rereads = min(max(2 * service.poll_seconds for service in self._asked) + MOUNT_CACHE_SECONDS, seconds / 2)
         questions: dict[str, set[str]] = {
             model: {*step.wait_labels.get(model, ()), *step.wait_labels_gone.get(model, ())}
             for model in (*step.wait_available, *step.wait_labels, *step.wait_labels_gone, *step.wait_gone)

@@ -110,10 +110,15 @@ class Answers:
 
     def state(self, model: str, version: int) -> str:
         """The state of a version in words, for a message."""
-        seen = {
-            states[version].state if version in states else "not known to the server"
-            for states in self.states.get(model, ())
-        }
+        seen = set()
+        for states in self.states.get(model, ()):
+            status = states.get(version)
+            if status is None:
+                seen.add("not known to the server")
+            elif status.error_code == "OK":
+                seen.add(status.state)
+            else:
+                seen.add(f"{status.state} with {status.error_code}: {status.error_message}")
         return " or ".join(sorted(seen)) or "not known to the server"
 
     def as_property(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import grpc
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
+from provider.clients import Clients, CloudSettings, EasApi
 from provider.values import Properties, decode, encode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,6 +251,11 @@ class Cloud:
     endpoint: str
     oss: Any
     bucket: str = "provider-tests"
+
+    def eas(self) -> EasApi:
+        """The EAS API in a stranger's hands: what somebody does in the console."""
+        settings = CloudSettings(REGION, self.endpoint, self.endpoint, "HTTP", "sandbox", "sandbox")
+        return Clients(settings, threading.Event()).eas
 
     def put(self, key: str, content: bytes | str) -> None:
         body = content.encode() if isinstance(content, str) else content
