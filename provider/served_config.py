@@ -291,6 +291,8 @@ class _Rollout:
 
     def _roll(self) -> None:
         in_force = self._in_force()
+        if self._asked and in_force is not None and in_force != self._stored:
+            self._hold(in_force)
         steps = rollout.plan(in_force, self._wanted.file, self._wanted.published, self._on_disk)
         for number, step in enumerate(steps, start=1):
             title = f"step {number} of {len(steps)}, {step.kind}"
@@ -343,11 +345,35 @@ class _Rollout:
         return answers
 
     def _follows(self, answer: Answers, config: ModelServerConfig) -> bool:
-        return all(
-            set(answer.available(model.name)) >= set(model.policy.select(self._disk(model.name)))
-            and all(answer.label(model.name, label) == version for label, version in model.labels.items())
-            for model in config.models
-        )
+        """Whether a service serves what ``config`` says, and is done: a version on its way out cannot be built on."""
+        if any(config.get(name) is None and answer.anywhere(name) for name in answer.states):
+            return False
+        for model in config.models:
+            should = set(model.policy.select(self._disk(model.name)))
+            if not should <= set(answer.available(model.name)):
+                return False
+            if model.policy.kind != "all" and set(answer.anywhere(model.name)) - should:
+                return False
+            if any(answer.label(model.name, label) != version for label, version in model.labels.items()):
+                return False
+        return True
+
+    def _hold(self, config: ModelServerConfig) -> None:
+        """Write down what is served, and see that it stays: a file that says something else may yet be taken up."""
+        self._ctx.info("the model config file is brought into line with what is served")
+        self._write(config)
+        seconds = self._step_seconds()
+        settled = min(max(2 * service.poll_seconds for service in self._asked), seconds / 2)
+        pending: dict[str, str] = {}
+        for gone in self._ctx.poll(seconds, longest=2):
+            pending = {
+                name: str(answer) if isinstance(answer, ServiceError) else "does not serve what it served before"
+                for name, answer in self._fleet.ask(self._asked, _questions(config, None)).items()
+                if not isinstance(answer, Answers) or not self._follows(answer, config)
+            }
+            if not pending and gone >= settled:
+                return
+        self._too_late("bringing the file into line", seconds, pending, config.names)
 
     def _disk(self, model: str) -> set[int]:
         return self._on_disk.get(model, set())
