@@ -6,13 +6,14 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down cloud test test-fast lint format clean
+.PHONY: help up down cloud kube test test-fast lint format clean
 
 help:
 	@echo "make up            bring TensorFlow Serving up in a sandbox cloud on this machine, and ask it for predictions"
 	@echo "make up ENGINE=pulumi   the same with the Pulumi CLI"
 	@echo "make down          destroy it, stop everything"
 	@echo "make cloud         only the sandbox cloud, for the Pulumi CLI"
+	@echo "make kube          build the Kubernetes API server for tests and stack ack-local (Go; minutes, once)"
 	@echo "make test          lint, types and every test that needs neither network nor account"
 	@echo "make test-fast     the tests that take no servers"
 	@echo "make format        format the code"
@@ -26,6 +27,9 @@ down: .venv/.ready-sandbox
 
 cloud: .venv/.ready-sandbox
 	@$(BIN)/python -m sandbox local cloud
+
+kube: .venv/.ready-sandbox
+	@$(BIN)/python -m sandbox kube build
 
 test: lint
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -38,6 +38,7 @@ _COMMANDS = {
     "outputs": _Command(_ENGINE, "print a stack's outputs", keeps_name=True),
     "models": _Command("sandbox.model_server.examples", "export the example models"),
     "model-server": _Command("sandbox.model_server.__main__", "run the TensorFlow Serving stand-in"),
+    "kube": _Command("sandbox.kube.cli", "build, run, start, stop or ask after the local Kubernetes cluster"),
     "local": _Command("sandbox.local", "up, down, cloud: the whole local stack in one go"),
 }
 
