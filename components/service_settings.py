@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from components.entry import EntryReader, Timeouts
 from components.reader import Reader
-from tfserving import eas_spec, server_config
+from tfserving import eas_spec
 from tfserving.eas_spec import Autoscaler, HealthChecks, InstanceType, Probe, RollingStrategy, ScaleMetric, Vpc
-from tfserving.errors import ConfigError, ModelConfigError
 from tfserving.model_config import did_you_mean, join_path
 
 _SPEC_TEXTS = {
@@ -84,16 +82,8 @@ _PROBE_INTEGERS = {
     "successThreshold": "success_threshold",
     "failureThreshold": "failure_threshold",
 }
-_TIMEOUT_KEYS = ("create", "update", "delete")
-_SHAPING_KEYS = ("deployment", "grpc", "configFile", "model", "port", "command", "script")
-_STACK_KEYS = (
-    "region",
-    "bucket",
-    "modelRoot",
-)  # of a spec, but said once for the whole stack, and checked there
 _SHAPING_KEYS = ("deployment", "grpc", "configFile", "model", "port", "command", "script")
 _STACK_KEYS = ("region", "bucket", "modelRoot")  # part of a spec, but said once for the whole stack and checked there
-_DURATION = re.compile(r"(?=[0-9])([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +103,6 @@ class ServiceContext:
     root: str
     models: tuple[str, ...]
     labels: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeouts:
-    """How long Pulumi waits for a service, as ``1h30m``; empty is the provider's default."""
-
-    create: str = ""
-    update: str = ""
-    delete: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,17 +171,12 @@ def read_service(
     return _ServiceReader(reader, name, value, path, context).read(secret)
 
 
-class _ServiceReader:
-    """Reads one service. What cannot be read leaves its default in the spec, so that the rest can be checked."""
+class _ServiceReader(EntryReader):
+    """Reads one service on EAS."""
 
     def __init__(self, reader: Reader, name: str, value: Any, path: str, context: ServiceContext) -> None:
-        self.reader = reader
-        self.name = name
-        self.path = path
+        super().__init__(reader, name, value, path, _KEYS)
         self.context = context
-        self.fields: dict[str, Any] = {}
-        self.first_problem = len(reader.problems)
-        self.given = reader.mapping(value, path, _KEYS)
 
     def read(self, secret: bool | None) -> ServiceSettings:
         if not self.given:
@@ -255,18 +231,6 @@ class _ServiceReader:
         spec = eas_spec.ServiceSpec(name=self.name, region=context.region, bucket=context.bucket)
         return ServiceSettings(name=self.name, spec=spec)
 
-    def _at(self, key: str) -> str:
-        return join_path(self.path, key)
-
-    def _keep(self, key: str, name: str, read: Callable[[Any, str], Any]) -> None:
-        """Reads ``key`` into field ``name`` of the spec, if it is there and nothing is wrong with it."""
-        if self.given.get(key) is None:
-            return
-        before = len(self.reader.problems)
-        value = read(self.given[key], self._at(key))
-        if len(self.reader.problems) == before:
-            self.fields[name] = value
-
     def _deployment(self) -> None:
         if self.given.get("deployment") is None:
             self.reader.add(
@@ -276,16 +240,6 @@ class _ServiceReader:
                 "say how the service is deployed",
             )
         self._keep("deployment", "deployment", lambda value, at: self.reader.choice(value, at, ("custom", "scenario")))
-
-    def _flags(self, value: Any, path: str) -> dict[str, Any]:
-        given = self.reader.mapping(value, path, allowed="flags of TensorFlow Serving with their values")
-        found = {}
-        for name, item in given.items():
-            bare = name.lstrip("-")
-            if bare != name:
-                self.reader.add(join_path(path, name), f"flag {name!r} is written with dashes", bare, f"write {bare}")
-            found[bare] = self.reader.scalar(item, join_path(path, name))
-        return found
 
     def _instance_types(self) -> None:
         """``instanceType`` is one, ``instanceTypes`` are several in order of preference."""
@@ -319,12 +273,6 @@ class _ServiceReader:
             else reader.number(limit, join_path(path, "spotPriceLimit"), allowed="a price above 0, in USD per hour"),
             capacity=None if capacity is None else self._number_or_share(capacity, join_path(path, "capacity")),
         )
-
-    def _number_or_share(self, value: Any, path: str) -> int | str:
-        """A count, or a share such as ``20%``."""
-        if isinstance(value, str) and value.endswith("%"):
-            return self.reader.text(value, path)
-        return self.reader.integer(value, path)
 
     def _vpc(self, value: Any, path: str) -> Vpc | None:
         reader = self.reader
@@ -402,24 +350,6 @@ class _ServiceReader:
                 fields[name] = reader.integer(given[key], join_path(path, key), 1)
         return Probe(**fields)
 
-    def _texts(self, value: Any, path: str) -> dict[str, str]:
-        return {
-            key: self.reader.text(item, join_path(path, key)) for key, item in self.reader.mapping(value, path).items()
-        }
-
-    def _env(self, value: Any, path: str) -> dict[str, str]:
-        """Environment variables; booleans are spelt as people write them. Values may be secret and are never shown."""
-        found = {}
-        for name, item in self.reader.mapping(value, path).items():
-            at = join_path(path, name)
-            if isinstance(item, bool):
-                found[name] = "true" if item else "false"
-            elif isinstance(item, str | int | float):
-                found[name] = str(item)
-            else:
-                self.reader.add(at, "the value is not a single value", "text, a number, true or false")
-        return found
-
     def _token(self, secret: bool | None) -> None:
         value, path = self.given.get("token"), self._at("token")
         if value is None:
@@ -433,66 +363,21 @@ class _ServiceReader:
             self.reader.add(path, "the token stands in the stack file in the clear", "a secret value", fix)
 
     def _start_files(self) -> tuple[StartFile, ...]:
-        """The batching and monitoring files, rendered; the spec learns where the container finds them."""
-        found = []
-        batching, path = self.given.get("batching"), self._at("batching")
-        if batching is not None:
-            parameters = self._scalars(batching, path)
-            found.append(self._start_file("batching", server_config.render_batching, parameters))
-        monitoring, path = self.given.get("monitoring"), self._at("monitoring")
-        if isinstance(monitoring, Mapping) or (isinstance(monitoring, str) and monitoring.lstrip()[:1] == "{"):
-            parameters = self._scalars(monitoring, path)
-            found.append(self._start_file("monitoring", server_config.render_monitoring, parameters))
-        elif self.reader.boolean(monitoring, path):
-            found.append(self._start_file("monitoring", server_config.render_monitoring, {}))
-        files = tuple(file for file in found if file is not None)
+        """The batching and monitoring files; the spec learns where the container finds them."""
+        texts: dict[Literal["batching", "monitoring"], str | None] = {
+            "batching": self._batching_text(),
+            "monitoring": self._monitoring_text(),
+        }
+        files = tuple(
+            StartFile(kind=kind, name=f"{self.name}.{kind}-{_digest(text)}.pbtxt", text=text)
+            for kind, text in texts.items()
+            if text is not None
+        )
         mount_path = self.fields.get("mount_path", eas_spec.ServiceSpec.mount_path)
         for file in files:
             name = "batching_parameters_file" if file.kind == "batching" else "monitoring_config_file"
             self.fields[name] = f"{mount_path.rstrip('/')}/{file.name}"
         return files
-
-    def _scalars(self, value: Any, path: str) -> dict[str, Any]:
-        """A mapping of single values, or lists of them."""
-        found: dict[str, Any] = {}
-        for name, item in self.reader.mapping(value, path).items():
-            at = join_path(path, name)
-            if isinstance(item, list | tuple):
-                found[name] = [self.reader.scalar(one, f"{at}[{index}]") for index, one in enumerate(item)]
-            else:
-                found[name] = self.reader.scalar(item, at)
-        return found
-
-    def _start_file(
-        self,
-        kind: Literal["batching", "monitoring"],
-        render: Callable[[Mapping[str, Any], str], str],
-        parameters: Mapping[str, Any],
-    ) -> StartFile | None:
-        try:
-            text = render(parameters, self._at(kind))
-        except ConfigError as error:
-            self.reader.problems += error.problems
-            return None
-        except ModelConfigError as error:
-            self.reader.add(self._at(kind), str(error))
-            return None
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return StartFile(kind=kind, name=f"{self.name}.{kind}-{digest}.pbtxt", text=text)
-
-    def _timeouts(self) -> Timeouts:
-        path = self._at("timeouts")
-        found = {}
-        for key, item in self.reader.mapping(self.given.get("timeouts"), path, _TIMEOUT_KEYS).items():
-            at = join_path(path, key)
-            if key not in _TIMEOUT_KEYS:
-                continue
-            text = f"{item}s" if isinstance(item, int) and not isinstance(item, bool) else str(item)
-            if not _DURATION.fullmatch(text) or not re.search("[1-9]", text):
-                self.reader.add(at, f"{self.reader.show(item)} is not a length of time", "such as 90s, 20m or 1h30m")
-            else:
-                found[key] = text
-        return Timeouts(**found)
 
     def _check(self, spec: eas_spec.ServiceSpec) -> None:
         """The rules of EAS and TensorFlow Serving, and those that need the rest of the stack."""
@@ -513,3 +398,7 @@ class _ServiceReader:
             at = self._at("model")
             allowed = ", ".join(models) or "none: tf-serving:models is empty"
             self.reader.add(at, f"there is no model {spec.model!r}", allowed, did_you_mean(spec.model, models))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

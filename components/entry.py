@@ -1,0 +1,143 @@
+"""What the entries of ``tf-serving:services`` have in common, wherever a service runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.reader import Reader
+from tfserving import server_config
+from tfserving.errors import ConfigError, ModelConfigError
+from tfserving.model_config import join_path
+
+_TIMEOUT_KEYS = ("create", "update", "delete")
+_DURATION = re.compile(r"(?=[0-9])([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """How long Pulumi waits for a service, as ``1h30m``; empty is the provider's default."""
+
+    create: str = ""
+    update: str = ""
+    delete: str = ""
+
+
+class EntryReader:
+    """Reads one entry. What cannot be read leaves its default in the spec, so that the rest can be checked.
+
+    Args:
+        reader: takes the problems.
+        name: the entry's key.
+        value: the entry.
+        path: where it stands.
+        keys: the keys it may have.
+    """
+
+    def __init__(self, reader: Reader, name: str, value: Any, path: str, keys: Iterable[str]) -> None:
+        self.reader = reader
+        self.name = name
+        self.path = path
+        self.fields: dict[str, Any] = {}
+        self.first_problem = len(reader.problems)
+        self.given = reader.mapping(value, path, keys)
+
+    def _at(self, key: str) -> str:
+        return join_path(self.path, key)
+
+    def _keep(self, key: str, name: str, read: Callable[[Any, str], Any]) -> None:
+        """Reads ``key`` into field ``name`` of the spec, if it is there and nothing is wrong with it."""
+        if self.given.get(key) is None:
+            return
+        before = len(self.reader.problems)
+        value = read(self.given[key], self._at(key))
+        if len(self.reader.problems) == before:
+            self.fields[name] = value
+
+    def _flags(self, value: Any, path: str) -> dict[str, Any]:
+        given = self.reader.mapping(value, path, allowed="flags of TensorFlow Serving with their values")
+        found = {}
+        for name, item in given.items():
+            bare = name.lstrip("-")
+            if bare != name:
+                self.reader.add(join_path(path, name), f"flag {name!r} is written with dashes", bare, f"write {bare}")
+            found[bare] = self.reader.scalar(item, join_path(path, name))
+        return found
+
+    def _number_or_share(self, value: Any, path: str) -> int | str:
+        """A count, or a share such as ``20%``."""
+        if isinstance(value, str) and value.endswith("%"):
+            return self.reader.text(value, path)
+        return self.reader.integer(value, path)
+
+    def _texts(self, value: Any, path: str) -> dict[str, str]:
+        return {
+            key: self.reader.text(item, join_path(path, key)) for key, item in self.reader.mapping(value, path).items()
+        }
+
+    def _env(self, value: Any, path: str) -> dict[str, str]:
+        """Environment variables; booleans are spelt as people write them. Values may be secret and are never shown."""
+        found = {}
+        for name, item in self.reader.mapping(value, path).items():
+            at = join_path(path, name)
+            if isinstance(item, bool):
+                found[name] = "true" if item else "false"
+            elif isinstance(item, str | int | float):
+                found[name] = str(item)
+            else:
+                self.reader.add(at, "the value is not a single value", "text, a number, true or false")
+        return found
+
+    def _scalars(self, value: Any, path: str) -> dict[str, Any]:
+        """A mapping of single values, or lists of them."""
+        found: dict[str, Any] = {}
+        for name, item in self.reader.mapping(value, path).items():
+            at = join_path(path, name)
+            if isinstance(item, list | tuple):
+                found[name] = [self.reader.scalar(one, f"{at}[{index}]") for index, one in enumerate(item)]
+            else:
+                found[name] = self.reader.scalar(item, at)
+        return found
+
+    def _batching_text(self) -> str | None:
+        """The batching parameters file; ``None`` without batching."""
+        value, path = self.given.get("batching"), self._at("batching")
+        if value is None:
+            return None
+        return self._rendered(server_config.render_batching, self._scalars(value, path), path)
+
+    def _monitoring_text(self) -> str | None:
+        """The monitoring config file; ``None`` without monitoring."""
+        value, path = self.given.get("monitoring"), self._at("monitoring")
+        if isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip()[:1] == "{"):
+            return self._rendered(server_config.render_monitoring, self._scalars(value, path), path)
+        if self.reader.boolean(value, path):
+            return self._rendered(server_config.render_monitoring, {}, path)
+        return None
+
+    def _rendered(
+        self, render: Callable[[Mapping[str, Any], str], str], parameters: Mapping[str, Any], path: str
+    ) -> str | None:
+        try:
+            return render(parameters, path)
+        except ConfigError as error:
+            self.reader.problems += error.problems
+        except ModelConfigError as error:
+            self.reader.add(path, str(error))
+        return None
+
+    def _timeouts(self) -> Timeouts:
+        path = self._at("timeouts")
+        found = {}
+        for key, item in self.reader.mapping(self.given.get("timeouts"), path, _TIMEOUT_KEYS).items():
+            at = join_path(path, key)
+            if key not in _TIMEOUT_KEYS:
+                continue
+            text = f"{item}s" if isinstance(item, int) and not isinstance(item, bool) else str(item)
+            if not _DURATION.fullmatch(text) or not re.search("[1-9]", text):
+                self.reader.add(at, f"{self.reader.show(item)} is not a length of time", "such as 90s, 20m or 1h30m")
+            else:
+                found[key] = text
+        return Timeouts(**found)
