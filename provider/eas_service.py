@@ -50,6 +50,8 @@ _LOG_LINES = 20
 _NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
 _PROTOCOLS = ("http", "grpc")
 
+RUNNING = "Running"
+
 # Rolling through these, a service keeps answering as long as one replica runs.
 _MOVING = frozenset({"Updating", "Scaling", "HotUpdate"})
 _PASSING = _MOVING | {"Creating", "Waiting", "Pending", "Starting", "Stopping", "Deleting", "Cloning", "Committing"}
@@ -91,14 +93,13 @@ class EasService(Resource):
         ),
         "autoscaled": Property("boolean", "the autoscaler owns the number of replicas", default=False, compared=False),
         "autoscaler": Property("object", "min, max, scaleStrategies and behavior, as EAS's autoscaler API takes them"),
+        "status": Property("string", "the state to be in: Running", default=RUNNING, compared=False),
     }
     outputs: ClassVar[Mapping[str, Property]] = {
         "url": Property("string", "base URL of an HTTP service, without a final slash; empty for gRPC", required=True),
         "target": Property("string", "host:port of a gRPC service; empty for HTTP", required=True),
         "token": Property("string", "access token", required=True, secret=True),
         "serviceId": Property("string", "id given by EAS", required=True),
-        "status": Property("string", "state of the service", required=True),
-        "managedBy": Property("string", "the stack that the service's label names", required=True),
         "baseline": Property(
             "object", "the service JSON as stored right after our write, without secrets", required=True
         ),
@@ -126,6 +127,8 @@ class EasService(Resource):
                 yield Failure(
                     "spec.autoscaler", "the autoscaler is given twice; the property autoscaler is the one to keep"
                 )
+        if plain(inputs["status"]) not in (RUNNING, UNKNOWN):
+            yield Failure("status", f"{plain(inputs['status'])!r} cannot be asked for; allowed: {RUNNING}")
         yield from _probe_failures(plain(inputs["probe"]))
         yield from _autoscaler_failures(plain(inputs.get("autoscaler")))
 
@@ -134,10 +137,10 @@ class EasService(Resource):
         found = differences(_comparable(old_inputs, news), _comparable(news, news), ("spec",))
         diff.changes |= {path: (change, True) for path, change in found.items()}
         status = text(old_outputs, "status")
-        if status and status not in ("Running", *_MOVING):
+        if status and status not in (RUNNING, *_MOVING):
             diff.changes["status",] = (Change.UPDATE, False)
-        if text(old_outputs, "managedBy") != text(old_inputs, "owner"):
-            diff.changes["managedBy",] = (Change.UPDATE, False)
+        if text(old_outputs, "owner") != text(old_inputs, "owner"):
+            diff.changes["owner",] = (Change.UPDATE, False)
         # The new service has another name, so both can exist: clients move over before the old one goes.
         diff.delete_before_replace = False
         return diff
@@ -151,7 +154,7 @@ class EasService(Resource):
             kept += ["url", "target"] if _routing(inputs) == _routing(old_inputs) else []
             kept += ["token"] if table(inputs, "spec").get("token") == table(old_inputs, "spec").get("token") else []
             outputs |= {name: old_outputs[name] for name in kept if name in old_outputs}
-        return _echo(inputs) | outputs | {"status": "Running", "managedBy": inputs["owner"], "baseline": UNKNOWN}
+        return _echo(inputs) | outputs | {"status": RUNNING, "baseline": UNKNOWN}
 
     # ---- with the cloud --------------------------------------------------------------------------------------------
 
@@ -317,7 +320,7 @@ class EasService(Resource):
                 if gone > _GRACE_SECONDS:
                     raise ServiceStartError(f"service {name} is gone")
                 continue  # right after its creation a service may not be listed yet
-            if found.status == "Running":
+            if found.status == RUNNING:
                 running_since = gone if running_since is None else running_since
                 if not found.pending and found.running >= found.total:
                     return found
@@ -409,7 +412,7 @@ def _outputs(inputs: Properties, found: clients.EasService | None, baseline: Map
         "token": Secret(found.token if found else ""),
         "serviceId": found.id if found else "",
         "status": found.status if found else "Creating",
-        "managedBy": owner,
+        "owner": owner,
         "baseline": dict(baseline),
     }
 
@@ -524,6 +527,7 @@ def _imported(found: clients.EasService) -> Properties:
         "adopt": False,
         "reachable": True,
         "autoscaled": False,
+        "status": RUNNING,
     }
 
 

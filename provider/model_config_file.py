@@ -152,15 +152,13 @@ class ModelConfigFile(Resource):
         "owner": Property("string", "<project>/<stack>, written to the file's first line", required=True),
         "initial": Property(
             "object",
-            "models the file lists when it is made; later changes are rolled out",
+            "models the file lists when it is made, later changes are rolled out; as an output, what it lists now",
             required=True,
             compared=False,
         ),
     }
     outputs: ClassVar[Mapping[str, Property]] = {
-        "managedBy": Property("string", "who the file's first line says manages it", required=True),
         "unused": Property("boolean", "services are there, but none runs that reads the file", required=True),
-        "file": Property("object", "the models that the file lists", required=True),
     }
 
     def validate(self, inputs: Properties) -> Iterable[Failure]:
@@ -169,11 +167,11 @@ class ModelConfigFile(Resource):
 
     def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
         diff = super().diff(old_inputs, old_outputs, news)
-        if text(old_outputs, "managedBy") != text(old_inputs, "owner"):
-            diff.changes["managedBy",] = (Change.UPDATE, False)
+        if text(old_outputs, "owner") != text(old_inputs, "owner"):
+            diff.changes["owner",] = (Change.UPDATE, False)
         if flag(old_outputs, "unused") and not has_unknown(news.get("initial")):
             initial = model_config.to_dict(_initial(news))
-            for path, change in differences(table(old_outputs, "file"), initial, ("file",)).items():
+            for path, change in differences(table(old_outputs, "initial"), initial, ("initial",)).items():
                 diff.changes[path] = (change, False)
         return diff
 
@@ -181,9 +179,8 @@ class ModelConfigFile(Resource):
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
         unused = old_outputs is not None and flag(old_outputs, "unused")
-        kept = old_outputs is not None and not unused
-        file = table(old_outputs or {}, "file") if kept else inputs["initial"]
-        return inputs | {"managedBy": inputs["owner"], "unused": unused, "file": file}
+        listed = old_outputs["initial"] if old_outputs is not None and not unused else inputs["initial"]
+        return inputs | {"unused": unused, "initial": listed}
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
         file, initial = _file(ctx, inputs), _initial(inputs)
@@ -253,9 +250,9 @@ def _initial(inputs: Properties) -> ModelServerConfig:
 def _outputs(inputs: Properties, stored: StoredConfig | None, *, unused: bool) -> Properties:
     found = stored.parse() if stored else None
     return inputs | {
-        "managedBy": stored.owner if stored else "",
+        "owner": stored.owner if stored else "",
         "unused": unused,
-        "file": model_config.to_dict(found) if found is not None else {},
+        "initial": model_config.to_dict(found) if found is not None else {},
     }
 
 

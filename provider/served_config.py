@@ -128,15 +128,32 @@ class ServedConfig(Resource):
         "waitSeconds": Property(
             "integer", "how long one step may take; default: 120, or longer for slow polling", compared=False
         ),
+        "served": Property(
+            "object",
+            "by service and model: the versions and labels it is to answer for; always filled in. As an output, those "
+            "it does answer for",
+            compared=False,
+        ),
+        "file": Property(
+            "object",
+            "what the model config file is to say; always filled in. As an output, what it does say",
+            compared=False,
+        ),
     }
     outputs: ClassVar[Mapping[str, Property]] = {
-        "served": Property("object", "by service and model: the versions and labels it answers for", required=True),
-        "file": Property("object", "what the model config file says", required=True),
         "unproven": Property("array", "services that cannot be asked from here, so nothing is proven", required=True),
         "obsolete": Property("object", "by model: versions whose files are still to be removed", required=True),
     }
 
     # ---- without the cloud -----------------------------------------------------------------------------------------
+
+    def check(self, olds: Properties, news: Properties) -> tuple[Properties, list[Failure]]:
+        inputs, failures = super().check(olds, {**news, "served": None, "file": None})
+        if not failures and not has_unknown({name: inputs[name] for name in ("models", "published", "services")}):
+            # Beside what is found they show a drift as what it is: from what is served to what is to be served.
+            wanted = _Wanted.read(inputs)
+            inputs |= {"served": wanted.expected_by_service(), "file": model_config.to_dict(wanted.file)}
+        return inputs, failures
 
     def validate(self, inputs: Properties) -> Iterable[Failure]:
         yield from owner_failures(inputs)
@@ -154,8 +171,8 @@ class ServedConfig(Resource):
         if has_unknown(old_inputs) or not old_inputs.get("models"):
             return diff
         # What is found is compared with what the state says should be there: a change of the inputs shows as such.
-        for path in _drift(_Wanted.read(old_inputs), old_outputs):
-            diff.changes[path] = (Change.UPDATE, False)
+        for path, change in _drift(_Wanted.read(old_inputs), old_outputs):
+            diff.changes[path] = (change, False)
         for model in table(old_outputs, "obsolete"):
             diff.changes["obsolete", model] = (Change.DELETE, False)
         return diff
@@ -345,17 +362,18 @@ class _Rollout:
         return answers
 
     def _follows(self, answer: Answers, config: ModelServerConfig) -> bool:
-        """Whether a service serves what ``config`` says, and is done: a version on its way out cannot be built on."""
+        """Whether a service has taken up ``config``: nothing else is served any more, and the rest at least loads."""
         if any(config.get(name) is None and answer.anywhere(name) for name in answer.states):
             return False
         for model in config.models:
             should = set(model.policy.select(self._disk(model.name)))
-            if not should <= set(answer.available(model.name)):
+            there = set(answer.anywhere(model.name))
+            if not should <= there or (model.policy.kind != "all" and there - should):
                 return False
-            if model.policy.kind != "all" and set(answer.anywhere(model.name)) - should:
-                return False
-            if any(answer.label(model.name, label) != version for label, version in model.labels.items()):
-                return False
+            available = answer.available(model.name)
+            for label, version in model.labels.items():
+                if answer.label(model.name, label) != version and (version in available or version not in should):
+                    return False
         return True
 
     def _hold(self, config: ModelServerConfig) -> None:
@@ -684,34 +702,34 @@ def _results(
     }
 
 
-def _drift(wanted: _Wanted, outputs: Properties) -> Iterator[tuple[str, ...]]:
+def _drift(wanted: _Wanted, outputs: Properties) -> Iterator[tuple[tuple[str, ...], Change]]:
     """Paths of what is found and is not as it should be: in what services serve, and in the file."""
     found = table(outputs, "served")
     for service, models in wanted.expected_by_service().items():
         served = found.get(service)
         if not served:
             if models:
-                yield ("served", service)
+                yield ("served", service), Change.ADD if served is None else Change.UPDATE
             continue
         for name in sorted({*models, *served}):
-            should, does = models.get(name, {}), served.get(name, {})
-            if not should or not does:
-                yield ("served", service, name)
+            if name not in served or name not in models:
+                yield ("served", service, name), Change.DELETE if name in served else Change.ADD
                 continue
-            if should["versions"] != does["versions"]:
-                yield ("served", service, name, "versions")
-            for path in differences(does["labels"], should["labels"]):
-                yield ("served", service, name, "labels", str(path[0]))
-    file, should_file = table(outputs, "file"), model_config.to_dict(wanted.file)
+            if models[name]["versions"] != served[name]["versions"]:
+                yield ("served", service, name, "versions"), Change.UPDATE
+            labels = differences(served[name]["labels"], models[name]["labels"], ("served", service, name, "labels"))
+            for path, change in labels.items():
+                yield tuple(map(str, path)), change
+    file = table(outputs, "file")
     if not file:
-        yield ("file",)
+        yield ("file",), Change.UPDATE
         return
-    seen: set[tuple[str, ...]] = set()
-    for path in differences(file, should_file, ("file",)):
-        short = tuple(map(str, path[:3] if path[2:3] == ("policy",) else path))
-        if short not in seen:
-            seen.add(short)
-            yield short
+    seen: dict[tuple[str, ...], Change] = {}
+    for path, change in differences(file, model_config.to_dict(wanted.file), ("file",)).items():
+        # A policy is one decision, however many of its numbers differ.
+        of_policy = path[2:3] == ("policy",)
+        seen.setdefault(tuple(map(str, path[:3] if of_policy else path)), Change.UPDATE if of_policy else change)
+    yield from seen.items()
 
 
 def _in_force_by_state(before: _Wanted, outputs: Properties, on_disk: Versions) -> ModelServerConfig:

@@ -295,7 +295,7 @@ def test_a_deleted_config_file_reads_as_gone_and_a_strangers_is_not_deleted(
     file.up(config_file(cloud, root))
     key = f"{root}model_config.pbtxt"
     cloud.put(key, "# theirs\nmodel_config_list {}")
-    assert set(file.refresh()) == {"managedBy"}
+    assert set(file.refresh()) == {"owner"}
     file.destroy()
     assert cloud.get(key).startswith("# theirs")
     assert any("left where it is" in line for line in log.lines())

@@ -184,19 +184,19 @@ def test_a_version_somebody_changed_is_to_be_repaired() -> None:
 
 
 def test_a_change_of_the_initial_models_is_rolled_out_and_not_written() -> None:
-    outputs = CONFIG_FILE | {"managedBy": OWNER, "unused": False, "file": {}}
+    outputs = CONFIG_FILE | {"unused": False}
     assert changed(ModelConfigFile(), CONFIG_FILE, outputs, CONFIG_FILE | {"initial": {"modelB": MODEL_B}}) == {}
 
 
 def test_a_file_no_running_service_reads_follows_the_declaration() -> None:
-    outputs = CONFIG_FILE | {"managedBy": OWNER, "unused": True, "file": {}}
+    outputs = CONFIG_FILE | {"unused": True}
     found = changed(ModelConfigFile(), CONFIG_FILE, outputs, CONFIG_FILE | {"initial": {"modelB": MODEL_B}})
-    assert found == {"file.modelB": (ADD, False)}
+    assert found == {"initial.modelB": (ADD, False)}
 
 
 def test_a_file_that_somebody_else_manages_now_is_a_change() -> None:
-    outputs = CONFIG_FILE | {"managedBy": "other/prod", "unused": False, "file": {}}
-    assert changed(ModelConfigFile(), CONFIG_FILE, outputs, CONFIG_FILE) == {"managedBy": (UPDATE, False)}
+    outputs = CONFIG_FILE | {"owner": "other/prod", "unused": False}
+    assert changed(ModelConfigFile(), CONFIG_FILE, outputs, CONFIG_FILE) == {"owner": (UPDATE, False)}
 
 
 def test_bad_models_are_refused_with_the_path_of_each_problem() -> None:
@@ -236,7 +236,7 @@ def service(**changes: Any) -> dict[str, Any]:
     return EasService().check({}, {**SERVICE, **changes})[0]
 
 
-RUNNING = {"status": "Running", "managedBy": OWNER, "url": "http://x", "token": Secret("t")}
+RUNNING = {"status": "Running", "owner": OWNER, "url": "http://x", "token": Secret("t")}
 
 
 def test_the_same_service_is_no_change() -> None:

@@ -283,8 +283,8 @@ def test_a_half_made_service_of_ours_is_taken_up_and_a_strangers_refused(
     with pytest.raises(Failed, match=r"belongs to tf-serving/test. Fix: choose another name, or set adopt: true"):
         clouded.create("EasService", other)
     id_, outputs = clouded.create("EasService", other | {"adopt": True})
-    assert (id_, outputs["managedBy"]) == ("twice_made", "tf-serving/other")
-    assert set(stack.refresh()) >= {"managedBy"}
+    assert (id_, outputs["owner"]) == ("twice_made", "tf-serving/other")
+    assert set(stack.refresh()) >= {"owner"}
     with pytest.raises(Failed, match="belongs to tf-serving/other now, so it is not deleted"):
         stack.destroy()
     clouded.delete("EasService", id_, other, outputs)
