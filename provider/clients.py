@@ -317,10 +317,6 @@ class EasApi:
         """StartService."""
         self._service_call("StartService", name, self._client.start_service_with_options)
 
-    def stop(self, name: str) -> None:
-        """StopService."""
-        self._service_call("StopService", name, self._client.stop_service_with_options)
-
     def restart(self, name: str) -> None:
         """RestartService: replicas are replaced one after another as the service's rolling strategy says."""
         self._service_call("RestartService", name, self._client.restart_service_with_options)

@@ -15,6 +15,8 @@ from typing import Any
 
 import alibabacloud_oss_v2 as oss
 import grpc
+from alibabacloud_eas20210701.client import Client as EasClient
+from alibabacloud_tea_openapi.models import Config as EasConfig
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
@@ -256,6 +258,17 @@ class Cloud:
         """The EAS API in a stranger's hands: what somebody does in the console."""
         settings = CloudSettings(REGION, self.endpoint, self.endpoint, "HTTP", "sandbox", "sandbox")
         return Clients(settings, threading.Event()).eas
+
+    def stop(self, service: str) -> None:
+        """Stop a service as somebody does in the console."""
+        settings = EasConfig(
+            access_key_id="sandbox",
+            access_key_secret="sandbox",
+            region_id=REGION,
+            endpoint=self.endpoint,
+            protocol="HTTP",
+        )
+        EasClient(settings).stop_service(REGION, service)
 
     def put(self, key: str, content: bytes | str) -> None:
         body = content.encode() if isinstance(content, str) else content

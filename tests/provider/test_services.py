@@ -248,7 +248,7 @@ def test_a_key_that_left_the_spec_leaves_the_service_and_the_token_stays(spare: 
 
 
 def test_a_stopped_service_is_drift_and_is_started(spare: Stack, cloud: Cloud) -> None:
-    cloud.eas().stop(spare.id)
+    cloud.stop(spare.id)
     until(lambda: cloud.eas().describe(spare.id).status == "Stopped", 30)
     assert set(spare.refresh()) == {"status"}
     assert spare.outputs["status"] == "Stopped"
@@ -531,7 +531,7 @@ def test_a_step_that_takes_too_long_says_what_is_missing_and_leaves_its_file(clo
 def test_a_stopped_service_serves_nothing_and_is_not_rolled_past(fresh: World) -> None:
     cloud = fresh.cloud
     fresh.roll(START | {"m": model("m", {"specific": [1]}, stable=1)})
-    cloud.eas().stop("world_grpc")
+    cloud.stop("world_grpc")
     until(lambda: cloud.eas().describe("world_grpc").status == "Stopped", 30)
     assert set(fresh.served.refresh()) == {"served.world_grpc"}
     with pytest.raises(Failed, match="nothing was changed, because service world_grpc cannot be asked"):
