@@ -18,8 +18,6 @@ from typing import Any
 
 import alibabacloud_oss_v2 as oss
 import pytest
-from alibabacloud_eas20210701.client import Client as EasClient
-from alibabacloud_tea_openapi.models import Config
 
 from tests.e2e.checkout import Checkout, post
 
@@ -158,29 +156,8 @@ def test_ops_predict_asks_by_label_over_both_protocols(stack: Checkout) -> None:
     assert "$TOKEN" in masked
 
 
-def eas(stack: Checkout) -> EasClient:
-    return EasClient(
-        Config(
-            access_key_id="sandbox",
-            access_key_secret="sandbox",
-            endpoint=f"127.0.0.1:{stack.port}",
-            protocol="HTTP",
-            region_id="cn-hangzhou",
-        )
-    )
-
-
-def bucket_client(stack: Checkout) -> oss.Client:
-    config = oss.config.load_default()
-    config.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
-    config.region = "cn-hangzhou"
-    config.endpoint = f"http://127.0.0.1:{stack.port}"
-    config.use_path_style = True
-    return oss.Client(config)
-
-
 def test_a_service_stopped_behind_the_stacks_back_is_drift_and_up_starts_it_again(stack: Checkout) -> None:
-    eas(stack).stop_service("cn-hangzhou", "multi_http")
+    stack.eas().stop_service("cn-hangzhou", "multi_http")
     found = stack.run("refresh", "--preview-only", "--expect-no-changes")
     assert found.code == 7, found.text
     assert "multi_http" in found.text
@@ -191,7 +168,7 @@ def test_a_service_stopped_behind_the_stacks_back_is_drift_and_up_starts_it_agai
 
 @pytest.mark.parametrize("key", ["models/tf_serving/model_config.pbtxt", "models/tf_serving/modelB/1/saved_model.pb"])
 def test_an_object_deleted_behind_the_stacks_back_is_drift_and_up_puts_it_back(stack: Checkout, key: str) -> None:
-    client = bucket_client(stack)
+    client = stack.oss()
     client.delete_object(oss.DeleteObjectRequest(bucket="tf-serving-local", key=key))
     found = stack.run("refresh", "--preview-only", "--expect-no-changes")
     assert found.code == 7, found.text

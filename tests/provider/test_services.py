@@ -280,8 +280,19 @@ def test_a_half_made_service_of_ours_is_taken_up_and_a_strangers_refused(
     assert again.up(inputs) == "create"
     assert any("taken over" in line for line in log.lines())
     other = inputs | {"owner": "tf-serving/other"}
-    with pytest.raises(Failed, match=r"belongs to tf-serving/test. Fix: choose another name, or set adopt: true"):
-        clouded.create("EasService", other)
+    for preview in (True, False):
+        with pytest.raises(Failed, match=r"belongs to tf-serving/test. Fix: choose another name, or set adopt: true"):
+            clouded.create("EasService", other, preview=preview)
+    smaller = copy.deepcopy(other | {"adopt": True})
+    smaller["spec"]["metadata"]["instance"] = 2
+    log.messages.clear()
+    clouded.create("EasService", smaller, preview=True)
+    first, *told = log.lines()
+    assert first == "service twice_made exists already (Running): it is taken over, which changes"
+    assert [line for line in told if "not declared" not in line] == [
+        '  labels.pulumi-owner: "tf-serving/test" -> "tf-serving/other"',
+        "  metadata.instance: 1 -> 2",
+    ]
     id_, outputs = clouded.create("EasService", other | {"adopt": True})
     assert (id_, outputs["owner"]) == ("twice_made", "tf-serving/other")
     assert set(stack.refresh()) >= {"owner"}
