@@ -10,7 +10,7 @@ from components import model_files, outputs, raw
 from components.eas_service import TensorFlowServing, TensorFlowServingArgs
 from components.model_repository import ModelRepository, ModelRepositoryArgs
 from components.providers import make_providers
-from components.served_config import RolloutArgs, roll_out
+from components.served_config import ProofArgs, RolloutArgs, prove, roll_out
 from tfserving.errors import TFServingError
 
 
@@ -67,7 +67,22 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=providers.tfserving),
         )
-    for name, value in outputs.stack_outputs(settings, services, served, signatures).items():
+    decided = [*repository.contents, *([served] if served else [])]
+    proofs = {
+        serving.service.name: prove(
+            f"{serving.service.name}-served",
+            ProofArgs(
+                serving=serving,
+                versions=versions,
+                after=decided,
+                step_seconds=settings.rollout_seconds,
+            ),
+            pulumi.ResourceOptions(provider=providers.tfserving),
+        )
+        for serving in services
+        if (versions := outputs.single_versions(settings, serving.service))
+    }
+    for name, value in outputs.stack_outputs(settings, services, served, proofs, signatures).items():
         pulumi.export(name, value)
 
 

@@ -48,6 +48,9 @@ _EMPTY_404_SECONDS = 120.0
 _GRACE_SECONDS = 30.0
 _EVENTS = 8
 _LOG_LINES = 20
+_LOG_LINES_READ = 200
+_TROUBLE_LINES = 8
+_TROUBLE = re.compile(r"error|fail|cannot|could not|invalid|refus|not found|unable", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
 _PROTOCOLS = ("http", "grpc")
 
@@ -386,6 +389,18 @@ def failure_story(ctx: Context, found: clients.EasService | None, what: str) -> 
         if newest:
             lines += [f"newest {title} of {found.name}:", *(f"  {line}" for line in newest)]
     return without_secrets("\n".join(lines), found)
+
+
+def trouble_lines(ctx: Context, service: str, about: Iterable[str]) -> list[str]:
+    """The newest log lines of a service that tell of trouble with something by name, without secrets."""
+    names = tuple(about)
+    try:
+        found = ctx.clients.eas.describe(service)
+        tail = ctx.clients.eas.log_tail(service, _LOG_LINES_READ) if found else []
+    except CloudError:
+        return []
+    lines = [line for line in tail if _TROUBLE.search(line) and any(name in line for name in names)]
+    return [without_secrets(line.strip(), found) for line in lines[-_TROUBLE_LINES:]] if found else []
 
 
 def without_secrets(shown: str, found: clients.EasService) -> str:

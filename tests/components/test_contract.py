@@ -19,10 +19,11 @@ CLASSES = [
     (resources.ModelConfigFile, resources.ModelConfigFileArgs),
     (resources.EasService, resources.EasServiceArgs),
     (resources.ServedConfig, resources.ServedConfigArgs),
+    (resources.ServedModel, resources.ServedModelArgs),
 ]
 
 # Inputs the provider fills in itself, so that what is found has something to be compared with. No program sets them.
-FILLED_IN = {"EasService": {"status"}, "ServedConfig": {"served", "file"}}
+FILLED_IN = {"EasService": {"status"}, "ServedConfig": {"served", "file"}, "ServedModel": {"served"}}
 
 
 @pytest.mark.parametrize(("resource", "args"), CLASSES, ids=[resource.__name__ for resource, _ in CLASSES])

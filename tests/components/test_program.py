@@ -14,6 +14,7 @@ Publish = Callable[..., Path]
 
 HTTP = "tf-serving:services.multi_http"
 SINGLE = {"deployment": "custom", "model": "modelA", "modelName": "fashion"}
+TRITON = {"deployment": "custom", "image": "r.example.com/triton:24.05", "command": "tritonserver", "port": 8000}
 
 
 @pytest.fixture
@@ -327,7 +328,18 @@ def test_a_service_exports_how_to_reach_it_and_what_it_serves(deploy: Deploy) ->
     }
     assert (services["multi_grpc"]["protocol"], services["multi_grpc"]["target"]) == ("grpc", "gateway:80")
     assert "url" not in services["multi_grpc"]
-    assert services["only_a"]["models"] == {"fashion": {"policy": {"latest": 1}, "versions": [1], "labels": {}}}
+    assert services["only_a"]["models"] == {"fashion": {"versions": [7], "labels": {}}}  # the mock's answer
+
+
+def test_a_service_of_one_model_is_proven_last_and_other_servers_are_not(deploy: Deploy) -> None:
+    changes = {"tf-serving:services.only_a": SINGLE, "tf-serving:services.triton": TRITON}
+    run = deploy({**changes, "tf-serving:rolloutSeconds": 300})
+    (proof,) = run.of_type("tfserving:index:ServedModel").values()
+    assert proof.name == "only_a-served"
+    assert proof.depends_on >= {"models-modelA", "only_a-service", "served"}
+    assert (proof.inputs["model"], proof.inputs["versions"], proof.inputs["waitSeconds"]) == ("fashion", [1], 300)
+    assert proof.inputs["service"]["token"] == {"secret": "token of only_a-service"}
+    assert run.outputs["services"]["triton"]["models"] == {}
 
 
 def test_models_export_versions_labels_and_signatures(deploy: Deploy) -> None:

@@ -6,6 +6,7 @@ The stack is in a bucket of somebody else's. The tests run in order and share wh
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Iterator
 from typing import Any
 from urllib import request
@@ -221,7 +222,14 @@ def test_all_of_it_previews_as_no_change(stack: Checkout) -> None:
     unchanged(stack)
 
 
-def test_a_label_moves_in_services_that_poll_and_in_those_that_have_to_restart(stack: Checkout) -> None:
+def test_a_label_moves_in_services_that_poll_and_in_those_that_restart_and_a_single_models_new_version_is_proven(
+    stack: Checkout,
+) -> None:
+    exported = stack.root / ".sandbox" / "models"
+    shutil.copytree(exported / "modelB" / "2", exported / "modelA" / "2")
+    singles = {"modela_scene": "model", "modela_custom": "modelA", "sliced": "model"}
+    for service, model in singles.items():
+        assert stack.service(service)["models"] == {model: {"labels": {}, "versions": [1]}}
     readers = ("multi_scene", "multi_http", "multi_grpc", "multi_gpu")
     before = stack.processes()
     stack.set(2, MODELS, "modelB", "labels", "stable")
@@ -230,6 +238,8 @@ def test_a_label_moves_in_services_that_poll_and_in_those_that_have_to_restart(s
     for service in readers:
         with client(stack, service) as asked:
             assert asked.labelled_version("modelB", "stable") == 2, service
+    for service, model in singles.items():
+        assert stack.service(service)["models"] == {model: {"labels": {}, "versions": [2]}}
     restarted = set(stack.processes().items()) - set(before.items())
     assert len(restarted) == 1
     unchanged(stack)
