@@ -64,7 +64,7 @@ def models_of(settings: Settings, service: ServiceSettings) -> dict[str, dict[st
     """What requests to a service find, by the name they use."""
     if service.spec.config_file:
         return {model.name: model_facts(settings, model.name) for model in settings.serving.models}
-    if not eas_spec.runs_tf_serving(service.spec):
+    if not service.spec.model or not eas_spec.answers_as_tf_serving(service.spec):
         return {}
     latest = model_config.policy_to_dict(_SINGLE_POLICY)
     return {service.request_name: {"policy": latest, "versions": single_versions(settings, service), "labels": {}}}
@@ -72,7 +72,7 @@ def models_of(settings: Settings, service: ServiceSettings) -> dict[str, dict[st
 
 def single_versions(settings: Settings, service: ServiceSettings) -> list[int]:
     """The versions a service of one model is to serve; none for other services, and servers that are not TF Serving."""
-    if service.spec.config_file or not eas_spec.runs_tf_serving(service.spec):
+    if service.spec.config_file or not eas_spec.answers_as_tf_serving(service.spec):
         return []
     return list(_SINGLE_POLICY.select(settings.published.get(service.spec.model, ())))
 

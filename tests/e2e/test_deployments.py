@@ -43,6 +43,7 @@ SLICED = {
 OWN_IMAGE = {
     "deployment": "custom",
     "image": "registry.example.com/team/serving:1.0",
+    "model": "modelC",
     "command": "tensorflow_model_server --rest_api_port=8000 --model_name=mine --model_base_path=/models/modelC",
     "port": 8000,
     "healthCheck": {
@@ -230,6 +231,7 @@ def test_a_label_moves_in_services_that_poll_and_in_those_that_restart_and_a_sin
     singles = {"modela_scene": "model", "modela_custom": "modelA", "sliced": "model"}
     for service, model in singles.items():
         assert stack.service(service)["models"] == {model: {"labels": {}, "versions": [1]}}
+    assert stack.service("own_image")["models"] == {"mine": {"labels": {}, "versions": [3]}}
     readers = ("multi_scene", "multi_http", "multi_grpc", "multi_gpu")
     before = stack.processes()
     stack.set(2, MODELS, "modelB", "labels", "stable")
