@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from mock_engine import Run, run_program
 
+from tests.components.test_bad_config import BAD
+
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 Publish = Callable[..., Path]
 
@@ -395,20 +397,10 @@ def test_a_scenario_deployment_with_labels_is_warned_of(deploy: Deploy) -> None:
 # ---- mistakes
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tf-serving:modls": {}},
-        {f"{HTTP}.port": 8080},
-        {"tf-serving:models.modelB.labels.stable": 7},
-        {"tf-serving:models.modelC.source": "/nowhere"},
-        {"tf-serving:services": "{"},
-        {"alicloud:region": ...},
-    ],
-)
+@pytest.mark.parametrize("changes", [changes for changes, _, _ in BAD[::10]], ids=[path for _, path, _ in BAD[::10]])
 def test_nothing_is_registered_for_a_bad_config(deploy: Deploy, changes: dict[str, Any]) -> None:
     run = deploy(changes)
-    assert run.error.startswith("stack config: ")
+    assert run.error.startswith(("stack config: ", "stack config has "))
     assert "Traceback" not in run.error
     assert run.resources == {}
     assert run.outputs == {}
