@@ -21,9 +21,10 @@ def main() -> None:
             settings = raw.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
             sources = model_files.sources(settings, cache)
             signatures = model_files.signatures(settings, cache)
+            memory = model_files.memory_warnings(settings)
     except TFServingError as error:
         raise pulumi.RunError(str(error)) from None
-    for warning in (*settings.warnings, *outputs.signature_warnings(settings, signatures)):
+    for warning in (*settings.warnings, *memory, *outputs.signature_warnings(settings, signatures)):
         pulumi.log.warn(warning)
 
     owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"

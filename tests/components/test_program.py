@@ -394,6 +394,25 @@ def test_a_scenario_deployment_with_labels_is_warned_of(deploy: Deploy) -> None:
     assert not any("num_load_threads" in warning for warning in run.warnings)  # nobody can set a flag there
 
 
+def test_memory_that_cannot_hold_a_version_twice_is_warned_of(deploy: Deploy, project: Path) -> None:
+    with (project / "models" / "modelC" / "3" / "variables.bin").open("wb") as file:
+        file.truncate(200 * 2**20)
+    sized = {"cpu": 1, "memory": 300}
+    run = deploy(
+        {
+            **{f"{HTTP}.{key}": value for key, value in sized.items()},
+            "tf-serving:services.only_a": {**SINGLE, **sized},
+            "tf-serving:services.only_c": {**SINGLE, "model": "modelC", "cpu": 1, "memory": 400},
+        }
+    )
+    assert run.error == ""
+    told = [warning for warning in run.warnings if "each replica has" in warning]
+    assert told == [
+        "service multi_http: the versions it serves take 400 MB, the largest one twice while a new one takes over, and "
+        "each replica has 300 MB of memory"
+    ]
+
+
 # ---- mistakes
 
 
