@@ -10,7 +10,7 @@ from components import model_files, outputs, raw
 from components.eas_service import TensorFlowServing, TensorFlowServingArgs
 from components.model_repository import ModelRepository, ModelRepositoryArgs
 from components.providers import make_providers
-from components.served_config import RolloutArgs, roll_out
+from components.served_config import ProofArgs, RolloutArgs, prove, roll_out
 from tfserving.errors import TFServingError
 
 
@@ -21,9 +21,10 @@ def main() -> None:
             settings = raw.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
             sources = model_files.sources(settings, cache)
             signatures = model_files.signatures(settings, cache)
+            memory = model_files.memory_warnings(settings)
     except TFServingError as error:
         raise pulumi.RunError(str(error)) from None
-    for warning in (*settings.warnings, *outputs.signature_warnings(settings, signatures)):
+    for warning in (*settings.warnings, *memory, *outputs.signature_warnings(settings, signatures)):
         pulumi.log.warn(warning)
 
     owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
@@ -67,7 +68,22 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=providers.tfserving),
         )
-    for name, value in outputs.stack_outputs(settings, services, served, signatures).items():
+    decided = [*repository.contents, *([served] if served else [])]
+    proofs = {
+        serving.service.name: prove(
+            f"{serving.service.name}-served",
+            ProofArgs(
+                serving=serving,
+                versions=versions,
+                after=decided,
+                step_seconds=settings.rollout_seconds,
+            ),
+            pulumi.ResourceOptions(provider=providers.tfserving),
+        )
+        for serving in services
+        if (versions := outputs.single_versions(settings, serving.service))
+    }
+    for name, value in outputs.stack_outputs(settings, services, served, proofs, signatures).items():
         pulumi.export(name, value)
 
 

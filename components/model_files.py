@@ -10,7 +10,7 @@ from components.model_repository import ModelSource
 from components.settings import NAMESPACE, ModelSettings, Settings
 from tfserving import manifest, saved_model
 from tfserving.errors import ConfigError, Problem, SavedModelError
-from tfserving.manifest import HashCache
+from tfserving.manifest import HashCache, list_files
 from tfserving.model_config import join_path
 from tfserving.saved_model import Signature, VersionDir
 
@@ -71,6 +71,35 @@ def signatures(settings: Settings, cache: HashCache) -> dict[str, ModelSignature
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def memory_warnings(settings: Settings) -> list[str]:
+    """Services whose memory cannot hold the versions they serve, the largest one twice: while a new one takes over.
+
+    Goes by the size of the files, which a loaded version needs at least. Only where the memory is declared and the
+    files are on this machine.
+    """
+    sizes = {
+        model.name: {
+            version.number: sum((version.path / name).stat().st_size for name in list_files(version.path))
+            for version in _versions(model)
+        }
+        for model in settings.models
+    }
+    warnings = []
+    for service in settings.services:
+        spec = service.spec
+        if spec.config_file:
+            served = [sizes[name].get(number, 0) for name in sizes for number in settings.served_versions(name)]
+        else:
+            served = [max(sizes.get(spec.model, {}).items(), default=(0, 0))[1]]
+        needed = (sum(served) + max(served, default=0)) // 2**20
+        if spec.memory is not None and needed > spec.memory:
+            warnings.append(
+                f"service {service.name}: the versions it serves take {needed} MB, the largest one twice while a new "
+                f"one takes over, and each replica has {spec.memory} MB of memory"
+            )
+    return warnings
 
 
 def _versions(model: ModelSettings) -> tuple[VersionDir, ...]:

@@ -7,12 +7,15 @@ from typing import Any
 
 from components.eas_service import TensorFlowServing
 from components.model_files import ModelSignatures
-from components.resources import ServedConfig
+from components.resources import ServedConfig, ServedModel
 from components.service_settings import ServiceSettings
 from components.settings import Settings
 from tfserving import eas_spec, model_config, saved_model
 from tfserving.model_config import Model, VersionPolicy
 from tfserving.saved_model import Signature
+
+_SINGLE_POLICY = VersionPolicy.latest()
+"""Without a config file TensorFlow Serving loads the latest version and knows no labels."""
 
 
 def signature_warnings(settings: Settings, signatures: Mapping[str, ModelSignatures]) -> list[str]:
@@ -61,23 +64,42 @@ def models_of(settings: Settings, service: ServiceSettings) -> dict[str, dict[st
     """What requests to a service find, by the name they use."""
     if service.spec.config_file:
         return {model.name: model_facts(settings, model.name) for model in settings.serving.models}
-    if not eas_spec.runs_tf_serving(service.spec):
+    if not service.spec.model or not eas_spec.answers_as_tf_serving(service.spec):
         return {}
-    # Without a config file TensorFlow Serving loads the latest version and knows no labels.
-    latest = VersionPolicy.latest()
-    versions = list(latest.select(settings.published.get(service.spec.model, ())))
-    return {service.request_name: {"policy": model_config.policy_to_dict(latest), "versions": versions, "labels": {}}}
+    latest = model_config.policy_to_dict(_SINGLE_POLICY)
+    return {service.request_name: {"policy": latest, "versions": single_versions(settings, service), "labels": {}}}
+
+
+def single_versions(settings: Settings, service: ServiceSettings) -> list[int]:
+    """The versions a service of one model is to serve; none for other services, and servers that are not TF Serving."""
+    if service.spec.config_file or not eas_spec.answers_as_tf_serving(service.spec):
+        return []
+    return list(_SINGLE_POLICY.select(settings.published.get(service.spec.model, ())))
 
 
 def stack_outputs(
     settings: Settings,
     services: Iterable[TensorFlowServing],
     rollout: ServedConfig | None,
+    proofs: Mapping[str, ServedModel],
     signatures: Mapping[str, ModelSignatures],
 ) -> dict[str, Any]:
-    """What is exported: ``services``, ``models``, and ``unproven``, the services nobody could ask what they serve."""
+    """What is exported.
+
+    Args:
+        settings: the stack.
+        services: its services.
+        rollout: what services with the config file serve; ``None`` without any.
+        proofs: what services of one model serve, by service.
+        signatures: of local models.
+
+    Returns:
+        ``services``, ``models``, and ``unproven``, the services nobody could ask what they serve.
+    """
     return {
-        "services": {serving.service.name: _service(serving, rollout) for serving in services},
+        "services": {
+            serving.service.name: _service(serving, rollout, proofs.get(serving.service.name)) for serving in services
+        },
         "models": {
             model.name: {
                 **model_facts(settings, model.name),
@@ -104,10 +126,12 @@ def _grouped(signatures: ModelSignatures) -> list[dict[str, Any]]:
     ]
 
 
-def _service(serving: TensorFlowServing, rollout: ServedConfig | None) -> dict[str, Any]:
+def _service(serving: TensorFlowServing, rollout: ServedConfig | None, proof: ServedModel | None) -> dict[str, Any]:
     name, declared = serving.service.name, serving.models
     models: Any = declared
-    if rollout is not None and serving.service.spec.config_file:
+    if proof is not None:
+        models = proof.served.apply(lambda served: _whole_numbers(served) or declared)
+    elif rollout is not None and serving.service.spec.config_file:
         models = rollout.served.apply(lambda served: _whole_numbers((served or {}).get(name)) or declared)
     address = {"target": serving.target} if serving.protocol == "grpc" else {"url": serving.url}
     return {"protocol": serving.protocol, **address, "token": serving.token, "models": models}

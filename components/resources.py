@@ -6,7 +6,7 @@ tokens as secret. ``provider/`` documents what each resource does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast, dataclass_transform
 
 import pulumi
@@ -218,3 +218,33 @@ class ServedConfig(pulumi.CustomResource):
 
     def __init__(self, name: str, args: ServedConfigArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("tfserving:index:ServedConfig", name, _props(args, "served"), _options(opts))
+
+
+@_input_type
+class ServedModelArgs:
+    """Inputs of :class:`ServedModel`.
+
+    Attributes:
+        service: ``name``, ``url``, ``target``, ``token`` and ``reachable`` of the service.
+        model: the model's name in requests.
+        versions: versions that are to be AVAILABLE.
+        wait_seconds: how long that may take; ``None`` leaves it to the provider.
+    """
+
+    service: pulumi.Input[Mapping[str, Any]] = pulumi.property("service")
+    model: pulumi.Input[str] = pulumi.property("model")
+    versions: pulumi.Input[Sequence[int]] = pulumi.property("versions")
+    wait_seconds: pulumi.Input[int | None] = pulumi.property("waitSeconds", default=None)
+
+
+class ServedModel(pulumi.CustomResource):
+    """What a service of one model serves: proven after every change of its versions.
+
+    Attributes:
+        served: by model, the versions it answers for.
+    """
+
+    served: pulumi.Output[Mapping[str, Any]] = pulumi.property("served")
+
+    def __init__(self, name: str, args: ServedModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tfserving:index:ServedModel", name, _props(args, "served"), _options(opts))

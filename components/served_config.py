@@ -1,4 +1,4 @@
-"""What the services of a stack serve, rolled out to all of them together."""
+"""What the services of a stack serve: rolled out to those with the config file together, proven for the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pulumi
 
 from components.eas_service import TensorFlowServing
 from components.model_repository import ModelRepository
-from components.resources import ServedConfig, ServedConfigArgs
+from components.resources import ServedConfig, ServedConfigArgs, ServedModel, ServedModelArgs
 from tfserving import model_config
 from tfserving.model_config import ModelServerConfig
 
@@ -60,4 +60,42 @@ def roll_out(name: str, args: RolloutArgs, opts: pulumi.ResourceOptions) -> Serv
             wait_seconds=args.step_seconds or None,
         ),
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=needed)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofArgs:
+    """Arguments of :func:`prove`.
+
+    Attributes:
+        serving: a service of one model.
+        versions: the versions it is to serve.
+        after: what decides on them: published models, and a rollout, which removes files of dropped versions.
+        step_seconds: how long a version may take to load; 0 leaves it to the provider.
+    """
+
+    serving: TensorFlowServing
+    versions: Sequence[int]
+    after: Sequence[pulumi.Resource]
+    step_seconds: int = 0
+
+
+def prove(name: str, args: ProofArgs, opts: pulumi.ResourceOptions) -> ServedModel:
+    """Sees that a service of one model serves the version it is to serve, and looks at it again for drift."""
+    serving = args.serving
+    return ServedModel(
+        name,
+        ServedModelArgs(
+            service={
+                "name": serving.service.name,
+                "url": serving.url,
+                "target": serving.target,
+                "token": serving.token,
+                "reachable": serving.service.reachable,
+            },
+            model=serving.service.request_name,
+            versions=list(args.versions),
+            wait_seconds=args.step_seconds or None,
+        ),
+        pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[*args.after, serving.resource])),
     )

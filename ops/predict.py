@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import json_format
 from PIL import Image, UnidentifiedImageError
 
 from ops.outputs import Service
+from tfserving import tensors
 from tfserving.client import SIGNATURE, connect
 from tfserving.errors import TFServingError
 
@@ -198,8 +200,9 @@ def _scores(output: Any) -> list[float] | None:
     """Class probabilities, where an output looks like some."""
     if isinstance(output, dict) and len(output) == 1:
         output = next(iter(output.values()))
-    if isinstance(output, list) and len(output) > 1 and all(isinstance(value, (int, float)) for value in output):
-        return [float(value) for value in output]
+    if isinstance(output, list) and len(output) > 1 and all(isinstance(value, int | float) for value in output):
+        # NaN and infinity are no probabilities: such an output is shown as it came.
+        return [float(value) for value in output] if all(abs(value) < 1e300 for value in output) else None
     return None
 
 
@@ -213,14 +216,19 @@ def _bars(scores: Sequence[float], classes: Sequence[str]) -> list[str]:
     ]
 
 
-def curl(service: Service, request: Request, input_names: Sequence[str] = (), show_token: bool = False) -> str:
+def curl(
+    service: Service, request: Request, input_names: Sequence[tuple[str, str]] = (), show_token: bool = False
+) -> str:
     """The same request as a shell command. The token is ``$TOKEN`` unless ``show_token``.
 
     Args:
         service: where to.
         request: what.
-        input_names: names of the signature's inputs; gRPC requests name them.
+        input_names: names and data types of the signature's inputs; gRPC requests say both.
         show_token: put the token in clear into the command.
+
+    Raises:
+        PredictError: the instances do not fit the inputs.
     """
     header = shlex.quote(f"Authorization: {service.token}") if show_token else '"Authorization: $TOKEN"'
     if service.protocol == "http":
@@ -231,35 +239,37 @@ def curl(service: Service, request: Request, input_names: Sequence[str] = (), sh
         spec["version_label"] = request.label
     elif request.version is not None:
         spec["version"] = request.version
-    inputs: dict[str, Any] = {}
-    for name in input_names:
-        values = [instance[name] if isinstance(instance, dict) else instance for instance in request.instances]
-        inputs[name] = _tensor(values)
+    inputs = {name: _tensor(_column(request.instances, name), name, dtype) for name, dtype in input_names}
     body = json.dumps({"model_spec": spec, "inputs": inputs})
     # TensorFlow Serving offers reflection since 2.15.1; before that grpcurl also needs -import-path and -proto.
     call = "tensorflow.serving.PredictionService/Predict"
     return f"grpcurl -plaintext -H {header} -d {shlex.quote(body)} {shlex.quote(service.target)} {call}"
 
 
-def _tensor(values: Any) -> dict[str, Any]:
-    """JSON form of a float ``TensorProto``."""
-    shape: list[int] = []
-    level = values
-    while isinstance(level, list):
-        shape.append(len(level))
-        level = level[0] if level else 0.0
-    flat = values
-    for _ in shape[1:]:
-        flat = [item for row in flat for item in row]
-    return {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": size} for size in shape]}, "float_val": flat}
+def _column(instances: Sequence[Any], name: str) -> list[Any]:
+    named = all(isinstance(instance, dict) and set(instance) != {"b64"} for instance in instances)
+    try:
+        return [instance[name] if named else instance for instance in instances]
+    except KeyError:
+        raise PredictError(f"an instance has no value for input {name}") from None
 
 
-def input_names(service: Service, request: Request) -> list[str]:
-    """Names of the signature's inputs, as the service reports them.
+def _tensor(values: list[Any], name: str, dtype: str) -> dict[str, Any]:
+    """JSON form of a ``TensorProto``."""
+    try:
+        tensor = tensors.encode(values, tensors.dtype_named(dtype), f"input {name}")
+    except ValueError as error:
+        raise PredictError(str(error)) from error
+    return json_format.MessageToDict(tensor, preserving_proto_field_name=True)
+
+
+def input_names(service: Service, request: Request) -> list[tuple[str, str]]:
+    """Names of the signature's inputs with their data types, as the service reports them.
 
     Raises:
         ServiceError: the service does not answer, or does not serve that model.
     """
     with connect(url=service.url or None, target=service.target or None, token=service.token) as client:
         signatures = client.metadata(request.model, request.version, request.label)["signatures"]
-    return list(signatures.get(request.signature_name, {}).get("inputs", {}))
+    inputs = signatures.get(request.signature_name, {}).get("inputs", {})
+    return [(name, found["dtype"]) for name, found in inputs.items()]

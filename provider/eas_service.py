@@ -8,6 +8,7 @@ taken for ready; and a failure comes with the service's newest events and log li
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ _EMPTY_404_SECONDS = 120.0
 _GRACE_SECONDS = 30.0
 _EVENTS = 8
 _LOG_LINES = 20
+_LOG_LINES_READ = 200
+_TROUBLE_LINES = 8
+_TROUBLE = re.compile(r"error|fail|cannot|could not|invalid|refus|not found|unable", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
 _PROTOCOLS = ("http", "grpc")
 
@@ -149,6 +153,8 @@ class EasService(Resource):
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
         outputs: Properties = {"url": UNKNOWN, "target": UNKNOWN, "token": Secret(UNKNOWN), "serviceId": UNKNOWN}
+        if old_inputs is None and not has_unknown({name: inputs[name] for name in ("name", "spec", "owner")}):
+            _preview_taking_over(ctx, inputs)
         if old_inputs is not None and old_outputs is not None:
             kept = ["serviceId"]
             kept += ["url", "target"] if _routing(inputs) == _routing(old_inputs) else []
@@ -385,6 +391,18 @@ def failure_story(ctx: Context, found: clients.EasService | None, what: str) -> 
     return without_secrets("\n".join(lines), found)
 
 
+def trouble_lines(ctx: Context, service: str, about: Iterable[str]) -> list[str]:
+    """The newest log lines of a service that tell of trouble with something by name, without secrets."""
+    names = tuple(about)
+    try:
+        found = ctx.clients.eas.describe(service)
+        tail = ctx.clients.eas.log_tail(service, _LOG_LINES_READ) if found else []
+    except CloudError:
+        return []
+    lines = [line for line in tail if _TROUBLE.search(line) and any(name in line for name in names)]
+    return [without_secrets(line.strip(), found) for line in lines[-_TROUBLE_LINES:]] if found else []
+
+
 def without_secrets(shown: str, found: clients.EasService) -> str:
     """``shown`` with the token and every other secret of a service covered."""
     for secret in _secrets_of({}, found.config) | {found.token}:
@@ -550,6 +568,36 @@ def _check_owner(found: clients.EasService, inputs: Properties, also: tuple[str,
         f"service {found.name} exists already and {whose}. "
         "Fix: choose another name, or set adopt: true on the service to take it over"
     )
+
+
+def _preview_taking_over(ctx: Context, inputs: Properties) -> None:
+    """Before a create: say what it would change of a service that exists already.
+
+    Raises:
+        OwnershipError: it is somebody else's, and not to be adopted.
+    """
+    name = text(inputs, "name")
+    try:
+        found = ctx.clients.eas.describe(name)
+    except CloudError as error:
+        # A first preview has nothing else to ask the cloud, and is of use without it.
+        ctx.info(f"it is not known yet whether service {name} exists already: {error}")
+        return
+    if found is None or found.status == "Deleting":
+        return
+    _check_owner(found, inputs, ())
+    autoscaled = flag(inputs, "autoscaled") or bool(table(inputs, "autoscaler"))
+    changes = eas_drift.drift(_full_spec(inputs), found.config, {}, autoscaled=autoscaled)
+    ctx.info(f"service {name} exists already ({found.status}): it is taken over, which changes")
+    for path, (wanted, there) in changes.items():
+        if wanted is None:
+            ctx.info(f"  {path}: {_shown(there)} is not declared: it goes, unless EAS adds it by itself")
+        else:
+            ctx.info(f"  {path}: {_shown(there)} -> {_shown(wanted)}")
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _probe_failures(probe: Any) -> Iterator[Failure]:

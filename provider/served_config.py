@@ -14,12 +14,11 @@ loading and the next ``up`` continues from what is served by then.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn
 
-from provider.eas_service import failure_story, without_secrets
+from provider.eas_service import failure_story, trouble_lines
 from provider.model_config_file import ConfigObject, models_failures, owner_failures
 from provider.oss import Bucket
 from provider.published_model import remove_version
@@ -27,7 +26,7 @@ from provider.resource import Context, Diff, Failure, Found, Property, Resource,
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
 from tfserving import model_config, rollout
-from tfserving.errors import CloudError, RolloutError, ServiceError, ServiceUnreachableError
+from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 from tfserving.model_config import Model, ModelServerConfig
 from tfserving.rollout import Step
 
@@ -39,10 +38,6 @@ RESTART_SECONDS = 900.0
 
 _READ_TRIES = 3
 _SETTLE_SECONDS = 15.0
-_LOG_LINES = 200
-_LOG_LINES_SHOWN = 8
-
-_TROUBLE = re.compile(r"error|fail|cannot|could not|invalid|refus|not found|unable", re.IGNORECASE)
 
 Versions = dict[str, set[int]]
 _Failed = tuple[str, str, int]
@@ -486,28 +481,17 @@ class _Rollout:
         lines = [f"{title}: not done after {seconds:g} s"]
         for name, reason in pending.items():
             lines.append(f"  service {name}: {reason}")
-            lines += [f"    log: {line}" for line in self._log_lines(name, models)]
+            lines += [f"    log: {line}" for line in trouble_lines(self._ctx, name, models)]
         lines.append(
             "What was served before is still served, and the file stays as this step wrote it. "
             "Fix: run the update again to continue; allow more time with customTimeouts or waitSeconds"
         )
         raise RolloutError("\n".join(lines))
 
-    def _log_lines(self, service: str, models: Iterable[str]) -> list[str]:
-        """The newest log lines of a service that tell of trouble with the models at hand."""
-        names = tuple(models)
-        try:
-            found = self._ctx.clients.eas.describe(service)
-            tail = self._ctx.clients.eas.log_tail(service, _LOG_LINES) if found else []
-        except CloudError:
-            return []
-        lines = [line for line in tail if _TROUBLE.search(line) and any(name in line for name in names)]
-        return [without_secrets(line.strip(), found) for line in lines[-_LOG_LINES_SHOWN:]] if found else []
-
     def _fall_back(self, error: VersionFailedError, in_force: ModelServerConfig | None) -> NoReturn:
         """Write the file back as it was before the step that failed, without the version that cannot be loaded."""
         lines = [str(error)]
-        lines += [f"  log: {line}" for line in self._log_lines(error.service, (error.model,))]
+        lines += [f"  log: {line}" for line in trouble_lines(self._ctx, error.service, (error.model,))]
         safe = _without(in_force, error.model, error.version) if in_force else None
         if safe is not None and safe != self._stored:
             self._write(safe)

@@ -44,6 +44,7 @@ from provider.resource import (
     text,
 )
 from provider.served_config import ServedConfig
+from provider.served_model import ServedModel
 from provider.values import UNKNOWN, Change, Properties, decode, encode, plain, property_path
 from tfserving.errors import CloudError, ConfigError, OwnershipError, ServiceUnreachableError, TFServingError
 
@@ -51,7 +52,8 @@ PACKAGE = "tfserving"
 VERSION = "0.1.0"
 
 RESOURCES: Mapping[str, Resource] = {
-    resource.token: resource for resource in (PublishedModel(), ModelConfigFile(), EasService(), ServedConfig())
+    resource.token: resource
+    for resource in (PublishedModel(), ModelConfigFile(), EasService(), ServedConfig(), ServedModel())
 }
 
 CONFIG: Mapping[str, Property] = {

@@ -347,7 +347,8 @@ class GrpcClient(_Base):
 
     Args:
         target: ``host:port``, without a scheme.
-        token: sent as it is in the ``authorization`` metadata; None or empty sends none.
+        token: sent as it is in the ``authorization`` metadata, and after ``Bearer`` where that is refused: one page of
+            PAI-EAS shows the one form, another insists on the other. None or empty sends none.
         timeout: seconds one request may take.
 
     Raises:
@@ -360,7 +361,9 @@ class GrpcClient(_Base):
             shown = _without_userinfo(target)
             raise ServiceError(f"{shown!r} is not the gRPC target of a service: host:port, without http://")
         self._where = target
-        self._metadata = [("authorization", value)] if (value := _checked_token(token)) else []
+        value = _checked_token(token)
+        # What is tried in this order, until one is taken.
+        self._metadata = [[("authorization", form)] for form in (value, f"Bearer {value}")] if value else [[]]
         self._timeout = timeout
         options = [
             ("grpc.max_receive_message_length", -1),
@@ -458,10 +461,17 @@ class GrpcClient(_Base):
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
         )
-        try:
-            return call(request, timeout=self._timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            self._raise(error)
+        forms = self._metadata
+        for metadata in forms:
+            try:
+                answered = call(request, timeout=self._timeout, metadata=metadata)
+            except grpc.RpcError as error:
+                if error.code() not in _REFUSED or metadata is forms[-1]:
+                    self._raise(error)
+            else:
+                self._metadata = [metadata]
+                return answered
+        raise AssertionError("there is always a form to send")
 
     def _raise(self, error: Any) -> NoReturn:
         code, message = error.code(), _shortened(error.details() or "")

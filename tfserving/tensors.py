@@ -41,6 +41,20 @@ def dtype_name(dtype: pb.DataType) -> str:
     return pb.DataType.Name(dtype).removeprefix("DT_").lower() if dtype in known else str(dtype)
 
 
+def dtype_named(name: str) -> pb.DataType:
+    """The data type that :func:`dtype_name` calls ``name``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    numbers: Any = pb.DataType.values()  # of the enumeration's own type, which the stubs call int
+    for dtype in numbers:
+        if dtype_name(dtype) == name:
+            found: pb.DataType = dtype
+            return found
+    raise ValueError(f"{name!r} is not a data type")
+
+
 def shape_of(shape: pb.TensorShapeProto) -> list[int | None] | None:
     """A shape as a list, None for an unknown dimension; None for an unknown rank."""
     if shape.unknown_rank:

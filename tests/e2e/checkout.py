@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib import error, request
 
+import alibabacloud_oss_v2 as oss
 import yaml
+from alibabacloud_eas20210701.client import Client as EasClient
+from alibabacloud_tea_openapi.models import Config
 
 PROJECT = Path(__file__).resolve().parents[2]
+REGION = "cn-hangzhou"
 LEFT_OUT = {".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 
 
@@ -80,6 +84,31 @@ class Checkout:
 
     def service(self, name: str) -> dict[str, Any]:
         return self.outputs()["services"][name]
+
+    def eas(self) -> EasClient:
+        """The EAS API in a stranger's hands: what somebody does in the console."""
+        return EasClient(
+            Config(
+                access_key_id="sandbox",
+                access_key_secret="sandbox",
+                endpoint=f"127.0.0.1:{self.port}",
+                protocol="HTTP",
+                region_id=REGION,
+            )
+        )
+
+    def service_json(self, name: str) -> dict[str, Any]:
+        """A service's JSON as EAS stores it."""
+        return json.loads(self.eas().describe_service(REGION, name).body.service_config)
+
+    def oss(self) -> oss.Client:
+        """The OSS API in a stranger's hands."""
+        config = oss.config.load_default()
+        config.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
+        config.region = REGION
+        config.endpoint = f"http://127.0.0.1:{self.port}"
+        config.use_path_style = True
+        return oss.Client(config)
 
     def processes(self) -> dict[str, int]:
         """Model server processes of the services, by command line."""

@@ -13,7 +13,7 @@ from tfserving.client import connect
 from tfserving.errors import TFServingError
 
 IMAGE = [[[[1.0]] * 28] * 28]
-PAUSE = 0.02
+PAUSE = 0.1
 """Seconds between two requests of one client: the load must not starve the servers on a small machine."""
 
 

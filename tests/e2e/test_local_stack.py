@@ -6,7 +6,9 @@ One stack for the whole file, so the tests run in order and leave the stack as t
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +20,7 @@ from typing import Any
 
 import alibabacloud_oss_v2 as oss
 import pytest
-from alibabacloud_eas20210701.client import Client as EasClient
-from alibabacloud_tea_openapi.models import Config
+from PIL import Image
 
 from tests.e2e.checkout import Checkout, post
 
@@ -158,29 +159,38 @@ def test_ops_predict_asks_by_label_over_both_protocols(stack: Checkout) -> None:
     assert "$TOKEN" in masked
 
 
-def eas(stack: Checkout) -> EasClient:
-    return EasClient(
-        Config(
-            access_key_id="sandbox",
-            access_key_secret="sandbox",
-            endpoint=f"127.0.0.1:{stack.port}",
-            protocol="HTTP",
-            region_id="cn-hangzhou",
-        )
-    )
+def test_ops_predict_sends_images_and_files_and_prints_a_command_that_does_the_same(
+    stack: Checkout, tmp_path: Path
+) -> None:
+    def ask(*arguments: str) -> str:
+        return stack.succeed("predict", *arguments, module="ops")
 
-
-def bucket_client(stack: Checkout) -> oss.Client:
-    config = oss.config.load_default()
-    config.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
-    config.region = "cn-hangzhou"
-    config.endpoint = f"http://127.0.0.1:{stack.port}"
-    config.use_path_style = True
-    return oss.Client(config)
+    picture, two = tmp_path / "white.png", tmp_path / "two.json"
+    Image.new("L", (56, 56), 255).save(picture)
+    two.write_text(json.dumps({"instances": [BODY["instances"][0]] * 2}), encoding="utf-8")
+    shown = ask("multi_grpc", "modelA", "--input", str(picture), "--classes", "fashion-mnist")
+    assert "multi_grpc (gRPC, " in shown
+    assert "modelA version 1, " in shown
+    assert "Ankle boot" in shown
+    assert shown.splitlines()[1:] == ask("multi_http", "modelA", "--classes", "fashion-mnist").splitlines()[1:]
+    assert "instance 1" in ask("multi_http", "modelB", "--version", "2", "--input", str(two))
+    token = stack.service("multi_http")["token"]
+    command = ask("multi_http", "modelB", "--version", "2", "--curl")
+    assert token not in command
+    assert token in ask("multi_http", "modelB", "--curl", "--show-token")
+    if shutil.which("curl"):
+        environment = {**os.environ, "TOKEN": token, "NO_PROXY": "*"}
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["predictions"][0] == predict(stack, "modelB/versions/2")
+    refused = stack.run("predict", "multi_http", "modelB", "--grpc", module="ops")
+    assert refused.code == 1
+    assert "answers HTTP only" in refused.text
+    assert "ask multi_grpc" in refused.text
+    assert "Traceback" not in refused.text
 
 
 def test_a_service_stopped_behind_the_stacks_back_is_drift_and_up_starts_it_again(stack: Checkout) -> None:
-    eas(stack).stop_service("cn-hangzhou", "multi_http")
+    stack.eas().stop_service("cn-hangzhou", "multi_http")
     found = stack.run("refresh", "--preview-only", "--expect-no-changes")
     assert found.code == 7, found.text
     assert "multi_http" in found.text
@@ -191,7 +201,7 @@ def test_a_service_stopped_behind_the_stacks_back_is_drift_and_up_starts_it_agai
 
 @pytest.mark.parametrize("key", ["models/tf_serving/model_config.pbtxt", "models/tf_serving/modelB/1/saved_model.pb"])
 def test_an_object_deleted_behind_the_stacks_back_is_drift_and_up_puts_it_back(stack: Checkout, key: str) -> None:
-    client = bucket_client(stack)
+    client = stack.oss()
     client.delete_object(oss.DeleteObjectRequest(bucket="tf-serving-local", key=key))
     found = stack.run("refresh", "--preview-only", "--expect-no-changes")
     assert found.code == 7, found.text
@@ -283,8 +293,6 @@ def test_a_duplicate_model_name_is_told(stack: Checkout) -> None:
 
 
 def test_after_the_sandbox_was_killed_up_goes_on_and_no_model_server_is_left_over(stack: Checkout) -> None:
-    import json
-
     pid = json.loads((stack.root / ".sandbox" / "cloud.json").read_text())["pid"]
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 20

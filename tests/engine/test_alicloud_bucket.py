@@ -1,4 +1,4 @@
-"""The stand-in for ``alicloud``: a program with the real SDK, the sandbox engine, the sandbox cloud."""
+"""The stand-in for ``alicloud``: programs with the real SDK, the sandbox engine, the sandbox cloud."""
 
 from __future__ import annotations
 
@@ -109,6 +109,52 @@ def test_what_is_changed_or_deleted_behind_its_back_is_drift_and_repaired(projec
     assert project.run("refresh", "--preview-only", "--expect-no-changes").status == 7
     assert project.up("--refresh").status == 0
     assert cloud.is_bucket_exist("models-1")
+
+
+OBJECT = """
+    import pulumi_alicloud as alicloud
+    from pulumi_alicloud import oss
+
+    provider = alicloud.Provider("cloud", region="cn-hangzhou", protocol="HTTP", access_key="sandbox",
+        secret_key="sandbox", endpoints=[alicloud.ProviderEndpointArgs(oss=config.require("endpoint"))])
+    oss.BucketObject("file", bucket="models-1", opts=ResourceOptions(provider=provider), {arguments})
+"""
+
+
+def test_an_object_is_written_changed_moved_put_back_and_deleted(project: Project, cloud: Any) -> None:
+    def up(arguments: str) -> dict[str, int]:
+        project.program(OBJECT.format(arguments=arguments))
+        outcome = project.up("--json")
+        assert outcome.status == 0, outcome
+        return outcome.counts
+
+    def content(key: str) -> bytes:
+        return bytes(cloud.get_object(oss.GetObjectRequest("models-1", key)).body.content)
+
+    project.configure(endpoint=cloud.endpoint_address)
+    cloud.put_bucket(oss.PutBucketRequest("models-1"))
+    up('key="a.txt", content="one", content_type="text/plain; charset=utf-8"')
+    assert content("a.txt") == b"one"
+    assert project.resource("file")["outputs"]["contentLength"] == "3"
+    assert project.run("preview", "--refresh", "--expect-no-changes").status == 0
+    assert up('key="a.txt", content="two", content_type="text/plain; charset=utf-8"') == {"same": 2, "update": 1}
+    assert content("a.txt") == b"two"
+    assert up('key="b.txt", content="two"') == {"same": 2, "replace": 1}
+    assert not cloud.is_object_exist("models-1", "a.txt")
+    cloud.delete_object(oss.DeleteObjectRequest("models-1", "b.txt"))
+    assert project.run("preview", "--refresh", "--expect-no-changes").status == 7
+    assert project.up("--refresh").status == 0
+    assert content("b.txt") == b"two"
+    assert project.run("destroy", "--yes").status == 0
+    assert not cloud.is_object_exist("models-1", "b.txt")
+
+
+def test_an_object_that_comes_from_a_file_is_refused_by_name(project: Project, cloud: Any) -> None:
+    project.configure(endpoint=cloud.endpoint_address)
+    project.program(OBJECT.format(arguments='key="a.txt", source="file.txt"'))
+    outcome = project.run("preview")
+    assert outcome.status == 255
+    assert "source: is not supported by the sandbox's stand-in" in outcome.out
 
 
 def test_another_name_replaces_the_bucket(project: Project, cloud: Any) -> None:

@@ -275,8 +275,10 @@ class Cloud:
         self.oss.put_object(oss.PutObjectRequest(bucket=self.bucket, key=key, body=body))
 
     def get(self, key: str) -> str:
-        found = self.oss.get_object(oss.GetObjectRequest(bucket=self.bucket, key=key))
-        return str(found.body.content.decode())
+        return self.get_bytes(key).decode()
+
+    def get_bytes(self, key: str) -> bytes:
+        return bytes(self.oss.get_object(oss.GetObjectRequest(bucket=self.bucket, key=key)).body.content)
 
     def delete(self, key: str) -> None:
         self.oss.delete_object(oss.DeleteObjectRequest(bucket=self.bucket, key=key))

@@ -280,8 +280,19 @@ def test_a_half_made_service_of_ours_is_taken_up_and_a_strangers_refused(
     assert again.up(inputs) == "create"
     assert any("taken over" in line for line in log.lines())
     other = inputs | {"owner": "tf-serving/other"}
-    with pytest.raises(Failed, match=r"belongs to tf-serving/test. Fix: choose another name, or set adopt: true"):
-        clouded.create("EasService", other)
+    for preview in (True, False):
+        with pytest.raises(Failed, match=r"belongs to tf-serving/test. Fix: choose another name, or set adopt: true"):
+            clouded.create("EasService", other, preview=preview)
+    smaller = copy.deepcopy(other | {"adopt": True})
+    smaller["spec"]["metadata"]["instance"] = 2
+    log.messages.clear()
+    clouded.create("EasService", smaller, preview=True)
+    first, *told = log.lines()
+    assert first == "service twice_made exists already (Running): it is taken over, which changes"
+    assert sorted(line for line in told if "not declared" not in line) == [
+        '  labels.pulumi-owner: "tf-serving/test" -> "tf-serving/other"',
+        "  metadata.instance: 1 -> 2",
+    ]
     id_, outputs = clouded.create("EasService", other | {"adopt": True})
     assert (id_, outputs["owner"]) == ("twice_made", "tf-serving/other")
     assert set(stack.refresh()) >= {"owner"}
@@ -601,6 +612,69 @@ def test_a_service_that_reads_the_file_at_start_only_is_restarted(
     finally:
         fresh.served.refresh()
         fresh.roll(START)
+
+
+# ---- services of one model
+
+
+def test_a_service_of_one_model_is_proven_to_serve_what_is_published(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, extra: Callable[[], Stack], log: Engine
+) -> None:
+    root = "single/"
+    models.add("s", 1)
+    published, eas, served = Stack(clouded, "PublishedModel"), extra(), Stack(clouded, "ServedModel")
+    published.up(models.inputs("s", cloud.bucket, root))
+    flags = " --model_name=s --model_base_path=/models/s --max_num_load_retries=0 --file_system_poll_wait_seconds=1"
+    inputs = service(cloud, "single_one", flags=flags, replicas=2)
+    inputs["spec"]["storage"][0]["oss"]["path"] = f"oss://{cloud.bucket}/{root}"
+    inputs["probe"]["models"] = ["s"]
+    eas.up(inputs)
+
+    def wanted(*versions: int, **changes: Any) -> dict[str, Any]:
+        address = {name: eas.outputs[name] for name in ("url", "target", "token")}
+        return {
+            "service": {"name": eas.id, **address, "reachable": True, **changes},
+            "model": "s",
+            "versions": list(versions),
+            "waitSeconds": 60,
+        }
+
+    try:
+        assert served.up(wanted(1)) == "create"
+        assert served.outputs["served"] == {"s": {"versions": [1], "labels": {}}}
+        assert served.refresh() == {}
+        models.add("s", 2)
+        published.up(models.inputs("s", cloud.bucket, root))
+        assert served.up(wanted(2)) == "update"
+        assert served.outputs["served"] == {"s": {"versions": [2], "labels": {}}}
+
+        # A version that falls out is drift by name; the stack puts its files back, and the proof is made anew.
+        kept = {key: cloud.get_bytes(key) for key in cloud.keys(f"{root}s/2/")}
+        for key in kept:
+            cloud.delete(key)
+        until(lambda: "served.s.versions" in served.refresh(), 30, "version 2 to fall out")
+        for key in sorted(kept, key=lambda key: key.endswith("saved_model.pb")):
+            cloud.put(key, kept[key])
+        assert served.up(wanted(2)) == "update"
+        assert served.refresh() == {}
+
+        models.add_broken("s", 3)
+        published.up(models.inputs("s", cloud.bucket, root))
+        with pytest.raises(Failed, match="service single_one: version 3 of s cannot be loaded: it is END with ") as bad:
+            served.up(wanted(3))
+        assert "What was served before is still served" in bad.value.message
+        assert "log: " in bad.value.message
+        assert bad.value.partial is not None
+        assert served.refresh().keys() >= {"served.s.versions"}
+        assert served.outputs["served"] == {"s": {"versions": [2], "labels": {}}}
+
+        with pytest.raises(Failed, match=r"single_one is Running but cannot be asked what it serves: .*token"):
+            clouded.read("ServedModel", served.id, wanted(2, token=Secret("wrong")), served.outputs)
+        out_of_reach = wanted(3, reachable=False, url="http://192.0.2.1")
+        assert clouded.create("ServedModel", out_of_reach)[1]["unproven"] is True
+        assert any("nothing was proven for single_one" in line for line in log.lines(engine_pb2.WARNING))
+    finally:
+        published.destroy()
 
 
 def test_a_config_file_that_keeps_services_from_starting_is_replaced_once_it_is_fixed(

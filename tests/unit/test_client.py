@@ -30,6 +30,7 @@ class Serving:
     """Two versions of a model ``m`` that multiply by their version; version 2 has two inputs and two outputs."""
 
     labels: dict[str, int] = field(default_factory=lambda: {"stable": 1})
+    token: str = TOKEN
     seen: list[str] = field(default_factory=list)
 
     def resolve(self, model: str, version: int | None, label: str | None) -> tuple[int, str, grpc.StatusCode]:
@@ -139,7 +140,7 @@ def grpc_handler(serving: Serving) -> grpc.GenericRpcHandler:
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             sent = dict(context.invocation_metadata())
             serving.seen.append(f"{type(request).__name__} {sent.get('authorization')}")
-            if sent.get("authorization") != TOKEN:
+            if sent.get("authorization") != serving.token:
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "Unauthorized")
             return run(request, context)
 
@@ -344,6 +345,18 @@ def test_a_refused_token_is_told_without_showing_it(base: str, target: str) -> N
             client.status("m")
         assert caught.value.status == 401
         assert "wrong-token" not in str(caught.value)
+
+
+def test_a_grpc_gateway_that_wants_bearer_gets_it_once_it_has_said_so(target: str, serving: Serving) -> None:
+    serving.seen.clear()
+    serving.token = f"Bearer {TOKEN}"
+    try:
+        with GrpcClient(target, TOKEN) as client:
+            client.status("m")
+            client.status("m")
+    finally:
+        serving.token = TOKEN
+    assert [line.split(" ", 1)[1] for line in serving.seen] == [TOKEN, f"Bearer {TOKEN}", f"Bearer {TOKEN}"]
 
 
 def test_no_token_sends_no_header(base: str, target: str, serving: Serving) -> None:

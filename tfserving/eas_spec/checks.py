@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 import shlex
 from collections.abc import Mapping
@@ -330,6 +331,11 @@ def _check_start(checks: _Checks) -> None:
         if spec.config_file and own.values.get("model_config_file") != config_file_path(spec):
             message = "configFile is set, and the start command does not name the file"
             checks.problems.append(Problem(here, message, "", f"add --model_config_file={config_file_path(spec)}"))
+        started = str(own.values.get("model_base_path", "")).rstrip("/")
+        named = posixpath.join(mount_path(spec), spec.model)
+        if spec.model and started and started != named:
+            message = f"model is {spec.model}, and the start command serves {started}"
+            checks.refuse("model", message, "", f"start it with --model_base_path={named}, or name the model it serves")
         checks.problems += [Problem(here, problem.message, problem.allowed, problem.fix) for problem in own.problems]
         checks.problems += validate_flags(own.values, service_port(spec), spec.grpc, image_version(spec.image), here)
 

@@ -255,6 +255,11 @@ def runs_tf_serving(spec: ServiceSpec) -> bool:
     return spec.deployment == "scenario" or not (spec.command or spec.script)
 
 
+def answers_as_tf_serving(spec: ServiceSpec) -> bool:
+    """Whether TensorFlow Serving answers: started by its own entry point, or by a start command of one's own."""
+    return runs_tf_serving(spec) or own_flags(spec) is not None
+
+
 def service_port(spec: ServiceSpec) -> int:
     """The one port the service is reached by."""
     if spec.port is not None:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import alibabacloud_oss_v2 as oss
-from alibabacloud_oss_v2 import exceptions
 
 from sandbox.engine.properties import Properties, has_unknown
+from sandbox.plugins.alicloud.common import misfits, oss_call
 from sandbox.plugins.server import InputError, ResourceType, State
 from tfserving.errors import CloudError
 
@@ -59,7 +59,7 @@ class Bucket(ResourceType):
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
         """Refuses inputs the stand-in does not know; names the bucket if the program does not."""
-        failures = list(_misfits(new, _SHAPE, ""))
+        failures = list(misfits(new, _SHAPE, ""))
         inputs = {"bucket": old.get("bucket") or f"tf-oss-bucket-{os.urandom(6).hex()}", **new}
         bucket, acl = inputs["bucket"], inputs.get("acl", "private")
         if not has_unknown(bucket) and not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", str(bucket)):
@@ -136,13 +136,7 @@ class Bucket(ResourceType):
 
     @staticmethod
     def _call(what: str, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return call(*arguments)
-        except (exceptions.BaseError, OSError) as error:
-            cause = error.unwrap() if isinstance(error, exceptions.OperationError) else error
-            if isinstance(cause, exceptions.ServiceError):
-                raise CloudError(f"cannot {what} bucket {name}: {cause.message}", str(cause.code)) from None
-            raise CloudError(f"cannot {what} bucket {name}: {' '.join(str(cause).split())}") from None
+        return oss_call(f"{what} bucket {name}", call, *arguments)
 
     def _put_acl(self, name: str, inputs: Properties) -> None:
         self._oss.put_bucket_acl(oss.PutBucketAclRequest(bucket=name, acl=inputs.get("acl", "private")))
@@ -240,29 +234,6 @@ class Bucket(ResourceType):
             if error.code == missing:
                 return None
             raise
-
-
-def _misfits(value: Any, shape: Any, path: str) -> Any:
-    """(property, reason) of everything that is not of the known shape. Unknown values of a preview fit anywhere."""
-    if value is None or (isinstance(value, str) and has_unknown(value)):
-        return
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            yield path, "must be an object"
-            return
-        for key, item in value.items():
-            if key.startswith("__"):
-                continue
-            inner = f"{path}.{key}" if path else key
-            if key not in shape:
-                yield inner, "is not supported by the sandbox's stand-in for alicloud"
-            else:
-                yield from _misfits(item, shape[key], inner)
-    elif isinstance(shape, list):
-        for i, item in enumerate(value if isinstance(value, list) else [value]):
-            yield from _misfits(item, shape[0], f"{path}[{i}]")
-    elif not isinstance(value, shape):
-        yield path, f"must be of type {shape.__name__}"
 
 
 def _like(declared: Any, found: Any) -> Any:

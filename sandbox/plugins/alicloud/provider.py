@@ -9,6 +9,7 @@ import alibabacloud_oss_v2 as oss
 
 from sandbox.engine.properties import Properties
 from sandbox.plugins.alicloud.bucket import Bucket
+from sandbox.plugins.alicloud.bucket_object import BucketObject
 from sandbox.plugins.server import Provider
 from tfserving.errors import TFServingError
 
@@ -22,7 +23,10 @@ class Alicloud(Provider):
         super().__init__()
         self._settings: Properties = {}
         self._client: oss.Client | None = None
-        self.types = {"alicloud:oss/bucket:Bucket": Bucket(self)}
+        self.types = {
+            "alicloud:oss/bucket:Bucket": Bucket(self),
+            "alicloud:oss/bucketObject:BucketObject": BucketObject(self),
+        }
 
     def configure(self, settings: Properties) -> None:
         """Takes the settings; the OSS endpoint must be among ``endpoints``, a list of objects, as JSON or as such."""
