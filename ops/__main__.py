@@ -14,6 +14,7 @@ from tfserving.errors import TFServingError
 
 COMMANDS = {
     "predict": ("ops.predict_command", "send one request to a service and show the answer"),
+    "preview-comment": ("ops.preview_command", "say in Markdown what a preview means, on the pull request"),
 }
 """By name: a module with ``main(argv: Sequence[str]) -> int``, and what the command does."""
 
