@@ -23,6 +23,8 @@ SERVED_CONFIG = "tfserving:index:ServedConfig"
 MODEL_CONFIG_FILE = "tfserving:index:ModelConfigFile"
 PUBLISHED_MODEL = "tfserving:index:PublishedModel"
 
+FILE_IS_GONE = "model_config.pbtxt is gone, or lists nothing"
+
 Danger = Literal["", "replaces", "deletes"]
 
 _LONGEST = 160
@@ -244,7 +246,7 @@ def _config(value: Any) -> ModelServerConfig:
 def file_differences(expected: Any, found: Any) -> list[str]:
     """How the model config file differs from what it is to say."""
     if expected and not found:
-        return ["model_config.pbtxt is gone, or lists nothing"]
+        return [FILE_IS_GONE]
     return [f"model_config.pbtxt says otherwise: {text}" for text in config_changes(expected, found)]
 
 

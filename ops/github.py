@@ -213,7 +213,9 @@ class GitHub:
             },
         )
         what = f"{method} {urlsplit(url).path}"
-        opener = urllib_request.build_opener(_NoRedirect)
+        # A proxy leads out of this machine, so never to a server on it.
+        proxies = [urllib_request.ProxyHandler({})] if is_loopback(urlsplit(url).hostname or "") else []
+        opener = urllib_request.build_opener(_NoRedirect, *proxies)
         for attempt in range(1, _TRIES + 1):
             try:
                 with opener.open(asked, timeout=_SECONDS) as response:
