@@ -149,8 +149,16 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line.replace('"${request[@]}"', "multi_http modelB"), comments=True) for line in found]
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
-def test_commands_in_workflows_are_ones_that_there_are(file: Path) -> None:
+@pytest.mark.parametrize("file", [*WORKFLOWS, ROOT / "docs" / "operations.md"], ids=lambda file: file.name)
+def test_commands_in_workflows_and_in_the_docs_are_ones_that_there_are(file: Path) -> None:
     parsers = {"predict": predict_command, "preview-comment": preview_command, "drift": drift_command}
     for name, *arguments in commands(file.read_text(encoding="utf-8")):
-        parsers[name]._parser().parse_args(arguments)
+        if name != "...":
+            parsers[name]._parser().parse_args(arguments)
+
+
+def test_the_gitlab_example_is_yaml_with_the_same_three_jobs() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    document = yaml.safe_load(text.split("```yaml")[1].split("```")[0])
+    assert set(document) == {".pulumi", "preview", "deploy", "drift"}
+    assert document["drift"]["allow_failure"] == {"exit_codes": [7]}
