@@ -216,7 +216,8 @@ def _served_config(step: Step) -> Iterable[Line]:
         return
     before = {} if step.op == "create" else step.old_inputs().get("models")
     for text in config_changes(before, step.new_inputs().get("models")):
-        yield Line(text, "deletes" if text.startswith("- ") else "")
+        # Requests by a label that is removed fail from then on.
+        yield Line(text, "deletes" if text.startswith("- ") or ": - label " in text else "")
     if step.op != "create":
         expected, found = step.old_inputs().get("served"), step.old_outputs().get("served")
         silent = unasked(step.old)
@@ -385,6 +386,8 @@ def _flags(script: str) -> dict[str, str]:
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, item in sorted(value.items()):
+            if key == "__defaults":
+                continue  # bookkeeping of bridged providers
             plain_key = re.fullmatch(r"[A-Za-z_$][\w$:-]*", key)
             step = (f".{key}" if path else key) if plain_key else f"[{json.dumps(key, ensure_ascii=False)}]"
             yield from _leaves(item, path + step)

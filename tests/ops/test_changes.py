@@ -148,6 +148,14 @@ def test_models_that_leave_are_deletions() -> None:
     assert told(one) == [("deletes", "- modelB")]
 
 
+def test_a_label_that_goes_is_a_deletion_because_requests_by_it_fail() -> None:
+    new = served_inputs()
+    del new["models"]["modelB"]["labels"]["canary"]
+    old = state(served_inputs(), {"served": SERVED, "file": MODELS})
+    one = step("update", SERVED_CONFIG, "served", old, state(new), {"models.modelB.labels.canary": "delete"})
+    assert told(one) == [("deletes", "modelB: - label canary (was 2)")]
+
+
 def test_any_other_resource_is_told_by_its_changed_properties() -> None:
     kind = "alicloud:oss/bucket:Bucket"
     changed = step("update", kind, "b", state({"tags": {"a": "x"}}), state({"tags": {"a": "y"}}), {"tags.a": "update"})
