@@ -121,6 +121,7 @@ def test_no_name_breaks_out_of_the_comment(name: str) -> None:
     assert all(not line or allowed.fullmatch(line) for line in bare.splitlines()), bare
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_the_marker_is_one_line_that_ends_as_a_comment_does(stack: str) -> None:
     line = marker("preview", stack)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops import drift, drift_command, engine
@@ -45,6 +45,7 @@ def paths(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
 versions = st.tuples(st.integers(1, 3), st.sampled_from(("1", "2", "3")))
 
 
+@settings(deadline=None)
 @given(recorded=versions, found=versions, wanted=versions)
 def test_what_moved_is_told_for_every_way_three_things_can_differ(
     recorded: tuple[int, str], found: tuple[int, str], wanted: tuple[int, str]
@@ -65,6 +66,7 @@ def test_what_moved_is_told_for_every_way_three_things_can_differ(
         assert ("cloud", f"multi_grpc: replicas {recorded[0]} -> {found[0]}") in texts(report)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(("create", "update", "replace", "delete", "same", "refresh")), st.integers(0, 3))
 )

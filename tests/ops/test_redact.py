@@ -104,6 +104,7 @@ def test_a_secret_is_masked_however_deep_it_lies_and_wherever_else_it_turns_up(
         assert form.strip('"=') not in redactor.text(f"cannot be used: {form}, try another")
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.sampled_from(("a", "b c", "1.2")),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3)))  # fmt: skip
 def test_values_without_secrets_stay_equal(value: Any) -> None:
