@@ -96,6 +96,7 @@ def check(
             done = engine.run(stack, arguments, which, project_dir, seconds)
             if done.code in (0, engine.CHANGES):
                 found = digest.parse(done.out, redactor)
+                unchecked.extend(f"{what}: {each.text}" for each in found.errors)
                 if done.code == engine.CHANGES and not found.has_changes:
                     unchecked.append(f"{what}: the engine reports changes and does not say which")
                 return found
@@ -135,7 +136,7 @@ def compare(stack: str, found: Digest, wanted: Digest) -> Report:
     for step in found.steps:
         if step.changes or step.new.get("initErrors"):
             drifted[step.urn] = step
-            findings += _in_the_world(step)
+            findings += _in_the_world(step) if step.changes or step.type == SERVED_CONFIG else ()
             unchecked += _not_asked(step)
     recorded = {step.urn: step.old for step in found.steps if step.old}
     for step in wanted.changed:

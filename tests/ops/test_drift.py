@@ -122,6 +122,13 @@ def test_a_service_that_does_not_answer_is_neither_drift_nor_none() -> None:
     assert "does not mean that there is no drift" in drift.as_text(report)
 
 
+def test_a_resource_that_cannot_be_read_is_neither_drift_nor_none() -> None:
+    there = state(service_inputs(), initErrors=["the log cannot be read"])
+    one = step("same", SERVICE, "s-service", state(service_inputs()), there)
+    report = compare("dev", parsed(one), parsed())
+    assert (report.findings, report.unchecked) == ((), ("s-service: the log cannot be read",))
+
+
 def test_what_is_gone_is_told_once() -> None:
     gone = [
         step("delete", SERVICE, "s", state(service_inputs())),
@@ -224,6 +231,7 @@ SAME = engine.Done(0, document(step("same", SERVICE, "s", service(1, "1"), servi
         engine.Done(
             1, document(diagnostics=({"message": "error: no credentials", "severity": "error"},)), "error: failed"
         ),
+        engine.Done(0, document(diagnostics=({"message": "no credentials", "severity": "error"},)), ""),
         engine.Done(0, "warning: A new version of Pulumi is available", ""),
         engine.Done(0, "", "no credentials"),
         engine.Done(7, document(), "error: no changes were expected but changes were proposed"),
