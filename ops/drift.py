@@ -237,6 +237,10 @@ def _in_the_code(step: Step, recorded: Mapping[str, Any] | None, drifted: Step |
     if step.op in ("create", "delete"):
         return _told(step)
     since = recorded or step.old
+    if step.is_provider:
+        old, new = _table(since.get("inputs")), step.new_inputs()
+        keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        return [Finding("code", "", f"settings of provider {step.name}: {', '.join(keys) or 'a secret one'}")]
     follows = any(has_unknown(lookup(step.new.get("inputs"), parse_path(path))) for path in step.diff)
     paths = [path for path in step.diff or step.diff_keys if _differs(path, since, step, drifted, follows)]
     addresses = [match for path in paths if (match := _ADDRESS.fullmatch(path))]

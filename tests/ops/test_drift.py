@@ -176,6 +176,14 @@ def test_a_secret_that_the_code_changes_is_told_without_it() -> None:
     assert "token [secret] -> [secret]" in text
 
 
+def test_settings_of_a_provider_are_the_codes() -> None:
+    kind = "pulumi:providers:alicloud"
+    one = step("update", kind, "alicloud", state({"region": "a", "secretKey": "[secret]"}), state({"region": "b"}))
+    assert texts(compare("dev", parsed(), parsed(one))) == [
+        ("code", "settings of provider alicloud: region, secretKey")
+    ]
+
+
 def test_a_token_that_was_made_anew_is_the_clouds_doing() -> None:
     one = step(
         "update", SERVED_CONFIG, "served", state(served_inputs()), state(served_inputs()),
