@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from ops.engine import PROJECT_DIR, Engine, resolve, run
 from tfserving.errors import TFServingError
-
-PROJECT_DIR = Path(__file__).resolve().parent.parent
-
-Engine = Literal["auto", "pulumi", "sandbox"]
 
 
 class OutputsError(TFServingError):
@@ -52,7 +46,8 @@ def services(stack: str, engine: Engine = "auto", project_dir: Path = PROJECT_DI
     """The services of a stack.
 
     Raises:
-        OutputsError: no such stack, no engine to ask, or a stack that exports no services.
+        EngineError: no engine to ask.
+        OutputsError: no such stack, or a stack that exports no services.
     """
     outputs = read(stack, engine, project_dir)
     exported = outputs.get("services")
@@ -82,26 +77,15 @@ def read(stack: str, engine: Engine = "auto", project_dir: Path = PROJECT_DIR) -
         project_dir: the directory of ``Pulumi.yaml``.
 
     Raises:
-        OutputsError: the engine is not there, or refuses.
+        EngineError: the engine is not there.
+        OutputsError: it refuses.
     """
-    if engine == "auto":
-        engine = "sandbox" if (project_dir / ".sandbox" / "state" / f"{stack}.json").exists() else "pulumi"
-    if engine == "sandbox":
-        command = [sys.executable, "-m", "sandbox", "outputs", "--stack", stack, "--json", "--show-secrets"]
-    else:
-        pulumi = shutil.which("pulumi")
-        if pulumi is None:
-            raise OutputsError(
-                f"stack {stack!r} is not deployed by the sandbox engine and the Pulumi CLI is not on PATH;"
-                " run `make up`, or install the Pulumi CLI"
-            )
-        command = [pulumi, "stack", "output", "--json", "--show-secrets", "--non-interactive", "--stack", stack]
-    done = subprocess.run(command, cwd=project_dir, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip() or done.stdout.strip()).removeprefix("error: ")
-        raise OutputsError(f"the outputs of stack {stack!r} cannot be read: {reason}")
+    arguments = ["outputs"] if resolve(stack, engine, project_dir) == "sandbox" else ["stack", "output"]
+    done = run(stack, [*arguments, "--json", "--show-secrets"], engine, project_dir)
+    if done.code != 0:
+        raise OutputsError(f"the outputs of stack {stack!r} cannot be read: {done.reason}")
     try:
-        outputs = json.loads(done.stdout)
+        outputs = json.loads(done.out)
     except ValueError as error:
         raise OutputsError(f"the outputs of stack {stack!r} are not JSON: {error}") from error
     if not isinstance(outputs, dict):

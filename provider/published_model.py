@@ -8,6 +8,7 @@ in place: a version with a manifest is complete and never changes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -93,12 +94,17 @@ class PublishedModel(Resource):
         published, wanted = table(old_outputs or {}, "versions"), table(inputs, "versions")
         files = table(old_outputs or {}, "files")
         name = text(inputs, "name")
+        coming = _sizes(ctx.root / text(inputs, "source"), wanted.keys() - published.keys())
         for sign, numbers in (("+", wanted.keys() - published.keys()), ("-", published.keys() - wanted.keys())):
             if numbers:
-                listed = ", ".join(sorted(numbers, key=int))
+                listed = ", ".join(f"{number}{_size_note(coming.get(number))}" for number in sorted(numbers, key=int))
                 ctx.info(f"{name}: {sign} version{'s' if len(numbers) > 1 else ''} {listed}")
         kept = {
-            number: files[number] if published.get(number) == digest and number in files else UNKNOWN
+            number: files[number]
+            if published.get(number) == digest and number in files
+            else coming[number] | {"fingerprint": UNKNOWN}
+            if number in coming
+            else UNKNOWN
             for number, digest in wanted.items()
         }
         return inputs | {"files": kept}
@@ -195,6 +201,23 @@ def remove_version(bucket: Bucket, prefix: str, number: int) -> int:
     staged = [item.key for item in bucket.list(_staging(prefix, number))]
     bucket.delete([*staged, _manifest_key(prefix, number)] if removed else staged)
     return removed
+
+
+def _sizes(directory: Path, numbers: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Files and bytes of local versions, for a preview; nothing of those that are not there or cannot be read."""
+    source, found = _Source(directory), dict[str, dict[str, Any]]()
+    for number in numbers:
+        with contextlib.suppress(OSError, SavedModelError):
+            if (path := source.find(int(number))) is not None:
+                files = [path / name for name in manifests.list_files(path)]
+                found[number] = {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
+    return found
+
+
+def _size_note(size: Mapping[str, Any] | None) -> str:
+    if size is None:
+        return ""
+    return f" ({size['files']} file{'s' if size['files'] != 1 else ''}, {_amount(size['bytes'])})"
 
 
 # ---- one version ---------------------------------------------------------------------------------------------------

@@ -43,14 +43,16 @@ def test_a_version_is_complete_with_its_manifest_and_nothing_else_stays(
     assert any("4 files" in line for line in log.lines())
 
 
-def test_a_preview_writes_nothing_and_knows_nothing_of_new_files(
+def test_a_preview_writes_nothing_and_tells_how_much_is_to_be_uploaded(
     clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, log: Engine
 ) -> None:
     models.add("m", 1)
     _, outputs = clouded.create("PublishedModel", models.inputs("m", cloud.bucket, root), preview=True)
-    assert outputs["files"] == {"1": UNKNOWN}
+    size = sum(file.stat().st_size for file in (models.directory / "m" / "1").rglob("*") if file.is_file())
+    assert outputs["files"] == {"1": {"files": 4, "bytes": size, "fingerprint": UNKNOWN}}
     assert cloud.keys(root) == []
-    assert log.lines() == ["m: + version 1"]
+    [line] = log.lines()
+    assert line.startswith("m: + version 1 (4 files, ")
 
 
 def test_only_missing_versions_are_published(

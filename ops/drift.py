@@ -1,0 +1,342 @@
+"""Where a stack, its code and the world have come apart, and which of the three moved.
+
+Two questions to the engine, neither of which writes anything: ``refresh --preview-only`` compares the state with what
+is really there, ``preview`` compares the code with that. Their answers overlap, because services are looked at before
+every update. So each difference is told once, by comparing three things: what was recorded at the last update, what is
+found now, and what the code says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ops import changes, comment, digest, engine, markdown
+from ops.changes import MODEL_CONFIG_FILE, SERVED_CONFIG
+from ops.digest import Digest, Step, has_unknown, lookup, parse_path
+from ops.redact import MASK, Redactor
+from tfserving.errors import TFServingError
+
+Kind = Literal["cloud", "served", "code"]
+
+TITLES: Mapping[Kind, tuple[str, str]] = {
+    "cloud": ("The cloud was changed", "`pulumi up` puts it back; to keep a change, make it in the code."),
+    "served": ("Services serve something else", "`pulumi up` rolls out what the stack says."),
+    "code": ("The code is ahead", "`pulumi up` deploys it."),
+}
+"""By kind: its title, and what to do."""
+
+_CHANGED = "changed: "
+_ADDRESS = re.compile(r"services\.(\w+)\.(token|url|target)")
+"""Inputs of ServedConfig that no code says: they come from the service, so a change is the cloud's."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference.
+
+    Attributes:
+        kind: ``cloud``: a resource is not as it was deployed. ``served``: services answer otherwise, or their config
+            file says otherwise. ``code``: the code says something that was not deployed.
+        subject: resource, service or model.
+        text: the difference.
+    """
+
+    kind: Kind
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}" if self.subject else self.text
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check of one stack found.
+
+    Attributes:
+        stack: its name.
+        findings: differences, in the order of :data:`TITLES`.
+        unchecked: what could not be looked at, and why. With any of these, no findings do not mean no drift.
+        notes: warnings of the engine.
+    """
+
+    stack: str
+    findings: tuple[Finding, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """0: no drift. 7: drift. 1: none found, but not everything could be checked."""
+        if self.findings:
+            return engine.CHANGES
+        return 1 if self.unchecked else 0
+
+
+def check(
+    stack: str, which: engine.Engine, redactor: Redactor, project_dir: Path = engine.PROJECT_DIR, seconds: float = 1800
+) -> Report:
+    """Checks a stack. What cannot be checked is part of the report.
+
+    Args:
+        stack: stack name.
+        which: whose stack it is.
+        redactor: masks what the engine prints.
+        project_dir: the directory of ``Pulumi.yaml``.
+        seconds: how long each of the two questions may take.
+    """
+    unchecked: list[str] = []
+
+    def ask(what: str, *arguments: str) -> Digest | None:
+        try:
+            done = engine.run(stack, arguments, which, project_dir, seconds)
+            if done.code in (0, engine.CHANGES):
+                found = digest.parse(done.out, redactor)
+                unchecked.extend(f"{what}: {each.text}" for each in found.errors)
+                if done.code == engine.CHANGES and not found.has_changes:
+                    unchecked.append(f"{what}: the engine reports changes and does not say which")
+                return found
+            unchecked.append(f"{what}: {_why(done, redactor)}")
+        except TFServingError as error:
+            unchecked.append(f"{what}: {redactor.text(str(error))}")
+        return None
+
+    found = ask("what is really there", "refresh", "--preview-only", "--expect-no-changes", "--json")
+    if found is None:
+        # Without it every difference would look like one of the code.
+        return Report(stack, unchecked=tuple(unchecked))
+    wanted = ask("what the code says", "preview", "--json")
+    report = compare(stack, found, wanted or Digest())
+    return replace(report, unchecked=(*unchecked, *report.unchecked))
+
+
+def _why(done: engine.Done, redactor: Redactor) -> str:
+    try:
+        errors = digest.parse(done.out, redactor).errors
+    except digest.DigestError:
+        errors = ()
+    return "\n".join(dict.fromkeys(each.text for each in errors)) or redactor.text(done.reason)
+
+
+def compare(stack: str, found: Digest, wanted: Digest) -> Report:
+    """What differs.
+
+    Args:
+        stack: stack name.
+        found: of ``refresh --preview-only``: old states are what was recorded, new ones what is there.
+        wanted: of ``preview``: new states are what the code says.
+    """
+    findings: list[Finding] = []
+    unchecked: list[str] = []
+    drifted: dict[str, Step] = {}
+    for step in found.steps:
+        if step.changes or step.new.get("initErrors"):
+            drifted[step.urn] = step
+            findings += _in_the_world(step) if step.changes or step.type == SERVED_CONFIG else ()
+            unchecked += _not_asked(step)
+    recorded = {step.urn: step.old for step in found.steps if step.old}
+    for step in wanted.changed:
+        findings += _in_the_code(step, recorded.get(step.urn), drifted.get(step.urn))
+    file_is_gone = any(step.type == MODEL_CONFIG_FILE and step.op == "delete" for step in drifted.values())
+    if file_is_gone:
+        findings = [each for each in findings if each.text != changes.FILE_IS_GONE or each.subject]
+    unchecked = list(dict.fromkeys(unchecked)) or list(_untold(found, wanted, findings))
+    order = list(TITLES)
+    notes = (each.text for each in found.diagnostics if each.severity == "warning" and each.urn not in drifted)
+    return Report(
+        stack,
+        tuple(sorted(dict.fromkeys(findings), key=lambda each: order.index(each.kind))),
+        tuple(unchecked),
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def _untold(found: Digest, wanted: Digest, findings: Sequence[Finding]) -> Iterator[str]:
+    """Changes that the engine counts and does not describe are never nothing."""
+    if found.has_changes and not any(each.kind != "code" for each in findings):
+        yield f"what is really there: the engine reports changes and does not say which ({comment.counts(found)})"
+    if wanted.has_changes and not findings:
+        yield f"what the code says: the engine reports changes and does not say which ({comment.counts(wanted)})"
+
+
+# ---- recorded against found ----------------------------------------------------------------------------------------
+
+
+def _in_the_world(step: Step) -> Iterator[Finding]:
+    match step.type:
+        case changes.SERVED_CONFIG:
+            yield from _served(step)
+        case changes.MODEL_CONFIG_FILE:
+            yield from _config_file(step)
+        case changes.PUBLISHED_MODEL:
+            yield from _published(step)
+        case changes.EAS_SERVICE:
+            name = changes.plain(step.before("name") or step.name)
+            gone = step.op == "delete"
+            for text in ["the service is gone"] if gone else changes.service_changes(step) or ["is not ready"]:
+                yield Finding("cloud", name, text)
+        case _:
+            if step.custom and not step.is_provider:
+                texts = ["is gone"] if step.op == "delete" else [each[2:] for each in changes.properties(step)]
+                yield from (Finding("cloud", f"{step.type} {step.name}", text) for text in texts or ["is not ready"])
+
+
+def _served(step: Step) -> Iterator[Finding]:
+    if step.op == "delete":
+        yield Finding("served", "", "nothing is rolled out any more")
+        return
+    silent = changes.unasked(step.new)
+    expected = step.old_inputs()
+    for service, text in changes.served_differences(expected.get("served"), step.new_outputs().get("served")):
+        if service not in silent:
+            yield Finding("served", service, text)
+    for text in changes.file_differences(expected.get("file"), step.new_outputs().get("file")):
+        yield Finding("served", "", text)
+
+
+def _not_asked(step: Step) -> Iterator[str]:
+    if step.type == SERVED_CONFIG and (silent := changes.unasked(step.new)):
+        yield from (f"what {service} serves: {reason}" for service, reason in silent.items())
+    else:
+        yield from (f"{step.name}: {error}" for error in step.new.get("initErrors") or ())
+
+
+def _config_file(step: Step) -> Iterator[Finding]:
+    key = changes.plain(step.before("key") or step.name)
+    if step.op == "delete":
+        yield Finding("served", key, "the model config file is gone")
+    else:
+        yield from (Finding("served", key, each[2:]) for each in changes.properties(step))
+
+
+def _published(step: Step) -> Iterator[Finding]:
+    name = changes.plain(step.before("name") or step.name)
+    before = _table(step.old_inputs().get("versions"))
+    after = {} if step.op == "delete" else _table(step.new_inputs().get("versions"))
+    for number in sorted({*before, *after}, key=lambda each: (len(each), each)):
+        was, now = before.get(number), after.get(number)
+        if now is None:
+            yield Finding("cloud", name, f"version {number} is no longer complete in the bucket")
+        elif was is None:
+            yield Finding("cloud", name, f"version {number} is in the bucket and not in the stack")
+        elif was != now:
+            what = str(now).removeprefix(_CHANGED) if str(now).startswith(_CHANGED) else "other content"
+            yield Finding("cloud", name, f"version {number} is not as published: {what}")
+
+
+# ---- recorded against the code -------------------------------------------------------------------------------------
+
+
+def _in_the_code(step: Step, recorded: Mapping[str, Any] | None, drifted: Step | None) -> Iterable[Finding]:
+    if step.op == "create" and drifted is not None:
+        return ()  # it is gone, which is told already
+    if step.op in ("create", "delete"):
+        return _told(step)
+    since = recorded or step.old
+    if step.is_provider:
+        old, new = _table(since.get("inputs")), step.new_inputs()
+        keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        return [Finding("code", "", f"settings of provider {step.name}: {', '.join(keys) or 'a secret one'}")]
+    follows = any(has_unknown(lookup(step.new.get("inputs"), parse_path(path))) for path in step.diff)
+    paths = [path for path in step.diff or step.diff_keys if _differs(path, since, step, drifted, follows)]
+    addresses = [match for path in paths if (match := _ADDRESS.fullmatch(path))]
+    found = [Finding("cloud", match[1], f"its {match[2]} is another one") for match in addresses]
+    if len(found) < len(paths):
+        diff = {path: step.diff.get(path, "update") for path in paths if not _ADDRESS.fullmatch(path)}
+        return [*found, *_told(replace(step, old=since, diff=diff))]
+    if found or drifted is not None or follows:
+        return found  # what else there is puts right what has drifted, or comes of another change
+    if not step.custom:
+        return _told(step)
+    what = ", ".join(sorted(step.diff) or step.diff_keys) or "is not ready"
+    return [Finding("code", step.name, f"the last update did not end well and is to be done again ({what})")]
+
+
+def _differs(path: str, recorded: Mapping[str, Any], step: Step, drifted: Step | None, follows: bool) -> bool:
+    """Whether the code says something else at a path than what was recorded."""
+    place = parse_path(path)
+    before, now = lookup(recorded.get("inputs"), place), lookup(step.new.get("inputs"), place)
+    if has_unknown(now):
+        return False
+    if before == now and _hides(now):
+        # Two secrets look alike here; the engine compared them.
+        return not follows and (drifted is None or path not in drifted.diff)
+    return bool(before != now)
+
+
+def _hides(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_hides, value.values()))
+    if isinstance(value, list):
+        return any(map(_hides, value))
+    return isinstance(value, str) and MASK in value
+
+
+def _told(step: Step) -> list[Finding]:
+    lines = [line.text for line in changes.meaning(Digest((step,)))]
+    if not lines and step.custom and not step.is_provider:
+        lines = [f"{step.name}: {each[2:]}" for each in changes.properties(step)]
+    return [Finding("code", "", text) for text in lines]
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+# ---- as text -------------------------------------------------------------------------------------------------------
+
+
+def as_text(report: Report) -> str:
+    """For a terminal."""
+    lines = []
+    for kind, (title, todo) in TITLES.items():
+        found = [each for each in report.findings if each.kind == kind]
+        if found:
+            lines += [f"{title}:", *(f"  {markdown.visible(str(each))}" for each in found), f"  -> {todo}", ""]
+    if report.unchecked:
+        lines += ["Could not be checked:", *(f"  {line}" for each in report.unchecked for line in _lines(each)), ""]
+    if report.notes:
+        lines += ["Notes:", *(f"  {line}" for each in report.notes for line in _lines(each)), ""]
+    return "\n".join([*lines, f"stack {report.stack}: {verdict(report)}"])
+
+
+def verdict(report: Report) -> str:
+    """The result in one line."""
+    if report.findings:
+        count = len(report.findings)
+        more = ", and not everything could be checked" if report.unchecked else ""
+        return f"{count} difference{'s' if count != 1 else ''}{more}"
+    return "could not be checked, which does not mean that there is no drift" if report.unchecked else "no drift"
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """For programs. ``drift`` is null where that is not known."""
+    known = bool(report.findings) or not report.unchecked
+    return {
+        "stack": report.stack,
+        "drift": bool(report.findings) if known else None,
+        "findings": [asdict(each) for each in report.findings],
+        "unchecked": list(report.unchecked),
+        "notes": list(report.notes),
+    }
+
+
+def as_markdown(report: Report) -> str:
+    """For an issue. Says the same as long as nothing changes: there is no time in it."""
+    text = comment.Text(lines=[comment.marker("drift", report.stack)])
+    text.lines.append(f"Stack {markdown.code(report.stack, 100)}: {verdict(report)}.")
+    for kind, (title, todo) in TITLES.items():
+        items = [f"- {markdown.code(str(each))}" for each in report.findings if each.kind == kind]
+        text.add(comment.Section([f"### {title}", ""], items, ["", todo], of="differences", share=0.3))
+    shown = [f"- {markdown.code(each, 2000)}" for each in report.unchecked]
+    text.add(comment.Section(["### Could not be checked", ""], shown, of="problems", share=0.2))
+    text.add(comment.Section(["### Notes", ""], [f"- {markdown.code(each, 2000)}" for each in report.notes], share=0.2))
+    return str(text)
+
+
+def _lines(text: str) -> Sequence[str]:
+    return [markdown.visible(line) for line in text.splitlines()] or [""]

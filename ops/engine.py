@@ -1,0 +1,91 @@
+"""Runs the engine that holds a stack: the Pulumi CLI, or the sandbox engine for loopback stacks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tfserving.errors import TFServingError
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+Engine = Literal["auto", "pulumi", "sandbox"]
+
+CHANGES = 7
+"""Exit status of both where ``--expect-no-changes`` finds some (Pulumi CLI 3.227 and later)."""
+
+
+class EngineError(TFServingError):
+    """There is no engine to ask, or it did not end in time."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command.
+
+    Attributes:
+        code: exit status.
+        out: what it printed; may hold secrets.
+        err: what it printed to stderr; may hold secrets.
+    """
+
+    code: int
+    out: str = field(repr=False)
+    err: str = field(repr=False)
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, as it says itself."""
+        return (self.err.strip() or self.out.strip()).removeprefix("error: ") or f"exit status {self.code}, no message"
+
+
+def resolve(stack: str, engine: Engine = "auto", project_dir: Path = PROJECT_DIR) -> Literal["pulumi", "sandbox"]:
+    """Whose stack it is: the sandbox engine's where it holds a stack of that name, else the Pulumi CLI's."""
+    if engine != "auto":
+        return engine
+    return "sandbox" if (project_dir / ".sandbox" / "state" / f"{stack}.json").exists() else "pulumi"
+
+
+def run(
+    stack: str,
+    arguments: Sequence[str],
+    engine: Engine = "auto",
+    project_dir: Path = PROJECT_DIR,
+    seconds: float | None = None,
+) -> Done:
+    """Runs a command on a stack without a terminal.
+
+    Args:
+        stack: stack name.
+        arguments: command and options that both engines know.
+        engine: whose stack it is.
+        project_dir: the directory of ``Pulumi.yaml``.
+        seconds: how long it may take; None is as long as it takes.
+
+    Raises:
+        EngineError: the CLI is not on PATH, or it took longer.
+    """
+    if resolve(stack, engine, project_dir) == "sandbox":
+        command = [sys.executable, "-m", "sandbox", *arguments, "--stack", stack]
+    else:
+        pulumi = shutil.which("pulumi")
+        if pulumi is None:
+            raise EngineError(
+                f"stack {stack!r} is not deployed by the sandbox engine and the Pulumi CLI is not on PATH;"
+                " run `make up`, or install the Pulumi CLI"
+            )
+        command = [pulumi, *arguments, "--non-interactive", "--stack", stack]
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    try:
+        done = subprocess.run(
+            command, cwd=project_dir, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise EngineError(f"`{arguments[0]}` of stack {stack!r} did not end within {seconds:g} s") from None
+    return Done(done.returncode, done.stdout, done.stderr)
