@@ -152,14 +152,15 @@ function modelRows(service, model) {
       model.problem ? h("small", {}, model.problem) : null),
     h("td", { class: "number" }, row.number === null ? "" : askButton(service, model, `${row.number}`, { version: row.number })),
     h("td", {}, stateOf(row, service), row.error ? h("p", { class: "problem bad" }, row.error) : null),
-    h("td", {}, model.labels.map((label) => labelOf(service, model, label, row.number)))));
+    h("td", {}, model.labels.map((label) => labelOf(service, model, label, row.number)).filter(Boolean)
+      .flatMap((label) => [label, " "]))));
 }
 
 function stateOf(row, service) {
   if (row.states.length === 0) return chip(service.replicas.ready ? "not served" : "unknown", "");
   const { ready } = service.replicas;
   const split = row.states.length > 1 || row.states[0][1] < ready;
-  return row.states.map(([state, count]) => chip(split ? `${state} ${count} of ${ready}` : state, tone(state)));
+  return row.states.flatMap(([state, count]) => [chip(split ? `${state} ${count} of ${ready}` : state, tone(state)), " "]);
 }
 
 function labelOf(service, model, { label, wanted, answered }, version) {
@@ -219,7 +220,7 @@ function fillForm(wanted = {}) {
   const isGrpc = service?.protocol === "grpc";
   fields.base.value = service?.address ?? "no service";
   fields.path.readOnly = isGrpc;
-  fields.send.disabled = !service || fields.send.dataset.busy === "true";
+  fields.send.disabled = !service;
   const after = [fields.service, fields.model, fields.which].map((select) => select.value).join(" ");
   if (before !== after || Object.keys(wanted).length || !fields.path.value) {
     fields.path.value = !service ? "" : isGrpc ? GRPC_METHOD : requestPath();
@@ -240,7 +241,7 @@ function split(value) {
 async function send(event) {
   event.preventDefault();
   const service = chosenService();
-  if (!service || fields.send.dataset.busy === "true") return;
+  if (!service || isBusy()) return;
   busy(true);
   try {
     const [kind, name] = split(fields.which.value);
@@ -266,12 +267,13 @@ async function send(event) {
   }
 }
 
+const isBusy = () => fields.send.getAttribute("aria-disabled") === "true";
+
+// The button is not `disabled`: that would take the focus from it.
 function busy(on) {
-  fields.send.dataset.busy = on;
-  fields.send.disabled = on;
+  fields.send.setAttribute("aria-disabled", on);
   fields.send.textContent = on ? "Sending" : "Send request";
   $("answer").setAttribute("aria-busy", on);
-  if (!on) fields.send.focus({ preventScroll: true });
 }
 
 function showProblem(text) {
