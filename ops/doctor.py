@@ -129,13 +129,17 @@ class StackConfig:
         options = bucket if isinstance(bucket, dict) else {"name": bucket}
         root = (self.text(f"{_NAMESPACE}:modelRoot") or "models/tf_serving/").strip("/")
         services = self.values.get(f"{_NAMESPACE}:services")
+        described = services.items() if isinstance(services, dict) else ()
         return ram_policy.Needs(
             region=self.region or "*",
             bucket=str(options.get("name") or ""),
             existing_bucket=options.get("existing") is True,
             force_destroy=options.get("forceDestroy") is True,
             model_root=f"{root}/" if root else "",
-            services=[str(name) for name in services] if isinstance(services, dict) else [],
+            services={
+                str(name): str(entry.get("resource") or "") if isinstance(entry, dict) else ""
+                for name, entry in described
+            },
         )
 
 

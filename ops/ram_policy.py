@@ -6,7 +6,7 @@ Sources: "RAM authorization" pages of EAS and OSS (actions and resource names); 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,10 @@ EAS_ACTIONS = (
 )  # fmt: skip
 """Calls about one service."""
 
-OBJECT_ACTIONS = ("AbortMultipartUpload", "DeleteObject", "GetObject", "ListParts", "PutObject")
-"""Calls about objects below the model root; copies are a GetObject and a PutObject."""
+OBJECT_ACTIONS = (
+    "AbortMultipartUpload", "DeleteObject", "GetObject", "GetObjectAcl", "ListParts", "PutObject", "PutObjectAcl",
+)  # fmt: skip
+"""Calls about objects below the model root. A copy is a GetObject and a PutObject; pulumi-alicloud also sets the ACL."""
 
 OWN_BUCKET_ACTIONS = (
     "DeleteBucket", "GetBucket*", "PutBucket", "PutBucketAcl", "PutBucketEncryption", "PutBucketLifecycle",
@@ -40,7 +42,7 @@ class Needs:
         existing_bucket: the stack makes no bucket.
         force_destroy: the bucket is emptied when the stack is destroyed.
         model_root: key prefix of the model directories, empty or ending in a slash.
-        services: names of the EAS services.
+        services: resource groups of the EAS services by service name, empty for public resources.
     """
 
     region: str
@@ -48,7 +50,7 @@ class Needs:
     existing_bucket: bool
     force_destroy: bool
     model_root: str
-    services: Sequence[str]
+    services: Mapping[str, str]
 
 
 def policy(needs: Needs) -> dict[str, Any]:
@@ -57,9 +59,12 @@ def policy(needs: Needs) -> dict[str, Any]:
     ListServices names no service, and ListBuckets no bucket: both are how a stack finds out what is there.
     """
     bucket = f"acs:oss:*:*:{needs.bucket}"
+    eas = f"acs:eas:{needs.region}:*:"
+    services = [f"{eas}service/{name}" for name in sorted(needs.services)]
+    services += [f"{eas}resource/{group}/service/{name}" for name, group in sorted(needs.services.items()) if group]
     statements = [
-        _allow("eas", EAS_ACTIONS, [f"acs:eas:{needs.region}:*:service/{name}" for name in sorted(needs.services)]),
-        _allow("eas", ("ListServices",), [f"acs:eas:{needs.region}:*:service/*"]),
+        _allow("eas", EAS_ACTIONS, services),
+        _allow("eas", ("ListServices",), [f"{eas}service/*"]),
         _allow("oss", OBJECT_ACTIONS, [f"{bucket}/{needs.model_root}*"]),
         _allow("oss", ("GetBucketInfo", "ListMultipartUploads", "ListObjects"), [bucket]),
     ]

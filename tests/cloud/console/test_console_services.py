@@ -142,7 +142,7 @@ def test_a_service_that_is_stopped_is_shown_with_what_it_would_serve(served: Ser
     try:
         served.eas.client.stop_service("cn-hangzhou", "single")
         served.eas.wait("single", "Stopped")
-        until(lambda: served.overview()["single"]["status"] == "Stopped")
+        until(lambda: served.overview().get("single", {}).get("status") == "Stopped")
         service = served.overview()["single"]
         assert service["replicas"]["ready"] == 0
         assert [model["name"] for model in service["models"]] == ["alone"]
