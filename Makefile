@@ -41,6 +41,7 @@ lint: .venv/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy policy/rules.py
 
 format: .venv/.ready-dev
 	$(BIN)/ruff format .

@@ -523,7 +523,9 @@ def _bucket(stack: StackConfig, clients: Clients, needs: ram_policy.Needs, fix: 
     except Exception as error:  # the SDK raises its own exceptions and those of the libraries below it
         found = oss_error(f"bucket {needs.bucket}", sdk, error)
         if found.code != "NoSuchBucket":
-            if not needs.existing_bucket and found.code == "AccessDenied":
+            if not found.code:
+                fix = "run it again; if it stays, is tf-serving:endpoints right?"
+            elif not needs.existing_bucket and found.code == "AccessDenied":
                 fix = f"{fix}; if the name is taken by another account, choose another one"
             return Finding("error", subject, str(found), fix)
         if needs.existing_bucket:
