@@ -21,6 +21,7 @@ from sandbox.cloud.eas.answers import iso_time
 from sandbox.cloud.eas.api import EasService
 from sandbox.cloud.eas.command import NotRunnableError
 from sandbox.cloud.eas.deployment import Deployment
+from sandbox.cloud.eas.records import ServiceRecord
 from sandbox.cloud.eas.service_json import Json
 from sandbox.cloud.oss.errors import OssError
 from sandbox.cloud.oss.store import ObjectStore
@@ -32,7 +33,7 @@ from tfserving.model_config import Model
 _ANSWER_SECONDS = 2.0
 _FRESH_SECONDS = 1.0
 _CONFIG_FILE_LIMIT = 1 << 20
-_RUNNING_EVENTS = 3
+_WARNINGS = 3
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,7 @@ class Overview:
             "deployment": "scenario" if service_json.is_scenario(config) else "custom",
             "replicas": {"ready": len(targets), "wanted": deployment.replicas},
             "changed": iso_time(record.updated),
-            "events": [
-                {"time": iso_time(event.time), "reason": event.reason, "message": event.message}
-                for event in record.events
-                if event.type == "Warning"
-            ][-_RUNNING_EVENTS:]
-            if condition.status != "Running"
-            else [],
+            "warnings": [] if condition.status == "Running" else _warnings(record),
         }
         loop = asyncio.get_running_loop()
         declared = await loop.run_in_executor(self._executor, declared_models, config, self._objects)
@@ -127,6 +122,12 @@ class Overview:
         )
         models = [model_view(model, replicas) for model in declared.models]
         return {**facts, "models": models, "problem": declared.problem}
+
+
+def _warnings(record: ServiceRecord) -> list[str]:
+    """The newest warnings of a service, oldest first, each of them once."""
+    texts = [f"{event.reason}: {event.message}" for event in record.events if event.type == "Warning"]
+    return list(dict.fromkeys(reversed(texts)))[:_WARNINGS][::-1]
 
 
 def address(eas: EasService, deployment: Deployment) -> str:
@@ -181,7 +182,7 @@ def _mounted_file(config: Json, path: str, objects: ObjectStore) -> str:
             return data.decode()
         except UnicodeDecodeError as error:
             raise ModelConfigError(f"model config file: not UTF-8: {error}") from None
-    raise FileNotFoundError(f"there is no {path} in what the service has mounted")
+    raise FileNotFoundError(f"There is no {path} in what the service has mounted.")
 
 
 def ask(target: _Target, models: Iterable[Model]) -> Replica:

@@ -41,7 +41,7 @@ class Browser:
 
         options = webdriver.ChromeOptions()
         options.binary_location = next(filter(None, map(shutil.which, _CHROMIUM)))
-        for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"):
+        for argument in ("--headless=new", "--hide-scrollbars", "--disable-dev-shm-usage", "--no-proxy-server"):
             options.add_argument(argument)
         options.add_argument(f"--user-data-dir={profile}")
         if os.geteuid() == 0:
@@ -121,7 +121,7 @@ class Browser:
 
 def main(url: str, file: str) -> None:
     with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
-        browser.open(url, width=1280, height=880)
+        browser.open(url, width=1280, height=890)
         browser.ask("multi_http/modelB/label:stable")
         browser.one("#send").click()
         browser.sees("answered by version")

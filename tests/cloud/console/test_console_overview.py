@@ -102,7 +102,7 @@ def test_the_config_file_is_found_in_the_bucket_that_is_mounted_there(
 def test_a_config_file_that_is_not_there_or_cannot_be_read_is_a_problem_and_no_failure(objects: ObjectStore) -> None:
     mounted = service(FLAG, ("/models", "oss://examplebucket/"))
     for config in (mounted, service(FLAG), service(FLAG, ("/models", "oss://nobucket/"))):
-        assert "there is no /models/model_config.pbtxt" in declared_models(config, objects).problem
+        assert "There is no /models/model_config.pbtxt" in declared_models(config, objects).problem
     for data in (b"model_config_list {", b"\xff", b"#" * (1 << 20) + b" more"):
         put(objects, "model_config.pbtxt", data)
         assert "cannot be read, so the server keeps what it had" in declared_models(mounted, objects).problem

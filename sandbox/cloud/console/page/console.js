@@ -121,8 +121,8 @@ function card(service) {
       }, "Copy")),
     service.status === "Running" ? null
       : h("p", { class: `problem ${tone(service.status)}` }, service.message || service.status),
-    service.events.length === 0 ? null
-      : h("ul", { class: "events" }, service.events.map((event) => h("li", {}, `${event.reason}: ${event.message}`))),
+    service.warnings.length === 0 ? null
+      : h("ul", { class: "warnings" }, service.warnings.map((text) => h("li", {}, text))),
     service.problem && service.problem !== service.message ? h("p", { class: "problem" }, service.problem) : null,
     service.models.length === 0 ? null : modelTable(service));
 }
