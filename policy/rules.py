@@ -29,6 +29,8 @@ OBJECT = "alicloud:oss/bucketObject:BucketObject"
 OBJECT_ACL = "alicloud:oss/bucketObjectAcl:BucketObjectAcl"
 NODE_POOL = "alicloud:cs/nodePool:NodePool"
 EAS_SERVICE = "tfserving:index:EasService"
+SERVED_CONFIG = "tfserving:index:ServedConfig"
+AUTOSCALER = "kubernetes:autoscaling/v2:HorizontalPodAutoscaler"
 WORKLOADS = tuple(f"kubernetes:apps/v1:{kind}" for kind in ("Deployment", "StatefulSet", "DaemonSet"))
 
 PRODUCTION = ["prod", "prod-*", "*-prod"]
@@ -116,6 +118,10 @@ def production_has_two_replicas(args: ResourceValidationArgs) -> _Found:
         replicas = _at(args.props, "spec", "replicas")
         if replicas is not None and replicas < 2:  # without it, an autoscaler counts
             yield f"spec.replicas is {_number(replicas)}; production needs at least 2"
+    if args.resource_type == AUTOSCALER and _is_production(args):
+        least = _at(args.props, "spec", "minReplicas")
+        if least is None or least < 2:
+            yield f"spec.minReplicas is {_number(least)}; production needs at least 2"
 
 
 def production_is_not_only_spot(args: ResourceValidationArgs) -> _Found:
@@ -191,6 +197,11 @@ def no_plaintext_token(args: ResourceValidationArgs) -> _Found:
 
 def encrypt_tokens(args: ResourceValidationArgs) -> Mapping[str, Any] | None:
     """Marks the access token, registry credentials and secret environment variables of a service as secret."""
+    if args.resource_type == SERVED_CONFIG:
+        services = _behind(_behind(args.props).get("services"))
+        entries = [_behind(entry) for entry in services.values()] if isinstance(services, dict) else []
+        changed = [_encrypt(entry, "token") for entry in entries if isinstance(entry, dict)]
+        return args.props if any(changed) else None
     if args.resource_type != EAS_SERVICE:
         return None
     spec = _behind(_behind(args.props).get("spec"))

@@ -152,6 +152,9 @@ def test_production_workloads_on_kubernetes_need_two_replicas_too(prod: Check, d
     assert prod(DEPLOYMENT, workload(replicas=2)) == {}
     assert prod(DEPLOYMENT, workload()) == {}  # its autoscaler counts
     assert dev(DEPLOYMENT, workload(replicas=1)) == {}
+    scaler = "kubernetes:autoscaling/v2:HorizontalPodAutoscaler"
+    assert "spec.minReplicas is not set" in prod(scaler, {"spec": {"maxReplicas": 4}})["prod-two-replicas"]
+    assert prod(scaler, {"spec": {"minReplicas": 2, "maxReplicas": 4}}) == {}
 
 
 def test_production_may_use_spot_capacity_beside_other_but_not_alone(prod: Check, dev: Check) -> None:
@@ -281,6 +284,14 @@ def test_plain_tokens_and_secret_variables_are_encrypted_on_the_way(dev_pack: Po
         {"name": "DB_PASSWORD", "value": secret("hush")},
         {"name": "TF_CPP_MIN_LOG_LEVEL", "value": "1"},
     ]
+
+
+def test_tokens_of_services_that_are_asked_what_they_serve_are_encrypted_too(dev_pack: PolicyPack) -> None:
+    services = {"a": {"url": "http://a", "token": "plain"}, "b": {"url": "http://b", "token": secret("hidden")}}
+    asked = request("tfserving:index:ServedConfig", {"services": services})
+    assert dev_pack.check(asked, "urn:pulumi:s::p::t::it") == []
+    found = json_format.MessageToDict(asked.object)["services"]
+    assert (found["a"]["token"], found["b"]["token"]) == (secret("plain"), secret("hidden"))
 
 
 def test_what_is_encrypted_already_is_left_as_it_is(dev_pack: PolicyPack) -> None:

@@ -135,7 +135,7 @@ def _check(request: web.Request) -> None:
         raise _forbidden("Another site may not use the console.")
     if request.method == "GET":
         return
-    if request.headers.get(hdrs.ORIGIN) != f"http://{request.host}":
+    if request.headers.get(hdrs.ORIGIN) != f"{request.scheme}://{request.host}":
         raise _forbidden("Only the console's own page may send requests.")
     if request.content_type != "application/json":
         raise ApiError(415, "InvalidParameter", "The request must be application/json.")
