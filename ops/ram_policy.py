@@ -20,7 +20,7 @@ EAS_ACTIONS = (
 OBJECT_ACTIONS = (
     "AbortMultipartUpload", "DeleteObject", "GetObject", "GetObjectAcl", "ListParts", "PutObject", "PutObjectAcl",
 )  # fmt: skip
-"""Calls about objects below the model root. A copy is a GetObject and a PutObject; pulumi-alicloud sets the ACL, too."""
+"""Calls about objects below the model root. A copy is a GetObject and a PutObject; pulumi-alicloud also sets ACLs."""
 
 OWN_BUCKET_ACTIONS = (
     "DeleteBucket", "GetBucket*", "PutBucket", "PutBucketAcl", "PutBucketEncryption", "PutBucketLifecycle",
