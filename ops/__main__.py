@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops import doctor, outputs, predict, ram_policy
+from ops import doctor_command, outputs, predict
 from tfserving.client import SIGNATURE
 from tfserving.errors import ServiceError, TFServingError
 
@@ -19,9 +18,10 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         exit status: 0 done, 1 an error (printed on stderr, without a traceback), 130 interrupted.
     """
-    options = _parser().parse_args(list(argv))
     try:
-        return _doctor(options) if options.command == "doctor" else _predict(options)
+        if argv[:1] == ["doctor"]:
+            return doctor_command.main(argv[1:])
+        return _predict(_parser().parse_args(list(argv)))
     except TFServingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -57,28 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="whose state holds the stack (default: the sandbox engine's if it knows the stack, else Pulumi's)",
     )
-    _add_doctor(commands)
+    commands.add_parser("doctor", help="say whether a stack can be deployed from here, and how to fix what cannot")
     return parser
-
-
-def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "doctor",
-        help="say whether this machine and these credentials can deploy a stack, and how to fix what cannot",
-        description="Looks at Python, the Pulumi CLI and plugins, state backend, region, endpoints, credentials and "
-        "rights of a stack. Changes nothing and prints no keys. Exit status 1 if anything will not work.",
-    )
-    command.add_argument("--stack", "-s", default="local", help="stack name (default: %(default)s)")
-    command.add_argument(
-        "--ram-policy", action="store_true", help="print the least RAM policy that can deploy the stack, and stop"
-    )
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    if options.ram_policy:
-        print(json.dumps(ram_policy.policy(doctor.load(options.stack).needs), indent=2))
-        return 0
-    return doctor.run(options.stack)
 
 
 def _predict(options: argparse.Namespace) -> int:
