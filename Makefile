@@ -42,6 +42,7 @@ lint: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/zizmor --offline --no-progress --quiet .github
+	$(BIN)/mypy policy/rules.py
 
 format: .venv/.ready-dev
 	$(BIN)/ruff format .

@@ -15,6 +15,7 @@ from tfserving.errors import TFServingError
 COMMANDS = {
     "predict": ("ops.predict_command", "send one request to a service and show the answer"),
     "preview-comment": ("ops.preview_command", "say in Markdown what a preview means, on the pull request"),
+    "doctor": ("ops.doctor_command", "say whether a stack can be deployed from here, and how to fix what cannot"),
     "drift": ("ops.drift_command", "say where stack, code and cloud have come apart"),
 }
 """By name: a module with ``main(argv: Sequence[str]) -> int``, and what the command does."""

@@ -79,7 +79,8 @@ class Clients:
                 os.environ.pop(name, None)
 
     @cached_property
-    def _credentials(self) -> Any:
+    def credentials(self) -> Any:
+        """The credentials client of the SDKs: from the settings, the environment, a profile, or the standard chain."""
         from alibabacloud_credentials.client import Client
         from alibabacloud_credentials.models import Config
         from alibabacloud_credentials.provider import CLIProfileCredentialsProvider
@@ -118,7 +119,7 @@ class Clients:
         settings = self.settings
         client = Client(
             Config(
-                credential=self._credentials,
+                credential=self.credentials,
                 region_id=settings.region,
                 endpoint=settings.eas_endpoint or f"pai-eas.{settings.region}.aliyuncs.com",
                 protocol=settings.protocol,
@@ -140,7 +141,7 @@ class Clients:
         import requests
         from alibabacloud_oss_v2.transport import RequestsHttpClient
 
-        credentials = self._credentials
+        credentials = self.credentials
 
         class Provider(oss.credentials.CredentialsProvider):  # type: ignore[misc]  # the SDK is not typed for us
             def get_credentials(self) -> Any:

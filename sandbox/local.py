@@ -22,6 +22,7 @@ from pulumi.automation import PulumiCommand
 
 from ops import outputs, predict
 from sandbox import paths
+from sandbox.cloud import console
 from sandbox.engine.secrets import SANDBOX_PASSPHRASE
 from tfserving.client import connect
 from tfserving.errors import TFServingError
@@ -91,6 +92,7 @@ def _up(engine: Engine) -> None:
     _predictions(services)
     _step("services")
     print(_table(services))
+    print(f"\nconsole: {_console()}")
     print(_next_commands(services))
     print(f"\nready in {time.monotonic() - started:.0f} s")
 
@@ -115,10 +117,15 @@ def _down(engine: Engine) -> None:
 def _cloud() -> None:
     _sandbox("models")
     _sandbox("cloud", "start")
+    print(f"console: {_console()}")
     print("\nFor the Pulumi CLI, in this shell:\n")
     for name, value in _cli_settings().items():
         print(f"export {name}={shlex.quote(value)}")
     print(f"\nThen: pulumi stack select --create {STACK}; pulumi preview|up|refresh|destroy -s {STACK}")
+
+
+def _console() -> str:
+    return console.url(paths.cloud_endpoint().port)
 
 
 _ENGINES: Mapping[Engine, str] = {"sandbox": "sandbox engine", "pulumi": "Pulumi CLI"}

@@ -20,7 +20,7 @@ from typing import Protocol
 from aiohttp import web
 
 from sandbox import paths
-from sandbox.cloud import account, eas
+from sandbox.cloud import account, console, eas
 from sandbox.cloud.errors import ApiError, is_out_of_space, json_error, request_id
 from sandbox.cloud.openapi import openapi_call
 from sandbox.cloud.oss.mounts import LiveView
@@ -30,6 +30,8 @@ from sandbox.cloud.oss.store import ObjectStore
 log = logging.getLogger("sandbox.cloud")
 
 HEALTH_PATH = "/-/health"
+_NOT_LOGGED = (HEALTH_PATH, console.OVERVIEW_PATH)
+"""Asked again and again."""
 _SECRET_NAME = re.compile(r"signature|token|secret|credential|accesskey|password", re.IGNORECASE)
 
 
@@ -95,6 +97,7 @@ def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Applic
     app = web.Application(middlewares=[_outermost])
     app[STATE] = state
     app.router.add_get(HEALTH_PATH, _health)
+    console.register(app, state)
     app.router.add_route("*", "/{path:(?s:.*)}", _dispatch)
     app.on_startup.append(_start)
     app.on_cleanup.append(_stop)
@@ -157,7 +160,7 @@ async def _outermost(
         status = response.status
         return response
     finally:
-        if request.path != HEALTH_PATH:
+        if request.path not in _NOT_LOGGED:
             milliseconds = (time.monotonic() - started) * 1000
             log.info("%s %s %s %.0f ms", request.method, _loggable(request), status or "aborted", milliseconds)
 

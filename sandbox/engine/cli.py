@@ -24,6 +24,7 @@ from sandbox.engine.deployment import STACK_TYPE, Deployment
 from sandbox.engine.display import UNCHANGED, Display, digest, summary
 from sandbox.engine.monitor import Monitor
 from sandbox.engine.plugins import Plugins
+from sandbox.engine.policies import PolicyPack
 from sandbox.engine.state import Resource, Snapshot, lock
 from tfserving.errors import TFServingError
 
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--diff", action="store_true", help="show the properties of created and deleted resources too"
         )
+        command.add_argument("--policy-pack", type=Path, metavar="DIR", help="hold resources to this policy pack")
         command.add_argument("--parallel", "-p", type=_positive, default=8, help="operations at a time (default: 8)")
     return parser
 
@@ -97,6 +99,8 @@ class _Run:
         self._display = Display(quiet=arguments.json)
         self._monitor = Monitor(stack, self._display, arguments.parallel)
         self._plugins = Plugins(stack, self._monitor.address)
+        if arguments.policy_pack:
+            self._monitor.policies = PolicyPack(arguments.policy_pack, stack)
         self._interrupts = 0
         self._digest: dict[str, Any] = {}
 

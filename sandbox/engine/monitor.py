@@ -17,6 +17,7 @@ from sandbox.engine import properties as props
 from sandbox.engine.config import Stack
 from sandbox.engine.deployment import STACK_TYPE, Deployment, Observer, SkippedError, StepError
 from sandbox.engine.plugins import CHANNEL
+from sandbox.engine.policies import PolicyPack
 from sandbox.engine.state import Resource
 from tfserving.errors import TFServingError
 
@@ -35,6 +36,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
     def __init__(self, stack: Stack, observer: Observer, parallel: int) -> None:
         self.deployment: Deployment | None = None
+        self.policies: PolicyPack | None = None
         self._stack, self._observer, self._parallel = stack, observer, parallel
         name = f"{stack.project_name}-{stack.name}"
         self._root = f"urn:pulumi:{stack.name}::{stack.project_name}::{STACK_TYPE}::{name}"
@@ -53,8 +55,10 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             self._program.wait()
 
     def close(self) -> None:
-        """Ends the program and the server."""
+        """Ends the program, the policy pack and the server."""
         self.kill()
+        if self.policies:
+            self.policies.close()
         self._server.stop(None)
 
     def run_program(self, deployment: Deployment) -> bool:
@@ -101,7 +105,10 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
     def RegisterResource(self, request: Any, context: Any) -> resource_pb2.RegisterResourceResponse:
         """A failed or skipped resource is an answer, not an error: the program goes on with what does not need it."""
         deployment = self._current(context)
-        response = resource_pb2.RegisterResourceResponse(urn=deployment.urn(request.type, request.name, request.parent))
+        urn = deployment.urn(request.type, request.name, request.parent)
+        response = resource_pb2.RegisterResourceResponse(urn=urn)
+        for violation in self.policies.check(request, urn) if self.policies else ():
+            self._observer.message("error" if violation.is_mandatory else "warning", str(violation), urn)
         try:
             state = deployment.register(request)
         except (StepError, SkippedError) as error:

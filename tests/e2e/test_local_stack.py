@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib import request
 
 import alibabacloud_oss_v2 as oss
 import pytest
@@ -64,7 +65,34 @@ def test_up_prints_predictions_a_table_of_services_and_the_next_commands(checkou
     first = checkout.succeed("local", "up", timeout=600)
     for expected in ("multi_http (HTTP", "multi_grpc (gRPC", "URL OR TARGET", "stable=1 ", "canary=2", "try next:"):
         assert expected in first.replace("canary=2 stable=1", "stable=1  canary=2")
+    assert f"console: http://127.0.0.1:{checkout.port}/-/console/\n" in first
     assert "Traceback" not in first
+
+
+def test_the_console_shows_what_the_stack_deployed(stack: Checkout) -> None:
+    with request.urlopen(f"http://127.0.0.1:{stack.port}/-/console/api/overview", timeout=30) as answer:
+        text = answer.read().decode()
+    shown = {service["name"]: service for service in json.loads(text)["services"]}
+    deployed = stack.outputs()["services"]
+    assert set(shown) == set(deployed)
+    for name, outputs in deployed.items():
+        assert shown[name]["status"] == "Running"
+        assert shown[name]["address"] == (outputs.get("url") or outputs["target"])
+        for model in shown[name]["models"]:
+            wanted = outputs["models"][model["name"]]
+            available = [each["version"] for each in model["versions"] if set(each["states"]) == {"AVAILABLE"}]
+            assert sorted(available) == sorted(wanted["versions"])
+            assert {label["label"]: label["answered"] for label in model["labels"]} == {
+                label: [version] for label, version in wanted["labels"].items()
+            }
+        assert outputs["token"] not in text
+
+
+def test_the_doctor_finds_the_stack_well_and_the_policies_have_nothing_against_it(stack: Checkout) -> None:
+    printed = stack.succeed("doctor", module="ops")
+    assert "0 errors, 0 warnings" in printed
+    assert "may read; 2 of 2 services are there" in printed
+    assert "unchanged" in stack.succeed("preview", "--policy-pack", "policy", "--expect-no-changes")
 
 
 def test_a_second_up_is_quick_and_changes_nothing(stack: Checkout) -> None:

@@ -195,8 +195,8 @@ class EasService:
             "ServiceId": record.service_id,
             "ServiceName": record.name,
             "Status": "Creating",
-            "InternetEndpoint": self._url(record),
-            "IntranetEndpoint": self._url(record),
+            "InternetEndpoint": self.url(record),
+            "IntranetEndpoint": self.url(record),
         }
 
     def _update(self, call: Call) -> dict[str, Any]:
@@ -242,12 +242,12 @@ class EasService:
         return call.reply("Service is restarting")
 
     def _describe(self, call: Call) -> dict[str, Any]:
-        return answers.service(call.deployment, call.region, self._url(call.deployment.record))
+        return answers.service(call.deployment, call.region, self.url(call.deployment.record))
 
     def _list(self, query: Mapping[str, str]) -> dict[str, Any]:
         labels = answers.json_parameter(query, "Label", dict)
         region = query.get("RegionId", DEFAULT_REGION)
-        views = [answers.service(deployment, region, self._url(deployment.record)) for deployment in self.runtime.all()]
+        views = [answers.service(deployment, region, self.url(deployment.record)) for deployment in self.runtime.all()]
         tests: list[Callable[[dict[str, Any]], bool]] = [
             lambda view: query.get("Filter", "") in view["ServiceName"],
             lambda view: labels.items() <= {item["LabelKey"]: item["LabelValue"] for item in view["Labels"]}.items(),
@@ -272,7 +272,7 @@ class EasService:
         return {"Services": page, **fields}
 
     def _endpoints(self, call: Call) -> dict[str, Any]:
-        record, url = call.record, self._url(call.record)
+        record, url = call.record, self.url(call.record)
         endpoint = {
             "EndpointType": "DefaultGateway",
             "InternetEndpoints": [url],
@@ -281,7 +281,8 @@ class EasService:
         }
         return {"AccessToken": record.token, "Endpoints": [endpoint]}
 
-    def _url(self, record: ServiceRecord) -> str:
+    def url(self, record: ServiceRecord) -> str:
+        """Where a service is reached; a gRPC service takes no HTTP there."""
         if service_json.is_root(record.config):
             return f"http://127.0.0.1:{record.own_port}"
         return f"http://127.0.0.1:{self.runtime.port}{PREFIX}{record.name}"

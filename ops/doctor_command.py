@@ -1,0 +1,34 @@
+"""``python -m ops doctor``: the command line of the doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from ops import doctor, ram_policy
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command.
+
+    Returns:
+        1 if anything will not work, else 0.
+
+    Raises:
+        DoctorError: there is no such stack.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m ops doctor",
+        description="Looks at Python, the Pulumi CLI and plugins, state backend, region, endpoints, credentials and "
+        "rights of a stack. Changes nothing and prints no keys. Exit status 1 if anything will not work.",
+    )
+    parser.add_argument("--stack", "-s", default="local", help="stack name (default: %(default)s)")
+    parser.add_argument(
+        "--ram-policy", action="store_true", help="print the least RAM policy that can deploy the stack, and stop"
+    )
+    options = parser.parse_args(list(argv))
+    if options.ram_policy:
+        print(json.dumps(ram_policy.policy(doctor.load(options.stack).needs), indent=2))
+        return 0
+    return doctor.run(options.stack)

@@ -1,0 +1,83 @@
+"""The least RAM policy with which a stack can be deployed.
+
+Sources: "RAM authorization" pages of EAS and OSS (actions and resource names); the calls themselves are those of
+``provider/clients.py``, ``provider/oss.py`` and, for the bucket, of pulumi-alicloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+EAS_ACTIONS = (
+    "CreateService", "DeleteService", "DescribeService", "DescribeServiceEvent", "DescribeServiceLog",
+    "RestartService", "StartService", "UpdateService",
+    "CreateServiceAutoScaler", "DeleteServiceAutoScaler", "DescribeServiceAutoScaler", "UpdateServiceAutoScaler",
+)  # fmt: skip
+"""Calls about one service."""
+
+OBJECT_ACTIONS = (
+    "AbortMultipartUpload", "DeleteObject", "GetObject", "GetObjectAcl", "ListParts", "PutObject", "PutObjectAcl",
+)  # fmt: skip
+"""Calls about objects below the model root. A copy is a GetObject and a PutObject; pulumi-alicloud also sets ACLs."""
+
+OWN_BUCKET_ACTIONS = (
+    "DeleteBucket", "GetBucket*", "PutBucket", "PutBucketAcl", "PutBucketEncryption", "PutBucketLifecycle",
+    "PutBucketTagging", "PutBucketVersioning",
+)  # fmt: skip
+"""What pulumi-alicloud needs for a bucket that the stack makes. It reads every setting a bucket has."""
+
+EMPTYING_ACTIONS = ("DeleteObject", "DeleteObjectVersion", "ListObjectVersions")
+"""For ``forceDestroy``: a bucket with versions in it is emptied before it is deleted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a stack deploys, as far as rights depend on it.
+
+    Attributes:
+        region: region id.
+        bucket: bucket name.
+        existing_bucket: the stack makes no bucket.
+        force_destroy: the bucket is emptied when the stack is destroyed.
+        model_root: key prefix of the model directories, empty or ending in a slash.
+        services: resource groups of the EAS services by service name, empty for public resources.
+    """
+
+    region: str
+    bucket: str
+    existing_bucket: bool
+    force_destroy: bool
+    model_root: str
+    services: Mapping[str, str]
+
+
+def policy(needs: Needs) -> dict[str, Any]:
+    """The policy document. ``*`` stands for the account: a policy only ever grants what is in its own.
+
+    ListServices names no service, and ListBuckets no bucket: both are how a stack finds out what is there.
+    """
+    bucket = f"acs:oss:*:*:{needs.bucket}"
+    eas = f"acs:eas:{needs.region}:*:"
+    services = [f"{eas}service/{name}" for name in sorted(needs.services)]
+    services += [f"{eas}resource/{group}/service/{name}" for name, group in sorted(needs.services.items()) if group]
+    statements = [
+        _allow("eas", EAS_ACTIONS, services),
+        _allow("eas", ("ListServices",), [f"{eas}service/*"]),
+        _allow("oss", OBJECT_ACTIONS, [f"{bucket}/{needs.model_root}*"]),
+        _allow("oss", ("GetBucketInfo", "ListMultipartUploads", "ListObjects"), [bucket]),
+    ]
+    if not needs.existing_bucket:
+        statements += [_allow("oss", OWN_BUCKET_ACTIONS, [bucket]), _allow("oss", ("ListBuckets",), ["acs:oss:*:*:*"])]
+        if needs.force_destroy:
+            statements.append(_allow("oss", EMPTYING_ACTIONS, [bucket, f"{bucket}/*"]))
+    return {"Version": "1", "Statement": [statement for statement in statements if statement["Resource"]]}
+
+
+def _allow(product: str, actions: Sequence[str], resources: Sequence[str]) -> dict[str, Any]:
+    return {
+        "Effect": "Allow",
+        "Action": [f"{product}:{action}" for action in actions],
+        "Resource": list(resources),
+    }

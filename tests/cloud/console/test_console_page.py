@@ -1,0 +1,311 @@
+"""The page in a real browser: what a person sees and can do, with mouse and with keyboard, at a desk and on a phone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.predict import DOCUMENT_INSTANCES, FASHION_MNIST
+from tests.cloud.conftest import free_port
+from tests.cloud.console.browser import Browser
+from tests.cloud.console.conftest import HOSTILE_NAME, Served
+from tests.cloud.eas.conftest import running_eas, until
+
+pytestmark = pytest.mark.slow
+
+STABLE = "multi_http/modelB/label:stable"
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Browser:
+    browser.open(served.url)
+    browser.sees("Live")
+    browser.sees("canary")
+    return browser
+
+
+def rows(page: Browser, service: str) -> list[list[str]]:
+    """Version, state and labels of each row of a service's table."""
+    return page.js(
+        f"return [...document.querySelectorAll('[aria-labelledby=\"service-{service}\"] tbody tr')]"
+        ".map((row) => [...row.querySelectorAll('td')].map((cell) => cell.innerText.trim()))"
+    )
+
+
+def bars(page: Browser) -> list[tuple[str, float, float]]:
+    """Class, value and width of the bar in percent, from top to bottom."""
+    return [
+        (name, float(value), float(width.removesuffix("%")))
+        for name, value, width in page.js(
+            "return [...document.querySelectorAll('.bars tbody tr')].map((row) => [row.cells[0].innerText, "
+            "row.cells[2].innerText, row.querySelector('.bar > div').style.width])"
+        )
+    ]
+
+
+def send(page: Browser) -> None:
+    page.js("document.querySelector('#answer').replaceChildren()")
+    page.one("#send").click()
+    page.wait(lambda: page.text("#answer"))
+
+
+def test_services_models_versions_states_and_labels_are_there(page: Browser) -> None:
+    assert [heading.text for heading in page.all("h3")] == ["multi_grpc", "multi_http"]
+    for service in ("multi_grpc", "multi_http"):
+        assert rows(page, service) == [["2", "AVAILABLE", "canary"], ["1", "AVAILABLE", "stable"]]
+    assert "1 of 1 replica ready" in page.text("#services")
+    assert page.errors() == []
+
+
+def test_a_label_moves_before_ones_eyes_and_what_has_the_focus_keeps_it(page: Browser, served: Served) -> None:
+    page.js(f"document.querySelector('[data-key=\"{STABLE}\"]').focus()")
+    try:
+        served.publish(stable=2)
+        page.wait(lambda: rows(page, "multi_http") == [["2", "AVAILABLE", "canary stable"], ["1", "AVAILABLE", ""]])
+        assert page.js("return document.activeElement.dataset.key") == STABLE
+    finally:
+        served.publish(stable=1)
+    page.wait(lambda: rows(page, "multi_http")[1] == ["1", "AVAILABLE", "stable"])
+
+
+def test_url_and_body_are_those_of_the_document(page: Browser, served: Served) -> None:
+    assert page.value("#service") == "multi_http"
+    assert page.value("#base") == f"http://127.0.0.1:{served.eas.port}/api/predict/multi_http"
+    assert page.value("#path") == "/v1/models/modelB:predict"
+    body = page.value("#body")
+    assert json.loads(body) == {"signature_name": "serving_default", "instances": DOCUMENT_INSTANCES}
+    assert body.startswith('{"signature_name": "serving_default", "instances": [[[[1.0], [1.0], ')
+    page.js("document.querySelector('#body').value = 'x'")
+    page.one("#reset").click()
+    assert page.value("#body") == body
+
+
+def test_the_class_names_are_those_of_the_data_set() -> None:
+    script = Path(__file__).parents[3] / "sandbox" / "cloud" / "console" / "page" / "console.js"
+    found = re.search(r"FASHION_MNIST = (\[.*?\]);", script.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    assert tuple(json.loads(found[1].replace(",\n]", "]"))) == FASHION_MNIST
+
+
+def test_an_answer_shows_as_bars_the_highest_on_top(page: Browser) -> None:
+    page.ask(STABLE)
+    assert page.value("#path") == "/v1/models/modelB/labels/stable:predict"
+    send(page)
+    page.sees("answered by version 1", "#answer")
+    page.sees("HTTP 200", "#answer")
+    shown = bars(page)
+    assert shown[0][0] == "Sandal"
+    assert {name for name, _, _ in shown} == set(FASHION_MNIST)
+    assert [value for _, value, _ in shown] == sorted((value for _, value, _ in shown), reverse=True)
+    assert sum(value for _, value, _ in shown) == pytest.approx(1, abs=0.001)
+    for _, value, width in shown:
+        assert width == pytest.approx(100 * value, abs=0.01)
+    page.js("document.querySelector('#classes').value = ''")
+    send(page)
+    page.sees("class 5", "#answer")
+
+
+def test_a_grpc_service_is_asked_by_version_or_label_and_its_method_cannot_be_edited(page: Browser) -> None:
+    page.ask("multi_grpc/modelB/version:2")
+    assert page.value("#path") == "tensorflow.serving.PredictionService/Predict"
+    assert page.one("#path").get_property("readOnly") is True
+    send(page)
+    page.sees("answered by version 2", "#answer")
+    assert bars(page)[0][0] == "Sneaker"
+
+
+def test_an_error_answer_shows_status_and_the_servers_words(page: Browser) -> None:
+    path = page.one("#path")
+    path.clear()
+    path.send_keys("/v1/models/modelB/labels/nobody:predict")
+    send(page)
+    page.sees("Unrecognized servable version label: nobody", "#answer")
+    assert "HTTP 400" in page.text("#answer")
+    assert bars(page) == []
+    path.clear()
+    path.send_keys("nowhere")
+    send(page)
+    page.sees("does not begin with a slash", "#answer")
+
+
+def test_a_path_edited_by_hand_outlives_what_changes_elsewhere(page: Browser, served: Served) -> None:
+    path = page.one("#path")
+    path.clear()
+    path.send_keys("/v1/models/modelB/metadata")
+    served.publish(stable=2)
+    page.wait(lambda: "stable" in rows(page, "multi_http")[0][2])
+    served.publish(stable=1)
+    page.wait(lambda: rows(page, "multi_http")[1][2] == "stable")
+    assert page.value("#path") == "/v1/models/modelB/metadata"
+
+
+def test_everything_can_be_done_with_the_keyboard(page: Browser) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> str:
+        ActionChains(page.driver).send_keys(*keys).perform()
+        return str(page.js("const e = document.activeElement; return e.id || e.dataset.key || e.className"))
+
+    assert press(Keys.TAB) == "skip"
+    assert press(Keys.ENTER) == "debugging"
+    order = [press(Keys.TAB) for _ in range(8)]
+    assert order == ["service", "model", "which", "path", "reset", "body", "classes", "send"]
+    assert press(Keys.ENTER) == "send"
+    page.sees("answered by version 2", "#answer")
+    page.js("document.querySelector('#answer').replaceChildren(); document.querySelector('#body').focus()")
+    ActionChains(page.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
+    page.sees("answered by version 2", "#answer")
+
+
+def test_a_screen_reader_finds_a_name_for_everything_that_can_be_used(page: Browser) -> None:
+    send(page)
+    page.command("Accessibility.enable")
+    nodes = page.command("Accessibility.getFullAXTree")["nodes"]
+    usable = ("button", "combobox", "textbox", "link", "table", "region", "article")
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        role = node.get("role", {}).get("value")
+        if role in usable and not node.get("ignored"):
+            found.setdefault(role, []).append(node.get("name", {}).get("value", ""))
+    assert set(usable) <= set(found)
+    assert not [role for role, names in found.items() if not all(names)]
+    assert "stable: debug modelB by label stable on multi_http" in found["button"]
+    live = {element.get_attribute("id") for element in page.all("[role=status], [role=alert]")}
+    assert live == {"connection", "notice", "answer"}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [320, 375, 768, 1280])
+def test_nothing_is_cut_off_at_any_width(browser: Browser, served: Served, width: int, dark: bool) -> None:
+    browser.open(served.url, width, dark=dark)
+    browser.sees("canary")
+    send(browser)
+    assert browser.js("return document.documentElement.scrollWidth") <= width
+
+
+def test_text_stands_out_from_its_background_in_light_and_dark(browser: Browser, served: Served) -> None:
+    """WCAG 2.2, 1.4.3: a contrast of at least 4.5."""
+    for dark in (False, True):
+        browser.open(served.url, dark=dark)
+        browser.sees("canary")
+        send(browser)
+        faint = browser.js(CONTRAST)
+        assert faint == [], f"dark: {dark}"
+
+
+CONTRAST = """
+const channel = (c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
+const background = (element) => {
+  for (let e = element; e; e = e.parentElement) {
+    const found = rgba(getComputedStyle(e).backgroundColor);
+    if (found.length === 3 || found[3] === 1) return found;
+  }
+  return [255, 255, 255];
+};
+return [...document.querySelectorAll("body *")]
+  .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.getClientRects().length)
+  .filter((e) => !e.disabled && !["NOSCRIPT", "OPTION"].includes(e.tagName))
+  .map((e) => {
+    const [a, b] = [luminance(rgba(getComputedStyle(e).color)), luminance(background(e))];
+    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.textContent.trim()];
+  })
+  .filter(([ratio]) => ratio < 4.5);
+"""
+
+
+def test_no_token_is_in_the_page_its_addresses_or_its_storage(page: Browser, served: Served) -> None:
+    send(page)
+    seen = json.dumps(
+        page.js(
+            "return [document.documentElement.outerHTML, location.href, Object.entries(localStorage), document.cookie,"
+            " performance.getEntriesByType('resource').map((entry) => entry.name)]"
+        )
+    )
+    assert "api/request" in seen
+    for name in ("multi_http", "multi_grpc"):
+        assert served.token(name) not in seen
+
+
+def test_a_model_with_a_hostile_name_is_text(page: Browser, served: Served) -> None:
+    try:
+        served.publish(stable=1, hostile=True)
+        page.sees(HOSTILE_NAME, "#services")
+        assert page.all("#services img") == []
+        assert page.driver.title.startswith("TF Serving Stacks")
+        assert page.errors() == []
+    finally:
+        served.publish(stable=1)
+
+
+def test_a_service_that_is_stopped_says_so_and_a_request_to_it_too(page: Browser, served: Served) -> None:
+    spec = served.eas.spec("single", 0)
+    spec["containers"][0] |= {"command": "tf_serving_entrypoint.sh --model_name=alone", "env": []}
+    served.eas.create(spec)
+    try:
+        served.eas.client.stop_service("cn-hangzhou", "single")
+        page.sees("Service is stopped", "#services")
+        page.wait(lambda: page.js("document.querySelector('#service').value = 'single'; return true"))
+        page.js("document.querySelector('#service').dispatchEvent(new Event('change'))")
+        send(page)
+        page.sees("no healthy upstream", "#answer")
+        assert "HTTP 503" in page.text("#answer")
+    finally:
+        served.eas.delete("single")
+
+
+def test_a_service_that_cannot_start_says_why(page: Browser, served: Served) -> None:
+    spec = served.eas.spec("triton")
+    spec["containers"][0] |= {"image": "tritonserver:23.11", "command": "tritonserver"}
+    served.eas.create(spec)
+    try:
+        page.sees("Failed", "[aria-labelledby=service-triton]")
+        page.sees("only runs TensorFlow Serving images", "[aria-labelledby=service-triton]")
+    finally:
+        served.eas.delete("triton")
+
+
+def test_an_empty_cloud_says_how_to_fill_it_and_a_cloud_that_is_gone_is_waited_for(
+    browser: Browser, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/-/console/"
+    with running_eas(tmp_path, port=port) as eas:
+        browser.open(url)
+        browser.sees("No services. make up deploys stack local")
+        assert browser.one("#send").is_enabled() is False
+        eas.create(eas.spec("plain"))
+        browser.sees("Running", "#services")
+        until(lambda: eas.describe("plain").running_instance == 1)
+    browser.sees("The sandbox cloud does not answer. Start it with make up")
+    assert browser.one("#connection").get_attribute("data-state") == "down"
+    assert "stale" in browser.one("#services").get_attribute("class")
+    browser.one("#send").click()
+    browser.sees("Not sent: the sandbox cloud does not answer.", "#answer")
+    with running_eas(tmp_path, port=port):
+        browser.sees("Live")
+        browser.wait(lambda: "does not answer" not in browser.text("#notice"))
+
+
+def test_the_page_says_that_it_is_loading_until_the_first_answer(browser: Browser, served: Served) -> None:
+    source = "window.fetch = () => new Promise(() => {});"
+    script = browser.command("Page.addScriptToEvaluateOnNewDocument", source=source)
+    try:
+        browser.open(served.url)
+        assert "Loading services." in browser.text()
+        assert browser.one("#services").get_attribute("aria-busy") == "true"
+    finally:
+        browser.command("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+
+
+def test_no_other_page_can_show_the_console_in_a_frame(browser: Browser, served: Served, tmp_path: Path) -> None:
+    page: Any = tmp_path / "frame.html"
+    page.write_text(f'<iframe src="{served.url}"></iframe>', encoding="utf-8")
+    browser.open(page.as_uri())
+    browser.wait(lambda: [message for message in browser.errors() if "frame-ancestors" in message])

@@ -1,0 +1,152 @@
+"""The console's own API, with real model servers behind it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cloud.console.conftest import FAVOURITES, Served
+from tests.cloud.eas.conftest import http, until
+
+pytestmark = pytest.mark.slow
+
+BODY = json.dumps({"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]})
+
+
+def ask(served: Served, service: str, **request: Any) -> dict[str, Any]:
+    """What the page sends, and what it gets."""
+    answer = http(
+        "POST",
+        f"{served.url}api/request",
+        body=json.dumps({"service": service, "body": BODY, **request}).encode(),
+        Origin=served.url.partition("/-/")[0],
+        **{"Content-Type": "application/json"},
+    )
+    return {**answer.json, "http": answer.status}
+
+
+def favourite(answer: dict[str, Any]) -> int:
+    (scores,) = json.loads(answer["body"])["predictions"]
+    return int(scores.index(max(scores)))
+
+
+@pytest.mark.parametrize("name", ["multi_http", "multi_grpc"])
+def test_the_overview_says_what_the_replicas_serve(served: Served, name: str) -> None:
+    until(lambda: served.model(name)["labels"][1]["answered"] == [1])
+    service = served.overview()[name]
+    assert (service["status"], service["replicas"]) == ("Running", {"ready": 1, "wanted": 1})
+    assert service["address"] == str(served.eas.describe(name).internet_endpoint).removeprefix(
+        "http://" if name == "multi_grpc" else ""
+    )
+    (model,) = service["models"]
+    assert model["policy"] == "specific [1, 2]"
+    assert [(each["version"], each["states"]) for each in model["versions"]] == [
+        (2, {"AVAILABLE": 1}),
+        (1, {"AVAILABLE": 1}),
+    ]
+    assert model["labels"] == [
+        {"label": "canary", "wanted": 2, "answered": [2]},
+        {"label": "stable", "wanted": 1, "answered": [1]},
+    ]
+
+
+def test_neither_overview_nor_answers_hold_a_token(served: Served) -> None:
+    seen = json.dumps([served.overview(), ask(served, "multi_http", path="/v1/models/modelB:predict")])
+    for name in ("multi_http", "multi_grpc"):
+        assert served.token(name) not in seen
+
+
+@pytest.mark.parametrize(("by", "version"), [("", 2), ("/versions/1", 1), ("/labels/stable", 1), ("/labels/canary", 2)])
+def test_an_http_service_is_asked_at_its_url_and_the_version_that_answered_is_named(
+    served: Served, by: str, version: int
+) -> None:
+    answer = ask(served, "multi_http", path=f"/v1/models/modelB{by}:predict")
+    assert (answer["status"], answer["version"], favourite(answer)) == (200, version, FAVOURITES[version])
+
+
+@pytest.mark.parametrize(("by", "version"), [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1)])
+def test_a_grpc_service_is_asked_by_grpc(served: Served, by: dict[str, Any], version: int) -> None:
+    answer = ask(served, "multi_grpc", model="modelB", **by)
+    assert (answer["status"], answer["version"], favourite(answer)) == (200, version, FAVOURITES[version])
+
+
+def test_a_request_without_a_body_is_a_get(served: Served) -> None:
+    answer = ask(served, "multi_http", path="/v1/models/modelB", body=" ")
+    assert answer["status"] == 200
+    assert "model_version_status" in json.loads(answer["body"])
+    assert answer["version"] is None
+
+
+@pytest.mark.parametrize("service", ["multi_http", "multi_grpc"])
+def test_the_servers_own_words_come_through_when_it_refuses(served: Served, service: str) -> None:
+    answer = ask(served, service, path="/v1/models/modelB/labels/nobody:predict", model="modelB", label="nobody")
+    assert answer["status"] in (400, 404)
+    assert "Unrecognized servable version label: nobody" in json.loads(answer["body"])["error"]
+
+
+@pytest.mark.parametrize(
+    ("service", "request_", "reason"),
+    [
+        ("multi_http", {"path": "v1/models/modelB"}, "does not begin with a slash"),
+        ("multi_http", {"path": "/v1/models/modelB\r\nX-Header: 1"}, "characters a path cannot have"),
+        ("multi_http", {"path": "/v1 HTTP/1.1"}, "characters a path cannot have"),
+        ("multi_grpc", {"model": ""}, "needs a model name"),
+        ("multi_grpc", {"model": "modelB", "body": "{"}, "is not JSON"),
+        ("multi_grpc", {"model": "modelB", "body": "[1]"}, "must be"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_the_reason(
+    served: Served, service: str, request_: dict[str, Any], reason: str
+) -> None:
+    answer = ask(served, service, **request_)
+    assert answer["http"] == 400
+    assert reason in answer["Message"]
+
+
+def test_a_path_cannot_carry_the_token_of_a_service_anywhere_else(served: Served) -> None:
+    """Whatever the path, the request goes to the service's own address with the service's own token."""
+    for path in ("/../../../-/console/api/overview", "/..%2f..%2fother", "//127.0.0.2/", "/@127.0.0.2/"):
+        answer = ask(served, "multi_http", path=path, body="")
+        assert answer["http"] == 200
+        assert answer["status"] in (400, 401, 403, 404)
+
+
+def test_looking_is_no_traffic_but_sending_is(served: Served) -> None:
+    from sandbox.cloud.app import STATE
+
+    service = served.eas.app[STATE].services[0]
+    deployment = service.runtime.get("multi_http")  # type: ignore[attr-defined]
+    deployment._requests = 0
+    for _ in range(3):
+        served.overview()
+    assert deployment._requests == 0
+    ask(served, "multi_http", path="/v1/models/modelB:predict")
+    assert deployment._requests == 2  # the prediction, and the question which version it was
+
+
+def test_a_label_moves_in_the_overview_when_the_servers_have_moved_it(served: Served) -> None:
+    for stable in (2, 1):
+        served.publish(stable)
+        wanted = {"label": "stable", "wanted": stable, "answered": [stable]}
+        for name in ("multi_http", "multi_grpc"):
+            until(lambda name=name, wanted=wanted: wanted in served.model(name)["labels"], 20)
+
+
+def test_a_service_that_is_stopped_is_shown_with_what_it_would_serve(served: Served) -> None:
+    spec = served.eas.spec("single")
+    spec["containers"][0] |= {"command": "tf_serving_entrypoint.sh --model_name=alone", "env": []}
+    spec["metadata"]["instance"] = 0
+    served.eas.create(spec)
+    try:
+        served.eas.client.stop_service("cn-hangzhou", "single")
+        served.eas.wait("single", "Stopped")
+        until(lambda: served.overview().get("single", {}).get("status") == "Stopped")
+        service = served.overview()["single"]
+        assert service["replicas"]["ready"] == 0
+        assert [model["name"] for model in service["models"]] == ["alone"]
+        answer = ask(served, "single", path="/v1/models/alone:predict")
+        assert answer["status"] == 503
+    finally:
+        served.eas.delete("single")
