@@ -588,8 +588,15 @@ class _Rollout:
                 self._ctx.record(self._id, self._outputs())
                 prefix = _prefix(text(self._inputs, "key"), model)
                 for version in sorted(self._obsolete[name]):
-                    files = remove_version(self._bucket, prefix, version)
-                    self._ctx.info(f"{name}: version {version} removed from the bucket ({files} files)")
+                    if self._blind:
+                        self._ctx.warning(
+                            f"{name}: the files of version {version} stay in the bucket, because nobody could see that "
+                            f"{', '.join(service.name for service in self._blind)} no longer serves it"
+                        )
+                    elif files := remove_version(self._bucket, prefix, version, text(self._inputs, "owner")):
+                        self._ctx.info(f"{name}: version {version} removed from the bucket ({files} files)")
+                    else:
+                        self._ctx.info(f"{name}: version {version} stays in the bucket: not published by this stack")
             del self._obsolete[name]
 
     def _prove(self) -> None:

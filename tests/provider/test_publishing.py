@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from google.protobuf import empty_pb2
 
 from provider.values import UNKNOWN
-from tests.provider.harness import Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
+from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +52,8 @@ def test_a_preview_writes_nothing_and_knows_nothing_of_new_files(
     _, outputs = clouded.create("PublishedModel", models.inputs("m", cloud.bucket, root), preview=True)
     assert outputs["files"] == {"1": UNKNOWN}
     assert cloud.keys(root) == []
-    assert log.lines() == ["m: + version 1"]
+    (line,) = log.lines()
+    assert re.fullmatch(r"m: \+ version 1 \(4 files, [0-9.]+ KB\)", line)
 
 
 def test_only_missing_versions_are_published(
@@ -87,6 +90,7 @@ def test_a_version_without_files_anywhere_is_an_error_that_names_the_directory(
         "name": "m",
         "bucket": cloud.bucket,
         "prefix": f"{root}m/",
+        "owner": OWNER,
         "source": "no/such",
         "versions": {"3": f"sha256:{'0' * 64}"},
     }
@@ -177,8 +181,8 @@ def test_a_missing_or_changed_file_is_drift_by_its_name_and_is_put_back(
     cloud.put(f"{root}m/2/fingerprint.pb", b"x" * size)
     assert set(model.refresh()) == {'versions["1"]', 'versions["2"]'}
     assert model.inputs["versions"] == {
-        "1": "changed: variables/variables.index",
-        "2": "changed: fingerprint.pb",
+        "1": "changed: missing variables/variables.index",
+        "2": "changed: changed fingerprint.pb",
     }
     assert model.up(inputs) == "update"
     assert model.outputs["versions"] == inputs["versions"]
@@ -238,7 +242,8 @@ def test_a_missing_bucket_is_said_so(clouded: Plugin, models: LocalModels, root:
     models.add("m", 1)
     with pytest.raises(Failed, match=r"NoSuchBucket: .*\(the bucket does not exist\)") as failed:
         clouded.create("PublishedModel", models.inputs("m", "no-such-bucket", root))
-    assert failed.value.code is grpc.StatusCode.UNKNOWN
+    assert failed.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert failed.value.partial is None
 
 
 # ---- the model config file -----------------------------------------------------------------------------------------
