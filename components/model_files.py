@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from components.model_repository import ModelSource
 from components.settings import NAMESPACE, ModelSettings, Settings
@@ -21,15 +19,6 @@ _LINES_SHOWN = 5
 
 ModelSignatures = Mapping[int, Mapping[str, Signature]]
 """Signatures of a model by version, and there by name."""
-
-
-def hash_cache() -> HashCache:
-    """What is known of model files from earlier runs, in the person's cache directory. A context manager: it saves."""
-    try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # a container's user without a home
-        return HashCache()
-    return HashCache(base / "tf-serving-stacks" / "hashes.json")
 
 
 def sources(settings: Settings, cache: HashCache) -> tuple[ModelSource, ...]:

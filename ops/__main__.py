@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops import outputs, predict
+from ops import manifest, outputs, predict
 from tfserving.client import SIGNATURE
 from tfserving.errors import ServiceError, TFServingError
+from tfserving.manifest import user_cache
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _parser().parse_args(list(argv))
     try:
-        return _predict(options)
+        return _manifest(options) if options.command == "manifest" else _predict(options)
     except TFServingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,7 +57,31 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="whose state holds the stack (default: the sandbox engine's if it knows the stack, else Pulumi's)",
     )
+    command = commands.add_parser(
+        "manifest",
+        help="write manifests of a model's versions, to be committed",
+        description="Writes a manifest for every version in a model directory that has none yet.",
+        epilog="Name the directory of the manifests in tf-serving:manifests. See docs/publishing.md.",
+    )
+    command.add_argument("directory", type=Path, metavar="MODEL_DIR", help="directory with one directory per version")
+    command.add_argument("--model", help="model name (default: the name of the directory)")
+    command.add_argument(
+        "--to",
+        type=Path,
+        default=Path("manifests"),
+        metavar="DIR",
+        help="directory of all manifests (default: %(default)s)",
+    )
     return parser
+
+
+def _manifest(options: argparse.Namespace) -> int:
+    target = options.to / (options.model or options.directory.resolve().name)
+    with user_cache() as cache:
+        for written in manifest.write(options.directory, target, cache):
+            what = "written" if written.new else "unchanged"
+            print(f"{written.file}: {what}, {written.files} files, {written.size} bytes")
+    return 0
 
 
 def _predict(options: argparse.Namespace) -> int:

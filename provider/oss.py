@@ -168,7 +168,17 @@ class Bucket:
                 request.body = _FileRange(file.fileno(), 0, entry.size)
                 return self._client.put_object(request, retry_max_attempts=_TRANSFER_ATTEMPTS)
 
-        self._make(key, entry, put)
+        self._upload(key, path, entry, put)
+
+    def _upload(self, key: str, path: Path, entry: FileEntry, call: Callable[[], Any]) -> None:
+        """:meth:`_make` from a file; an object that holds something else than the file did is not kept."""
+        try:
+            if path.stat().st_size != entry.size:
+                raise ContentError(f"{path} is not {entry.size} bytes long any more")
+            self._make(key, entry, call)
+        except ContentError as error:
+            self.delete([key])
+            raise ContentError(f"{path} changed while it was uploaded. Fix: run the update again") from error
 
     def unfinished(self, prefix: str) -> dict[str, str]:
         """Ids of the multipart uploads under way below ``prefix``, by key; of two for one key, the newest."""
@@ -241,9 +251,9 @@ class Bucket:
                 return found
             marker = int(page.next_part_number_marker)
 
-    def _complete(
-        self, key: str, upload_id: str, etags: Mapping[int, str], entry: FileEntry, *, forbid_overwrite: bool
-    ) -> None:
+    def _completion(
+        self, key: str, upload_id: str, etags: Mapping[int, str], *, forbid_overwrite: bool
+    ) -> Callable[[], Any]:
         parts = [self._sdk.UploadPart(part_number=number, etag=etag) for number, etag in sorted(etags.items())]
         request = self._sdk.CompleteMultipartUploadRequest(
             bucket=self.name,
@@ -253,7 +263,7 @@ class Bucket:
             forbid_overwrite=forbid_overwrite or None,
         )
         complete = self._client.complete_multipart_upload
-        self._make(key, entry, lambda: complete(request, retry_max_attempts=_TRANSFER_ATTEMPTS))
+        return lambda: complete(request, retry_max_attempts=_TRANSFER_ATTEMPTS)
 
     def copy(self, source: ObjectName, key: str, entry: FileEntry, *, replace: bool = False) -> None:
         """Copy an object on the server; no byte passes this machine.
@@ -297,7 +307,11 @@ class Bucket:
             )
             result = self._call("write", key, lambda request=request: self._client.upload_part_copy(request))  # type: ignore[misc]
             etags[number] = _etag(result.etag)
-        return lambda replace: self._complete(key, upload_id, etags, entry, forbid_overwrite=not replace)
+
+        def last_step(replace: bool) -> None:
+            self._make(key, entry, self._completion(key, upload_id, etags, forbid_overwrite=not replace))
+
+        return last_step
 
     def _make(self, key: str, entry: FileEntry, call: Callable[[], Any]) -> None:
         """Make an object; where OSS says that it exists or the upload has ended, an attempt before did: look at it."""
@@ -367,11 +381,8 @@ class PartUpload:
             self._etags[number] = etag
             last = len(self._etags) == len(self.parts)
         if last:
-            try:
-                self._bucket._complete(self._key, self._upload_id, self._etags, self._entry, forbid_overwrite=True)
-            except ContentError as error:
-                self._bucket.delete([self._key])
-                raise ContentError(f"{self._path} changed while it was uploaded") from error
+            complete = self._bucket._completion(self._key, self._upload_id, self._etags, forbid_overwrite=True)
+            self._bucket._upload(self._key, self._path, self._entry, complete)
         return length if kept else 0, last
 
     def _send(self, number: int, body: _FileRange, progress: Callable[[int], None]) -> str:
@@ -447,14 +458,6 @@ def _deltas(progress: Callable[[int], None]) -> Callable[[int, int, int], None]:
 
 def _etag(value: object) -> str:
     return str(value or "").strip('"')
-
-
-def cache_dir() -> Path:
-    """Where this person's caches of the project are: hashes of files, unfinished uploads. Made for them alone."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = base / "tf-serving-stacks"
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return path
 
 
 def oss_error(what: str, sdk: Any, error: Exception) -> CloudError:

@@ -23,13 +23,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from provider.oss import COPY_BYTES, MULTIPART_BYTES, Bucket, ObjectInfo, ObjectName, PartUpload, cache_dir
+from provider.oss import COPY_BYTES, MULTIPART_BYTES, Bucket, ObjectInfo, ObjectName, PartUpload
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.values import UNKNOWN, Change, Properties, has_unknown
 from tfserving import manifest as manifests
 from tfserving import saved_model
 from tfserving.errors import CloudError, OwnershipError, SavedModelError
-from tfserving.manifest import FileEntry, HashCache, Manifest
+from tfserving.manifest import FileEntry, Manifest
 
 T = TypeVar("T")
 
@@ -387,7 +387,7 @@ class _LocalSource(_Source):
         self._directory = ctx.root / text(inputs, "source")
         self._versions: dict[int, Path] | None = None
         # The file the program keeps its digests in too, so that unchanged files are read once more only to be sent.
-        self._cache = HashCache(cache_dir() / "hashes.json")
+        self._cache = manifests.user_cache()
 
     def _find(self, number: int) -> Path | None:
         if self._versions is None:

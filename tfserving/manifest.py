@@ -334,6 +334,15 @@ class HashCache:
                         os.unlink(temporary)
 
 
+def user_cache() -> HashCache:
+    """What is known of model files from earlier runs, in the person's cache directory. A context manager: it saves."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container's user without a home
+        return HashCache()
+    return HashCache(base / "tf-serving-stacks" / "hashes.json")
+
+
 _Identity = tuple[int, int, int]
 
 
