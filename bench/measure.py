@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import statistics
@@ -98,12 +99,14 @@ class Run:
 
     Attributes:
         seconds: wall time.
+        cpu: processor time of its whole process tree, in seconds: other work on the machine hardly changes it.
         text: what it printed.
         read: bytes its whole process tree read with system calls, from files and sockets alike.
         peak: by kind of process (``program``, ``provider``, ``engine``): most resident bytes at any moment.
     """
 
     seconds: float
+    cpu: float
     text: str
     read: int
     peak: Mapping[str, int]
@@ -121,7 +124,7 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None,
     Raises:
         RuntimeError: it failed; with what it printed.
     """
-    before = _read_bytes()
+    before, cpu = _read_bytes(), _cpu_seconds()
     started = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -144,7 +147,13 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None,
         sampler.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed with exit status {process.returncode}:\n{text}")
-    return Run(seconds, text, _read_bytes() - before, peak)
+    return Run(seconds, _cpu_seconds() - cpu, text, _read_bytes() - before, peak)
+
+
+def _cpu_seconds() -> float:
+    """Processor time of all children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _read_bytes() -> int:
@@ -179,7 +188,8 @@ def _memory(root: int) -> dict[str, int]:
             above = parents[above]
         if above == root:
             line = lines.get(process, "")
-            kind = "provider" if "-m provider" in line else "program" if "__main__" in line else "engine"
+            is_program = "pulumi-language-python-exec" in line or "sandbox.engine.language" in line
+            kind = "provider" if "-m provider" in line else "program" if is_program else "engine"
             with contextlib.suppress(OSError, ValueError):
                 pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
                 found[kind] = found.get(kind, 0) + pages * os.sysconf("SC_PAGE_SIZE")

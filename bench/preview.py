@@ -30,7 +30,7 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
     result = Result(
         "noop-preview",
         f"no-op preview against an empty program, medians of {repeat}; one file of 100 MB in each version",
-        ("engine", "versions", "models", "empty program", "with models", "ratio", "model files read"),
+        ("engine", "versions", "models", "empty program", "with models", "ratio", "CPU ratio", "model files read"),
     )
     for versions in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-") as path, environment(**own_cache(Path(path))):
@@ -48,6 +48,7 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
                         each.up(engine)
                         each.engine(engine, "preview", "--expect-no-changes")  # compiles, fills caches
                     times: dict[str, list[float]] = {"empty": [], "models": []}
+                    cpu: dict[str, list[float]] = {"empty": [], "models": []}
                     read: list[int] = []
                     watch.arm()
                     for _ in range(repeat):
@@ -55,9 +56,12 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
                         second = project.engine(engine, "preview", "--expect-no-changes")
                         times["empty"].append(first.seconds)
                         times["models"].append(second.seconds)
+                        cpu["empty"].append(first.cpu)
+                        cpu["models"].append(second.cpu)
                         read.append(second.read - first.read)
                     touched = watch.read()
                     ratio = median(times["models"]) / median(times["empty"])
+                    cpu_ratio = median(cpu["models"]) / median(cpu["empty"])
                     shown = f"{len(touched)} of {len(watch.files)}" if watched else "not measured"
                     result.rows.append(
                         (
@@ -67,6 +71,7 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
                             spread(times["empty"]),
                             spread(times["models"]),
                             f"{ratio:.2f}",
+                            f"{cpu_ratio:.2f}",
                             shown,
                         )
                     )
@@ -76,7 +81,9 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
                             "versions": versions,
                             "models": len(wanted),
                             "seconds": times,
+                            "cpu_seconds": cpu,
                             "ratio": ratio,
+                            "cpu_ratio": cpu_ratio,
                             "model_files_read": len(touched) if watched else None,
                             "model_bytes": versions * FILE_BYTES,
                             "bytes_read_beyond_empty": read,
