@@ -188,7 +188,7 @@ def _memory(root: int) -> dict[str, int]:
             above = parents[above]
         if above == root:
             line = lines.get(process, "")
-            is_program = "pulumi-language-python-exec" in line or "sandbox.engine.language" in line
+            is_program = "pulumi-language-python-exec" in line or "engine/language.py" in line
             kind = "provider" if "-m provider" in line else "program" if is_program else "engine"
             with contextlib.suppress(OSError, ValueError):
                 pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
