@@ -254,6 +254,7 @@ def remove_version(bucket: Bucket, prefix: str, number: int, owner: str) -> int:
         bucket.delete(f"{prefix}{number}/{entry.path}" for entry in ours.files if entry.path != SAVED_MODEL)
         removed = len(ours.files)
     if staged is not None and staged.owner == owner:
+        bucket.abort_uploads(f"{prefix}{number}/")
         _clear_staging(bucket, prefix, number)
     if removed:
         bucket.delete([where])

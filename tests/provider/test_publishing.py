@@ -23,6 +23,7 @@ from provider.resource import Context
 from provider.values import UNKNOWN, Properties
 from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
 from tfserving import manifest
+from tfserving.errors import CloudError
 from tfserving.manifest import FileEntry
 
 pytestmark = pytest.mark.slow
@@ -344,6 +345,23 @@ def test_nothing_is_ever_overwritten(cloud: Cloud, models: LocalModels, root: st
     marker = f"{root}m/.staging-1/manifest.json"
     for method in ("put_object", "copy_object"):
         assert all(request.forbid_overwrite for request in spy.requests(method) if request.key != marker)
+
+
+def test_an_object_that_exists_stays_as_it_is(cloud: Cloud, root: str, tmp_path: Path) -> None:
+    bucket = Bucket(cloud.oss, cloud.bucket)
+    key, file = f"{root}a", tmp_path / "a"
+    file.write_bytes(b"ours")
+    entry = FileEntry("a", 4, str(manifest.crc64(b"ours")), "")
+    cloud.put(f"{root}source", "ours")
+    for content in ("theirs", "mine"):  # of another size, and of the same
+        cloud.put(key, content)
+        with pytest.raises(CloudError, match="FileAlreadyExists"):
+            bucket.put_file(key, file, entry, lambda _: None)
+        with pytest.raises(CloudError, match="FileAlreadyExists"):
+            bucket.copy(ObjectName(cloud.bucket, f"{root}source"), key, entry)
+        assert cloud.get(key) == content
+    cloud.put(key, "ours")
+    bucket.put_file(key, file, entry, lambda _: None)  # a repeated request whose first answer was lost
 
 
 def test_a_large_object_is_copied_unseen_until_its_last_step(cloud: Cloud, root: str) -> None:
