@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down cloud kube test test-fast lint format clean
+.PHONY: help up down cloud kube test test-fast lint bench format clean
 
 help:
 	@echo "make up            bring TensorFlow Serving up in a sandbox cloud on this machine, and ask it for predictions"
@@ -16,6 +16,7 @@ help:
 	@echo "make kube          build the Kubernetes API server for tests and stack ack-local (Go; minutes, once)"
 	@echo "make test          lint, types and every test that needs neither network nor account"
 	@echo "make test-fast     the tests that take no servers"
+	@echo "make bench         measure: previews, publishing, label moves, make up (docs/performance.md); many minutes"
 	@echo "make format        format the code"
 	@echo "make clean         make down, then remove .sandbox and .venv"
 
@@ -43,6 +44,9 @@ lint: .venv/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/zizmor --offline --no-progress --quiet .github
 	$(BIN)/mypy policy/rules.py
+
+bench: .venv/.ready-sandbox
+	$(BIN)/python -m bench
 
 format: .venv/.ready-dev
 	$(BIN)/ruff format .

@@ -12,12 +12,13 @@ from components.model_repository import ModelRepository, ModelRepositoryArgs
 from components.providers import make_providers
 from components.served_config import ProofArgs, RolloutArgs, prove, roll_out
 from tfserving.errors import TFServingError
+from tfserving.manifest import user_cache
 
 
 def main() -> None:
     """Registers the stack. Whatever is wrong with its config is said before the first resource."""
     try:
-        with model_files.hash_cache() as cache:
+        with user_cache() as cache:
             settings = raw.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
             sources = model_files.sources(settings, cache)
             signatures = model_files.signatures(settings, cache)

@@ -1,10 +1,8 @@
-"""What the local model directories hold: digests to publish, and signatures. Each file is read once and remembered."""
+"""What the models hold: digests to publish, and signatures. Each local file is read once and remembered."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from components.model_repository import ModelSource
 from components.settings import NAMESPACE, ModelSettings, Settings
@@ -14,37 +12,41 @@ from tfserving.manifest import HashCache, list_files
 from tfserving.model_config import join_path
 from tfserving.saved_model import Signature, VersionDir
 
+ANY = "any"
+"""In a digest's place: whatever the source holds when it is published, or what is in the bucket already."""
+
+_LINES_SHOWN = 5
+
 ModelSignatures = Mapping[int, Mapping[str, Signature]]
 """Signatures of a model by version, and there by name."""
 
 
-def hash_cache() -> HashCache:
-    """What is known of model files from earlier runs, in the person's cache directory. A context manager: it saves."""
-    try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # a container's user without a home
-        return HashCache()
-    return HashCache(base / "tf-serving-stacks" / "hashes.json")
-
-
 def sources(settings: Settings, cache: HashCache) -> tuple[ModelSource, ...]:
-    """The models to publish, with a digest of each version. Models that are in the bucket already are left out.
+    """The models with a digest of each version: of its committed manifest, else of the files on this machine.
 
     Raises:
-        ConfigError: files that cannot be read or published, all of them.
+        ConfigError: files that cannot be read or published, or are not what their committed manifest says; all of them.
     """
     problems: list[Problem] = []
     found: list[ModelSource] = []
     for model in settings.models:
-        if model.directory is None:
-            continue
-        digests: dict[str, str] = {}
+        digests = {
+            str(number): model.manifests[number].digest if number in model.manifests else ANY
+            for number in model.versions
+        }
         for version in _versions(model):
+            if str(version.number) not in digests:
+                continue
             try:
-                digests[str(version.number)] = manifest.build(version.path, cache).digest
+                built = manifest.build(version.path, cache)
             except SavedModelError as error:
                 problems.append(_problem(model, error))
-        found.append(ModelSource(name=model.name, directory=model.source, versions=digests))
+                continue
+            committed = model.manifests.get(version.number)
+            if committed is not None and (differing := manifest.changes(committed, built)):
+                problems.append(_differs(model, version, differing))
+            digests[str(version.number)] = built.digest
+        found.append(ModelSource(name=model.name, source=model.source, versions=digests, manifests=model.manifest_dir))
     if problems:
         raise ConfigError(problems)
     return tuple(found)
@@ -109,6 +111,16 @@ def _versions(model: ModelSettings) -> tuple[VersionDir, ...]:
         return saved_model.versions(model.directory)
     except SavedModelError as error:
         raise ConfigError([_problem(model, error)]) from None
+
+
+def _differs(model: ModelSettings, version: VersionDir, differing: list[str]) -> Problem:
+    more = f" and {len(differing) - _LINES_SHOWN} more" if len(differing) > _LINES_SHOWN else ""
+    return Problem(
+        join_path(f"{NAMESPACE}:models", model.name),
+        f"the files in {version.path} are not those of the manifest in {model.manifest_dir} "
+        f"({', '.join(differing[:_LINES_SHOWN])}{more}), and a published version never changes",
+        fix="export under a new number, or restore the files",
+    )
 
 
 def _problem(model: ModelSettings, error: SavedModelError) -> Problem:

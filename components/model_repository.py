@@ -20,13 +20,16 @@ class ModelSource:
 
     Attributes:
         name: model name.
-        directory: local directory with its version directories, relative to the project where that is possible.
-        versions: digest of each version by its number.
+        source: local directory with its version directories, relative to the project where that is possible;
+            ``oss://bucket/path/`` with the same; empty: they are in the bucket already and are only referred to.
+        versions: digest of each version by its number; ``any`` where only the source or the bucket knows it.
+        manifests: local directory of the committed manifests; empty without any.
     """
 
     name: str
-    directory: str
+    source: str
     versions: Mapping[str, str]
+    manifests: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class ModelRepositoryArgs:
         bucket: the bucket, ours or somebody else's.
         root: key prefix of the model directories, empty or ending in a slash.
         owner: ``<project>/<stack>``.
-        models: models to publish. Those whose versions are in the bucket already are not listed.
+        models: models to publish, or to see that they are there.
         initial: what the config file says when it is made; ``None``: nothing reads a config file, so there is none.
     """
 
@@ -74,8 +77,12 @@ class ModelRepository(pulumi.ComponentResource):
                     name=model.name,
                     bucket=args.bucket.name,
                     prefix=f"{args.root}{model.name}/",
-                    source=model.directory,
+                    owner=args.owner,
+                    source=model.source,
+                    manifests=model.manifests,
                     versions=dict(model.versions),
+                    # A rollout removes them later, once no service serves them.
+                    remove_dropped=args.initial is None,
                 ),
                 child,
             )

@@ -74,15 +74,22 @@ class PublishedModelArgs:
         name: model name.
         bucket: bucket name.
         prefix: key prefix of the model (``models/tf_serving/modelA/``).
-        source: local model directory, relative to the project. A change of it alone is no change.
-        versions: digest of each published version by its number (``{"1": "sha256:..."}``).
+        owner: ``<project>/<stack>``: who may remove what is published.
+        source: local model directory, relative to the project; ``oss://bucket/path/`` in the same region; or empty: the
+            versions are in the bucket already. A change of it alone is no change.
+        manifests: local directory of committed manifests, relative to the project; empty without any.
+        versions: digest of each published version by its number (``{"1": "sha256:..."}``), or ``any``.
+        remove_dropped: remove the files of a version that is published no longer at once; otherwise the rollout does.
     """
 
     name: pulumi.Input[str] = pulumi.property("name")
     bucket: pulumi.Input[str] = pulumi.property("bucket")
     prefix: pulumi.Input[str] = pulumi.property("prefix")
-    source: pulumi.Input[str] = pulumi.property("source")
+    owner: pulumi.Input[str] = pulumi.property("owner")
     versions: pulumi.Input[Mapping[str, pulumi.Input[str]]] = pulumi.property("versions")
+    source: pulumi.Input[str] = pulumi.property("source", default="")
+    manifests: pulumi.Input[str] = pulumi.property("manifests", default="")
+    remove_dropped: pulumi.Input[bool] = pulumi.property("removeDropped", default=False)
 
 
 class PublishedModel(pulumi.CustomResource):

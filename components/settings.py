@@ -16,9 +16,9 @@ from typing import Any
 
 from components.reader import Reader
 from components.service_settings import ServiceContext, ServiceSettings, read_service
-from tfserving import eas_spec, flags, model_config, saved_model
+from tfserving import eas_spec, flags, manifest, model_config, saved_model
 from tfserving.errors import ConfigError, Problem, SavedModelError
-from tfserving.manifest import HashCache
+from tfserving.manifest import HashCache, Manifest
 from tfserving.model_config import Model, ModelServerConfig, did_you_mean, join_path
 
 NAMESPACE = "tf-serving"
@@ -28,7 +28,17 @@ CONFIG_FILE_NAME = "model_config.pbtxt"
 DEFAULT_MODEL_ROOT = "models/tf_serving/"
 DEFAULT_MOUNT_PATH = "/models"
 
-_KEYS = ("endpoint", "endpoints", "bucket", "modelRoot", "modelSource", "rolloutSeconds", "models", "services")
+_KEYS = (
+    "endpoint",
+    "endpoints",
+    "bucket",
+    "modelRoot",
+    "modelSource",
+    "manifests",
+    "rolloutSeconds",
+    "models",
+    "services",
+)
 _BUCKET_KEYS = (
     "name",
     "existing",
@@ -62,6 +72,7 @@ _HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 _ENDPOINT = re.compile(rf"({_HOST})(:([0-9]{{1,5}}))?")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_SOURCE_IN_OSS = re.compile(r"oss://([a-z0-9][a-z0-9-]{1,61}[a-z0-9])(/[^\x00-\x1f\x7f\\]*)?")
 _ROOT_SEGMENT = re.compile(r"[A-Za-z0-9_.-]+")
 _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 _READABLE_CLASSES = ("Standard", "IA")
@@ -145,16 +156,20 @@ class ModelSettings:
 
     Attributes:
         name: model name.
-        source: its local directory, relative to the project where that is possible; empty: nothing is uploaded,
-            because ``versions`` are in the bucket already.
-        directory: the same directory, absolute; ``None`` without a source.
-        versions: version numbers in the source, or in the bucket; ascending.
+        source: its local directory, relative to the project where that is possible, or ``oss://bucket/path/`` in the
+            same region; empty: nothing is uploaded, because ``versions`` are in the bucket already.
+        directory: the same local directory, absolute, where there is one on this machine; else ``None``.
+        versions: version numbers that are published, from the manifests, the source or the config; ascending.
+        manifests: committed manifests by version; of versions that have none, the source says what they hold.
+        manifest_dir: directory of the manifests, relative to the project where that is possible; empty without any.
     """
 
     name: str
     source: str = ""
     directory: Path | None = None
     versions: tuple[int, ...] = ()
+    manifests: Mapping[int, Manifest] = field(default_factory=dict)
+    manifest_dir: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -488,7 +503,7 @@ class _Parser:
         """What is to be served, with base paths below the default mount path, and where its versions come from."""
         path = f"{NAMESPACE}:models"
         reader = self._reader(path)
-        sources = self._model_source()
+        sources, manifests = self._directory("modelSource"), self._directory("manifests")
         allowed = "model names with policy, labels and source"
         given = reader.mapping(self.raw.get(path), path, allowed=allowed)
         reader.same_but_for_case(given, path, "model")
@@ -502,38 +517,92 @@ class _Parser:
             labels, found = model_config.read_labels(_numbers(entry.get("labels")), join_path(where, "labels"))
             self.problems += found
             declared.append(Model(name, f"{DEFAULT_MOUNT_PATH}/{name}", policy=policy, labels=labels))
-            models.append(self._model(reader, name, entry, where, sources))
+            models.append(self._model(reader, name, entry, where, sources, manifests))
         return ModelServerConfig(tuple(declared)), tuple(models)
 
-    def _model_source(self) -> str:
-        path = f"{NAMESPACE}:modelSource"
+    def _directory(self, key: str) -> str:
+        path = f"{NAMESPACE}:{key}"
         return self._reader(path).text(self.raw.get(path), path, allowed="a directory, relative to the project")
 
-    def _model(self, reader: Reader, name: str, entry: Mapping[str, Any], where: str, sources: str) -> ModelSettings:
+    def _model(
+        self, reader: Reader, name: str, entry: Mapping[str, Any], where: str, sources: str, manifests: str
+    ) -> ModelSettings:
         versions_path = join_path(where, "versions")
         source_path = join_path(where, "source")
-        source = reader.text(entry.get("source"), source_path, allowed="a directory, relative to the project")
+        allowed = "a directory, relative to the project, or oss://bucket/path/"
+        source = reader.text(entry.get("source"), source_path, allowed=allowed)
+        in_oss = source.startswith("oss://")
+        # A name that leads out of a directory is refused as a name, and nothing is looked at.
+        sound = model_config.MODEL_NAME.fullmatch(name) is not None
+        manifest_dir = f"{manifests.rstrip('/')}/{name}" if manifests and sound else ""
+        committed = self._committed(manifest_dir, join_path(f"{NAMESPACE}:manifests", name))
+        listed: tuple[int, ...] = ()
         if entry.get("versions") is not None:
-            if source:
+            listed = self._listed_versions(reader, entry["versions"], versions_path)
+            if source and not in_oss:
                 message = "versions says that the model is in the bucket already, source that it is to be uploaded"
                 reader.add(versions_path, message, fix="keep one of the two")
-            return ModelSettings(name=name, versions=self._listed_versions(reader, entry["versions"], versions_path))
-        if not source and not sources:
-            message = "nothing says where the versions come from"
-            fix = f"set {NAMESPACE}:modelSource, or source or versions of this model"
-            reader.add(
-                where, message, "source: a local directory; versions: numbers that are in the bucket already", fix
+        if not source and not listed and sources:
+            if not sound:
+                return ModelSettings(name=name)
+            source, source_path = f"{sources.rstrip('/')}/{name}", where
+        if in_oss and not _SOURCE_IN_OSS.fullmatch(source):
+            reader.add(source_path, f"{reader.show(source)} is not a place in OSS", "oss://bucket/path/")
+        if not source or in_oss or listed:
+            if not listed and not committed:
+                self._no_versions(reader, where, source)
+            return ModelSettings(
+                name=name,
+                source=source if in_oss else "",
+                versions=listed or tuple(committed),
+                manifests=committed,
+                manifest_dir=manifest_dir if committed else "",
             )
-            return ModelSettings(name=name)
-        # A name that leads out of the source directory is refused as a name, and its directory is not looked at.
-        if not source and not model_config.MODEL_NAME.fullmatch(name):
-            return ModelSettings(name=name)
-        source = source or f"{sources.rstrip('/')}/{name}"
         directory = self.project_dir / source
-        at = source_path if entry.get("source") else where
+        versions = tuple(committed)
+        if directory.is_dir() or not committed:
+            local = self._local_versions(name, directory, source_path)
+            versions = versions or local
+            unknown = [str(number) for number in local if number not in versions]
+            if unknown:
+                self.warnings.append(
+                    f"model {name}: version {', '.join(unknown)} in {source} has no manifest in {manifest_dir} and is "
+                    f"not published: python -m ops manifest {source}"
+                )
         return ModelSettings(
-            name=name, source=source, directory=directory, versions=self._local_versions(name, directory, at)
+            name=name,
+            source=source,
+            directory=directory if directory.is_dir() else None,
+            versions=versions,
+            manifests=committed,
+            manifest_dir=manifest_dir if committed else "",
         )
+
+    @staticmethod
+    def _no_versions(reader: Reader, where: str, source: str) -> None:
+        message = "nothing says where the versions come from"
+        allowed = "source: a directory or oss://bucket/path/; versions: numbers that are in the bucket already"
+        fix = f"set {NAMESPACE}:modelSource, or source or versions of this model"
+        if source:
+            message = f"nothing says which versions of {source} are to be published"
+            allowed = "versions: a list of numbers, or committed manifests"
+            fix = f"add versions, or commit manifests and name their directory in {NAMESPACE}:manifests"
+        reader.add(where, message, allowed, fix)
+
+    def _committed(self, directory: str, path: str) -> dict[int, Manifest]:
+        if not directory:
+            return {}
+        try:
+            found = manifest.load_all(self.project_dir / directory)
+        except SavedModelError as error:
+            self.problems.append(
+                Problem(path, str(error), fix="restore the file from version control, or write it anew")
+            )
+            return {}
+        for number, committed in found.items():
+            for message in saved_model.incomplete(entry.path for entry in committed.files):
+                self.problems.append(Problem(path, f"version {number} {message}", fix="export the model again"))
+        return found
 
     def _local_versions(self, name: str, directory: Path, path: str) -> tuple[int, ...]:
         """The versions in a model directory; none if something is wrong with it."""

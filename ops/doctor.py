@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 import yaml
 
 from ops import ram_policy
-from ops.outputs import PROJECT_DIR
+from ops.engine import PROJECT_DIR
 from provider.clients import NO_CREDENTIALS, Clients, CloudSettings, is_loopback_endpoint, one_line
 from provider.oss import oss_error
 from tfserving.errors import CloudError, TFServingError

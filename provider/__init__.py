@@ -1,1 +1,1 @@
-"""The `tfserving` Pulumi provider: PublishedModel, ModelConfigFile, EasService, ServedConfig."""
+"""The `tfserving` Pulumi provider: PublishedModel, ModelConfigFile, EasService, ServedConfig, ServedModel."""

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from provider.clients import NO_CREDENTIALS, one_line
 from tfserving.errors import CloudError
+from tfserving.manifest import FileEntry, crc64
 
 T = TypeVar("T")
 
-MULTIPART_BYTES = 32 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
+"""Bytes of a part. What one interrupted request loses, and what is read at a time to compare a part with a file."""
+
+MULTIPART_BYTES = 2 * PART_BYTES
 """Larger files go up in parts, so that an interrupted upload resumes."""
 
-_PART_BYTES = 8 * 1024 * 1024
+COPY_BYTES = 1 << 30
+"""Larger objects are copied by parts: one CopyObject of them takes long, and of more than 5 GB is refused."""
+
+_MAX_PARTS = 10_000  # of one multipart upload
+_COPY_PART_BYTES = 256 * 1024 * 1024
+_BLOCK_BYTES = 256 * 1024
+_TRANSFER_ATTEMPTS = 8  # over a poor link a request is worth more than the SDK's three
 _DELETE_BATCH = 1000  # DeleteMultipleObjects takes no more
 
 
@@ -48,6 +59,18 @@ class StoredFile:
     size: int
     crc64: str
     etag: str
+
+
+@dataclass(frozen=True)
+class ObjectName:
+    """An object by bucket and key."""
+
+    bucket: str
+    key: str
+
+
+class ContentError(CloudError):
+    """What OSS stored is not what was sent: the file changed on the way, or somebody else wrote to the same key."""
 
 
 class Bucket:
@@ -125,43 +148,188 @@ class Bucket:
             )
             self._call("delete", batch[0], lambda request=request: self._client.delete_multiple_objects(request))  # type: ignore[misc]
 
-    def upload(self, key: str, path: Path, progress: Callable[[int], None]) -> str:
-        """Upload a file; its CRC-64 as OSS computed it.
+    # ---- files -----------------------------------------------------------------------------------------------------
 
-        The SDK compares checksums of what it sent and what OSS stored. Files over :data:`MULTIPART_BYTES` go up in
-        parts, and a later call for the same file and key continues where an interrupted one stopped.
+    def put_file(self, key: str, path: Path, entry: FileEntry, progress: Callable[[int], None]) -> None:
+        """Upload a file in one request to a key that does not exist yet.
 
         Args:
             key: object key.
             path: local file.
+            entry: its size and checksum, compared with what OSS stored.
             progress: called with the number of bytes sent since the last call; may raise to stop the upload.
         """
-        sent = 0
-
-        def on_progress(_count: int, written: int, _total: int) -> None:
-            nonlocal sent
-            progress(written - sent)
-            sent = written
-
-        request = self._sdk.PutObjectRequest(bucket=self.name, key=key, progress_fn=on_progress)
-        if path.stat().st_size <= MULTIPART_BYTES:
-            result = self._call("write", key, lambda: self._client.put_object_from_file(request, str(path)))
-        else:
-            unfinished = cache_dir() / "uploads"
-            unfinished.mkdir(exist_ok=True)
-            uploader = self._client.uploader(
-                part_size=_PART_BYTES, parallel_num=3, enable_checkpoint=True, checkpoint_dir=str(unfinished)
-            )
-            result = self._call("write", key, lambda: uploader.upload_file(request, str(path)))
-        return str(result.hash_crc64 or "")
-
-    def copy(self, source: str, key: str) -> None:
-        """Copy an object inside the bucket, on the server, checksum-checked by OSS."""
-        request = self._sdk.CopyObjectRequest(
-            bucket=self.name, key=key, source_bucket=self.name, source_key=source, metadata_directive="COPY"
+        request = self._sdk.PutObjectRequest(
+            bucket=self.name, key=key, forbid_overwrite=True, progress_fn=_deltas(progress)
         )
-        copier = self._client.copier()
-        self._call("write", key, lambda: copier.copy(request))
+
+        def put() -> Any:
+            with open(path, "rb") as file:
+                request.body = _FileRange(file.fileno(), 0, entry.size)
+                return self._client.put_object(request, retry_max_attempts=_TRANSFER_ATTEMPTS)
+
+        self._upload(key, path, entry, put)
+
+    def _upload(self, key: str, path: Path, entry: FileEntry, call: Callable[[], Any]) -> None:
+        """:meth:`_make` from a file; an object that holds something else than the file did is not kept."""
+        try:
+            if path.stat().st_size != entry.size:
+                raise ContentError(f"{path} is not {entry.size} bytes long any more")
+            self._make(key, entry, call)
+        except ContentError as error:
+            self.delete([key])
+            raise ContentError(f"{path} changed while it was uploaded. Fix: run the update again") from error
+
+    def unfinished(self, prefix: str) -> dict[str, str]:
+        """Ids of the multipart uploads under way below ``prefix``, by key; of two for one key, the newest."""
+        return dict(self._uploads(prefix))
+
+    def _uploads(self, prefix: str) -> Iterator[tuple[str, str]]:
+        key_marker: str | None = None
+        id_marker: str | None = None
+        while True:
+            request = self._sdk.ListMultipartUploadsRequest(
+                bucket=self.name,
+                prefix=prefix,
+                key_marker=key_marker,
+                upload_id_marker=id_marker,
+                max_uploads=1000,
+                encoding_type="url",
+            )
+            page = self._call("list", prefix, lambda request=request: self._client.list_multipart_uploads(request))  # type: ignore[misc]
+            for item in page.uploads or ():
+                yield str(item.key), str(item.upload_id)
+            if not page.is_truncated:
+                return
+            key_marker, id_marker = page.next_key_marker, page.next_upload_id_marker
+
+    def abort_uploads(self, prefix: str) -> None:
+        """End the multipart uploads under way below ``prefix`` and give up their parts."""
+        for key, upload_id in list(self._uploads(prefix)):
+            self._abort(key, upload_id)
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        request = self._sdk.AbortMultipartUploadRequest(bucket=self.name, key=key, upload_id=upload_id)
+        try:
+            self._call("end the upload of", key, lambda: self._client.abort_multipart_upload(request))
+        except CloudError as error:
+            if error.code != "NoSuchUpload":
+                raise
+
+    def begin(self, key: str, path: Path, entry: FileEntry, upload_id: str | None) -> PartUpload:
+        """Begin to upload a file in parts, or go on with ``upload_id`` where an interrupted run stopped."""
+        stored = None if upload_id is None else self._parts(key, upload_id)
+        if stored is None:
+            upload_id, stored = self._initiate(key, forbid_overwrite=True), {}
+        return PartUpload(self, key, path, entry, str(upload_id), stored)
+
+    def _initiate(self, key: str, *, forbid_overwrite: bool) -> str:
+        request = self._sdk.InitiateMultipartUploadRequest(
+            bucket=self.name, key=key, forbid_overwrite=forbid_overwrite or None
+        )
+        return str(self._call("write", key, lambda: self._client.initiate_multipart_upload(request)).upload_id)
+
+    def _parts(self, key: str, upload_id: str) -> dict[int, StoredFile] | None:
+        """The parts of an upload by number; None where the upload has ended meanwhile."""
+        found: dict[int, StoredFile] = {}
+        marker: int | None = None
+        while True:
+            request = self._sdk.ListPartsRequest(
+                bucket=self.name, key=key, upload_id=upload_id, part_number_marker=marker, max_parts=1000
+            )
+            try:
+                page = self._call("list the parts of", key, lambda request=request: self._client.list_parts(request))  # type: ignore[misc]
+            except CloudError as error:
+                if error.code == "NoSuchUpload":
+                    return None
+                raise
+            for part in page.parts or ():
+                found[int(part.part_number)] = StoredFile(
+                    int(part.size or 0), str(part.hash_crc64 or ""), _etag(part.etag)
+                )
+            if not page.is_truncated:
+                return found
+            marker = int(page.next_part_number_marker)
+
+    def _completion(
+        self, key: str, upload_id: str, etags: Mapping[int, str], *, forbid_overwrite: bool
+    ) -> Callable[[], Any]:
+        parts = [self._sdk.UploadPart(part_number=number, etag=etag) for number, etag in sorted(etags.items())]
+        request = self._sdk.CompleteMultipartUploadRequest(
+            bucket=self.name,
+            key=key,
+            upload_id=upload_id,
+            complete_multipart_upload=self._sdk.CompleteMultipartUpload(parts=parts),
+            forbid_overwrite=forbid_overwrite or None,
+        )
+        complete = self._client.complete_multipart_upload
+        return lambda: complete(request, retry_max_attempts=_TRANSFER_ATTEMPTS)
+
+    def copy(self, source: ObjectName, key: str, entry: FileEntry, *, replace: bool = False) -> None:
+        """Copy an object on the server; no byte passes this machine.
+
+        Args:
+            source: bucket and key of the object.
+            key: where to.
+            entry: size and checksum, compared with what is there afterwards.
+            replace: overwrite what is there; else that is an error.
+        """
+        request = self._sdk.CopyObjectRequest(
+            bucket=self.name,
+            key=key,
+            source_bucket=source.bucket,
+            source_key=source.key,
+            metadata_directive="COPY",
+            forbid_overwrite=None if replace else True,
+        )
+        self._make(key, entry, lambda: self._client.copy_object(request))
+
+    def prepare_copy(self, source: ObjectName, key: str, entry: FileEntry) -> Callable[[bool], None]:
+        """Copy a large object by parts, and leave the last step, after which it is visible, to the caller.
+
+        Returns:
+            the last step; its argument is ``replace`` of :meth:`copy`.
+        """
+        for _, old in [found for found in self._uploads(key) if found[0] == key]:
+            self._abort(key, old)
+        upload_id = self._initiate(key, forbid_overwrite=False)
+        size = max(_COPY_PART_BYTES, -(-entry.size // _MAX_PARTS))
+        etags: dict[int, str] = {}
+        for number, start in enumerate(range(0, entry.size, size), start=1):
+            request = self._sdk.UploadPartCopyRequest(
+                bucket=self.name,
+                key=key,
+                part_number=number,
+                upload_id=upload_id,
+                source_bucket=source.bucket,
+                source_key=source.key,
+                source_range=f"bytes={start}-{min(start + size, entry.size) - 1}",
+            )
+            result = self._call("write", key, lambda request=request: self._client.upload_part_copy(request))  # type: ignore[misc]
+            etags[number] = _etag(result.etag)
+
+        def last_step(replace: bool) -> None:
+            self._make(key, entry, self._completion(key, upload_id, etags, forbid_overwrite=not replace))
+
+        return last_step
+
+    def _make(self, key: str, entry: FileEntry, call: Callable[[], Any]) -> None:
+        """Make an object; where OSS says that it exists or the upload has ended, an attempt before did: look at it."""
+        try:
+            crc = str(self._call("write", key, call).hash_crc64 or "")
+        except CloudError as error:
+            if error.code not in ("FileAlreadyExists", "NoSuchUpload"):
+                raise
+            if not self.holds(key, entry):
+                raise
+            return
+        if crc != entry.crc64 and (crc or not self.holds(key, entry)):
+            raise ContentError(f"oss://{self.name}/{key} is not what was to be stored there")
+
+    def holds(self, key: str, entry: FileEntry) -> bool:
+        """Whether an object is there with the size and checksum of ``entry``."""
+        found = self.head(key)
+        return found is not None and found.size == entry.size and found.crc64 in ("", entry.crc64)
 
     def _call(self, verb: str, key: str, call: Callable[[], T]) -> T:
         try:
@@ -170,16 +338,126 @@ class Bucket:
             raise oss_error(f"cannot {verb} oss://{self.name}/{key}", self._sdk, error) from error
 
 
+class PartUpload:
+    """A file on its way up in parts. The parts may be sent in any order and from several threads.
+
+    Attributes:
+        parts: the numbers of the parts, from 1.
+    """
+
+    def __init__(
+        self, bucket: Bucket, key: str, path: Path, entry: FileEntry, upload_id: str, stored: Mapping[int, StoredFile]
+    ) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._path = path
+        self._entry = entry
+        self._upload_id = upload_id
+        self._stored = stored
+        # The size depends on nothing but the file, so that parts of an earlier run fit.
+        self._size = max(PART_BYTES, -(-entry.size // _MAX_PARTS))
+        self.parts = range(1, -(-entry.size // self._size) + 1)
+        self._etags: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def send(self, number: int, progress: Callable[[int], None]) -> tuple[int, bool]:
+        """Send one part, unless OSS holds it already with this very content; the last one to arrive ends the upload.
+
+        Args:
+            number: which part.
+            progress: see :meth:`Bucket.put_file`.
+
+        Returns:
+            bytes that did not have to be sent, and whether the file is complete now.
+        """
+        start = (number - 1) * self._size
+        length = min(self._size, self._entry.size - start)
+        with open(self._path, "rb") as file:
+            body = _FileRange(file.fileno(), start, length)
+            stored = self._stored.get(number)
+            kept = stored is not None and stored.size == length and stored.crc64 == str(body.crc64())
+            etag = stored.etag if kept and stored is not None else self._send(number, body, progress)
+        with self._lock:
+            self._etags[number] = etag
+            last = len(self._etags) == len(self.parts)
+        if last:
+            complete = self._bucket._completion(self._key, self._upload_id, self._etags, forbid_overwrite=True)
+            self._bucket._upload(self._key, self._path, self._entry, complete)
+        return length if kept else 0, last
+
+    def _send(self, number: int, body: _FileRange, progress: Callable[[int], None]) -> str:
+        client, sdk = self._bucket._client, self._bucket._sdk
+        request = sdk.UploadPartRequest(
+            bucket=self._bucket.name,
+            key=self._key,
+            part_number=number,
+            upload_id=self._upload_id,
+            body=body,
+            progress_fn=_deltas(progress),
+        )
+        result = self._bucket._call(
+            "write", self._key, lambda: client.upload_part(request, retry_max_attempts=_TRANSFER_ATTEMPTS)
+        )
+        return _etag(result.etag)
+
+
+class _FileRange:
+    """A stretch of a file as a body the SDK can read, measure and rewind."""
+
+    def __init__(self, descriptor: int, start: int, length: int) -> None:
+        self._descriptor = descriptor
+        self._start = start
+        self._length = length
+        self._position = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._length - self._position
+        # The SDK asks for small blocks; larger ones cost less time between them.
+        data = os.pread(
+            self._descriptor, left if size < 0 else min(left, max(size, _BLOCK_BYTES)), self._start + self._position
+        )
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def crc64(self) -> int:
+        """The checksum of the stretch; leaves the position at its start."""
+        crc = 0
+        self.seek(0)
+        while data := self.read(_BLOCK_BYTES):
+            crc = crc64(data, crc)
+        self.seek(0)
+        return crc
+
+
+def _deltas(progress: Callable[[int], None]) -> Callable[[int, int, int], None]:
+    """The SDK's progress callback as one that is told how much was sent since the last time."""
+    sent = 0
+
+    def on_progress(_count: int, written: int, _total: int) -> None:
+        nonlocal sent
+        if written > sent:  # a repeated request begins at 0 again
+            progress(written - sent)
+            sent = written
+
+    return on_progress
+
+
 def _etag(value: object) -> str:
     return str(value or "").strip('"')
-
-
-def cache_dir() -> Path:
-    """Where this person's caches of the project are: hashes of files, unfinished uploads. Made for them alone."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = base / "tf-serving-stacks"
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return path
 
 
 def oss_error(what: str, sdk: Any, error: Exception) -> CloudError:

@@ -2,33 +2,51 @@
 
 TensorFlow Serving tries a numeric directory the moment it appears, and one without ``variables/`` it even loads and
 then fails every request. So the files of a version go to ``<prefix>.staging-<n>/``, which the server ignores, and are
-copied from there, ``saved_model.pb`` last. The manifest, ``<prefix><n>.manifest.json``, is written when everything is
-in place: a version with a manifest is complete and never changes.
+copied from there: large ones by parts that stay invisible until all of them are there, then everything but
+``saved_model.pb``, and that one last. The manifest, ``<prefix><n>.manifest.json``, is written when everything is in
+place: a version with a manifest is complete and never changes. It names the stack that published the version; no other
+one removes it.
+
+An interrupted run leaves a staging prefix, and in it a manifest of what was to be published. The next run continues
+from what OSS holds, on whichever machine it is, or cleans up if the version is wanted no longer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from provider.oss import Bucket, ObjectInfo, cache_dir
-from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
-from provider.values import UNKNOWN, Properties, has_unknown
+from provider.oss import COPY_BYTES, MULTIPART_BYTES, Bucket, ObjectInfo, ObjectName, PartUpload
+from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
+from provider.values import UNKNOWN, Change, Properties, has_unknown
 from tfserving import manifest as manifests
 from tfserving import saved_model
 from tfserving.errors import CloudError, OwnershipError, SavedModelError
-from tfserving.manifest import FileEntry, HashCache, Manifest
+from tfserving.manifest import FileEntry, Manifest
+
+T = TypeVar("T")
+
+ANY = "any"
+"""In a digest's place: whatever the source holds when it is published, or whatever is in the bucket already."""
 
 CHANGED = "changed: "
-"""Stands before the name of a file, in a digest's place, for a published version that is no longer what it was."""
+"""Stands before the names of files, in a digest's place, for a published version that is no longer what it was."""
 
-SAVED_MODEL = "saved_model.pb"
+SAVED_MODEL = saved_model.GRAPH_FILE
+
+_OSS = "oss://"
+_LINES_SHOWN = 20
+_NAMES_SHOWN = 20
+_STATUS_SECONDS = 1.0
+_RATE_SECONDS = 10.0
+_VERSIONS_AT_ONCE = 4
 
 _TRANSFERS = ThreadPoolExecutor(8, "transfer")
 """Uploads and copies of all models together: more at once only compete for the same line."""
@@ -43,13 +61,30 @@ class PublishedModel(Resource):
         "name": Property("string", "model name", required=True, replaces=True),
         "bucket": Property("string", "bucket name", required=True, replaces=True),
         "prefix": Property("string", "key prefix of the model, ending in a slash", required=True, replaces=True),
-        "source": Property("string", "local model directory, relative to the project", required=True, compared=False),
-        "versions": Property("object", "digest of each version by its number", required=True),
+        "owner": Property("string", "<project>/<stack>: who may remove what is published here", required=True),
+        "source": Property(
+            "string",
+            "local model directory, relative to the project; oss://bucket/path/ in the same region; or empty: the "
+            "versions are there already and are only referred to",
+            default="",
+            compared=False,
+        ),
+        "manifests": Property(
+            "string", "local directory with committed manifests, relative to the project", default="", compared=False
+        ),
+        "versions": Property("object", "by number: the version's digest, or `any`", required=True),
+        "removeDropped": Property(
+            "boolean",
+            "remove the files of a version that is published no longer at once, because no rollout does it later",
+            default=False,
+            compared=False,
+        ),
     }
     outputs: ClassVar[Mapping[str, Property]] = {
         "files": Property(
             "object", "by version: number of files, bytes, and a fingerprint of the objects", required=True
-        )
+        ),
+        "unfinished": Property("object", "by version: objects of an interrupted upload", required=True),
     }
 
     # ---- without the cloud -----------------------------------------------------------------------------------------
@@ -58,261 +93,530 @@ class PublishedModel(Resource):
         prefix = inputs["prefix"]
         if prefix is not UNKNOWN and (not text(inputs, "prefix").endswith("/") or text(inputs, "prefix")[:1] == "/"):
             yield Failure("prefix", f"{prefix!r} must end in a slash and not begin with one")
+        source = text(inputs, "source")
+        if source.startswith(_OSS) and not _object_name(source).bucket:
+            yield Failure("source", f"{source!r} is not oss://bucket/path/")
         if has_unknown(inputs["versions"]):
             return
         for number, digest in table(inputs, "versions").items():
             if not number.isdecimal() or str(int(number)) != number:
                 yield Failure(f'versions["{number}"]', f"{number!r} is not a version number")
-            elif not isinstance(digest, str) or not digest.startswith("sha256:"):
-                yield Failure(f'versions["{number}"]', f"{digest!r} is not a digest, sha256:...")
+            elif not isinstance(digest, str) or not (digest.startswith("sha256:") or digest == ANY):
+                yield Failure(f'versions["{number}"]', f"{digest!r} is not a digest, sha256:... or {ANY}")
 
     def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
         # What is published counts, not what was declared: an upload that failed halfway is still to be done.
-        diff = super().diff({**old_inputs, "versions": old_outputs.get("versions")}, old_outputs, news)
-        if diff.replaces or has_unknown(news.get("versions")):
+        published = table(old_outputs, "versions")
+        if has_unknown(news.get("versions")):
+            return super().diff({**old_inputs, "versions": published}, old_outputs, news)
+        wanted = _pinned(table(news, "versions"), published)
+        diff = super().diff({**old_inputs, "versions": published}, old_outputs, {**news, "versions": wanted})
+        if diff.replaces:
             return diff
-        published, wanted = table(old_outputs, "versions"), table(news, "versions")
         for number in sorted(published.keys() & wanted.keys(), key=int):
-            if published[number] != wanted[number] and not published[number].startswith(CHANGED):
+            if published[number] not in (wanted[number], ANY) and not published[number].startswith(CHANGED):
+                where = text(news, "source") or f"the manifests in {text(news, 'manifests')}"
                 raise SavedModelError(
                     f"version {number} of {text(news, 'name')} is published already and its files in "
-                    f"{text(news, 'source')} are no longer the same. A published version never changes: a server tells "
+                    f"{where} are no longer the same. A published version never changes: a server tells "
                     "versions apart by their number alone. Fix: export under a new number, or restore the files"
                 )
-        declared = table(old_inputs, "versions")
+        declared = _pinned(table(old_inputs, "versions"), published)
         diff.changes = {
             path: (change, path[0] != "versions" or declared.get(str(path[-1])) != wanted.get(str(path[-1])))
             for path, (change, _) in diff.changes.items()
         }
+        for number in _ascending(table(old_outputs, "unfinished")):
+            if ("versions", number) not in diff.changes:
+                diff.changes["unfinished", number] = (Change.DELETE, False)
         return diff
 
     def preview(
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
         if has_unknown(inputs["versions"]):
-            return inputs | {"files": UNKNOWN}
-        published, wanted = table(old_outputs or {}, "versions"), table(inputs, "versions")
+            return inputs | {"files": UNKNOWN, "unfinished": {}}
+        published = table(old_outputs or {}, "versions")
+        wanted = _pinned(table(inputs, "versions"), published)
         files = table(old_outputs or {}, "files")
-        name = text(inputs, "name")
-        coming = _sizes(ctx.root / text(inputs, "source"), wanted.keys() - published.keys())
-        for sign, numbers in (("+", wanted.keys() - published.keys()), ("-", published.keys() - wanted.keys())):
-            if numbers:
-                listed = ", ".join(f"{number}{_size_note(coming.get(number))}" for number in sorted(numbers, key=int))
-                ctx.info(f"{name}: {sign} version{'s' if len(numbers) > 1 else ''} {listed}")
+        source = _Source.of(ctx, inputs)
+        coming = {number: source.size(number) for number in _ascending(wanted.keys() - published)}
+        lines = [f"+ version {number}{_size(size)}" for number, size in coming.items()]
+        lines += [
+            f"~ version {number} ({published[number].removeprefix(CHANGED)})"
+            for number in _ascending(wanted.keys() & published.keys())
+            if published[number].startswith(CHANGED)
+        ]
+        lines += [f"- version {number}{_size(files.get(number))}" for number in _ascending(published.keys() - wanted)]
+        for line in lines[:_LINES_SHOWN]:
+            ctx.info(f"{text(inputs, 'name')}: {line}")
+        if len(lines) > _LINES_SHOWN:
+            ctx.info(f"{text(inputs, 'name')}: and {len(lines) - _LINES_SHOWN} more")
         kept = {
-            number: files[number]
-            if published.get(number) == digest and number in files
-            else coming[number] | {"fingerprint": UNKNOWN}
-            if number in coming
-            else UNKNOWN
+            number: files[number] if published.get(number) == digest and number in files else UNKNOWN
             for number, digest in wanted.items()
         }
-        return inputs | {"files": kept}
+        kept |= {number: {**size, "fingerprint": UNKNOWN} for number, size in coming.items() if size}
+        return inputs | {"files": kept, "unfinished": {}}
 
     # ---- with the cloud --------------------------------------------------------------------------------------------
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
         id_ = f"oss://{text(inputs, 'bucket')}/{text(inputs, 'prefix')}"
-        return id_, self._publish(ctx, id_, inputs, {}, {})
+        return id_, _Publication(ctx, id_, inputs, {}, {}).run()
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
-        return self._publish(ctx, id_, news, table(old_outputs, "versions"), table(old_outputs, "files"))
-
-    def _publish(
-        self, ctx: Context, id_: str, inputs: Properties, published: Mapping[str, Any], files: Mapping[str, Any]
-    ) -> Properties:
-        wanted = table(inputs, "versions")
-        done = {number: digest for number, digest in wanted.items() if published.get(number) == digest}
-        summary = {number: files[number] for number in done if number in files}
-        outputs = inputs | {"versions": done, "files": summary}
-        source = _Source(ctx.root / text(inputs, "source"))
-        for number in sorted(wanted.keys() - done.keys(), key=int):
-            ctx.record(id_, outputs)
-            version = _Version(ctx, inputs, int(number), wanted[number])
-            repair = str(published.get(number, "")).startswith(CHANGED)
-            summary[number] = version.publish(source, repair=repair)
-            done[number] = wanted[number]
-        return outputs
+        return _Publication(ctx, id_, news, old_inputs, old_outputs).run()
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
+        imported = inputs is None
         if inputs is None:
-            bucket_name, _, prefix = id_.removeprefix("oss://").partition("/")
+            bucket_name, _, prefix = id_.removeprefix(_OSS).partition("/")
             name = prefix.rstrip("/").rpartition("/")[2]
-            inputs = {"name": name, "bucket": bucket_name, "prefix": prefix, "source": "", "versions": {}}
+            inputs = {"name": name, "bucket": bucket_name, "prefix": prefix, "owner": "", "source": "", "versions": {}}
         bucket, prefix = Bucket(ctx.clients.oss, text(inputs, "bucket")), text(inputs, "prefix")
         try:
-            found = _by_version(bucket.list(prefix), prefix)
+            listing = _Listing.of(bucket, prefix)
         except CloudError as error:
             if error.code == "NoSuchBucket":
                 return None
             raise
-        known = table(outputs, "versions") or dict.fromkeys(found, "")
+        known = table(outputs, "versions")
+        if imported:
+            known = {number: "" for number, objects in listing.versions.items() if _MANIFEST in objects}
         versions: dict[str, str] = {}
         files: dict[str, Any] = {}
-        for number in sorted(known, key=int):
-            objects = found.get(number, {})
-            if _MANIFEST not in objects:
+        for number in _ascending(known):
+            objects = listing.versions.get(number)
+            if not objects:
                 continue
-            summary = _summary(objects)
+            files[number] = summary = _summary(objects)
             versions[number] = known[number]
-            if not known[number] or summary["fingerprint"] != table(outputs, "files").get(number, {}).get(
-                "fingerprint"
-            ):
+            if summary["fingerprint"] != table(outputs, "files").get(number, {}).get("fingerprint"):
                 ctx.status(f"looking closer at version {number}")
-                versions[number] = _digest_or_change(bucket, prefix, number, objects, known[number])
-            files[number] = summary
-        if not versions:
+                committed = _Source.of(ctx, inputs).committed(int(number))
+                versions[number] = _digest_or_changes(bucket, prefix, number, objects, known[number], committed)
+        unfinished = {
+            number: len(objects)
+            for number, objects in listing.staged.items()
+            if (started := _load(bucket, _staged_manifest_key(prefix, int(number)))) is not None
+            and started.owner == text(inputs, "owner")
+        }
+        if not versions and not unfinished:
             return None
-        return Found(inputs | {"versions": versions}, outputs | inputs | {"versions": versions, "files": files})
+        strange = listing.versions.keys() - versions.keys() - listing.staged.keys()
+        if strange and text(inputs, "source"):
+            numbers = ", ".join(_ascending(strange))
+            ctx.warning(f"{id_} also holds {numbers}, which this stack has not published: a policy may select it")
+        declared = table(inputs, "versions")
+        as_declared = {
+            number: declared.get(number, digest) if digest == known[number] else digest
+            for number, digest in versions.items()
+        }
+        found = {"versions": versions, "files": files, "unfinished": unfinished}
+        return Found(inputs | {"versions": as_declared}, outputs | inputs | found)
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
         bucket, prefix = Bucket(ctx.clients.oss, text(inputs, "bucket")), text(inputs, "prefix")
+        numbers = {*table(inputs, "versions"), *table(outputs, "versions"), *table(outputs, "unfinished")}
         try:
-            for number in sorted({*table(inputs, "versions"), *table(outputs, "versions")}, key=int):
+            for number in _ascending(numbers):
                 ctx.check()
                 ctx.status(f"removing version {number}")
-                remove_version(bucket, prefix, int(number))
+                remove_version(bucket, prefix, int(number), text(inputs, "owner"))
         except CloudError as error:
             if error.code != "NoSuchBucket":
                 raise
 
 
-def remove_version(bucket: Bucket, prefix: str, number: int) -> int:
+def remove_version(bucket: Bucket, prefix: str, number: int, owner: str) -> int:
     """Remove the files that a version's manifest lists, and what is left of unfinished uploads of it; how many files.
 
     ``saved_model.pb`` goes first, so that no server loads a version whose variables are gone, and the manifest last, so
-    that an interrupted removal can be repeated. A version without a manifest was not published by this project and
+    that an interrupted removal can be repeated. A version that another stack published, or nobody who left a manifest,
     stays as it is.
+
+    Args:
+        bucket: where it is.
+        prefix: key prefix of the model.
+        number: the version.
+        owner: ``<project>/<stack>`` that asks.
+
+    Raises:
+        SavedModelError: a manifest is damaged, so nothing says what belongs to the version.
     """
+    where = _manifest_key(prefix, number)
+    published, staged = (_load(bucket, key) for key in (where, _staged_manifest_key(prefix, number)))
+    ours = published or staged
     removed = 0
-    for where in (_manifest_key(prefix, number), _staged_manifest_key(prefix, number)):
-        stored = bucket.get_text(where)
-        if stored is None:
-            continue
-        try:
-            listed = Manifest.from_json(stored).files
-        except SavedModelError as error:
-            raise SavedModelError(f"oss://{bucket.name}/{where}: {error}. Fix: remove the version by hand") from None
+    if ours is not None and ours.owner == owner:
         bucket.delete([f"{prefix}{number}/{SAVED_MODEL}"])
-        bucket.delete(f"{prefix}{number}/{entry.path}" for entry in listed if entry.path != SAVED_MODEL)
-        removed = max(removed, len(listed))
-    staged = [item.key for item in bucket.list(_staging(prefix, number))]
-    bucket.delete([*staged, _manifest_key(prefix, number)] if removed else staged)
+        bucket.delete(f"{prefix}{number}/{entry.path}" for entry in ours.files if entry.path != SAVED_MODEL)
+        removed = len(ours.files)
+    if staged is not None and staged.owner == owner:
+        bucket.abort_uploads(f"{prefix}{number}/")
+        _clear_staging(bucket, prefix, number)
+    if removed:
+        bucket.delete([where])
     return removed
 
 
-def _sizes(directory: Path, numbers: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Files and bytes of local versions, for a preview; nothing of those that are not there or cannot be read."""
-    source, found = _Source(directory), dict[str, dict[str, Any]]()
-    for number in numbers:
-        with contextlib.suppress(OSError, SavedModelError):
-            if (path := source.find(int(number))) is not None:
-                files = [path / name for name in manifests.list_files(path)]
-                found[number] = {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
-    return found
-
-
-def _size_note(size: Mapping[str, Any] | None) -> str:
-    if size is None:
-        return ""
-    return f" ({size['files']} file{'s' if size['files'] != 1 else ''}, {_amount(size['bytes'])})"
-
-
-# ---- one version ---------------------------------------------------------------------------------------------------
+# ---- names in the bucket -------------------------------------------------------------------------------------------
 
 _MANIFEST = "/manifest"
+_STAGING = ".staging-"
+_MARKER = "manifest.json"
 
 
 def _manifest_key(prefix: str, number: int) -> str:
-    return f"{prefix}{number}.manifest.json"
+    return f"{prefix}{number}{manifests.SUFFIX}"
 
 
 def _staging(prefix: str, number: int) -> str:
-    return f"{prefix}.staging-{number}/"
+    return f"{prefix}{_STAGING}{number}/"
 
 
 def _staged_manifest_key(prefix: str, number: int) -> str:
     """Says what an unfinished upload is going to be; not a file of the version, since those are below ``files/``."""
-    return f"{_staging(prefix, number)}manifest.json"
+    return f"{_staging(prefix, number)}{_MARKER}"
+
+
+def _staged_key(prefix: str, number: int, path: str) -> str:
+    return f"{_staging(prefix, number)}files/{path}"
+
+
+def _clear_staging(bucket: Bucket, prefix: str, number: int) -> None:
+    """Remove what an upload left; its manifest last, since that is what says whose it is."""
+    marker = _staged_manifest_key(prefix, number)
+    bucket.abort_uploads(_staging(prefix, number))
+    keys = [item.key for item in bucket.list(_staging(prefix, number))]
+    bucket.delete([*(key for key in keys if key != marker), marker])
+
+
+def _load(bucket: Bucket, key: str) -> Manifest | None:
+    stored = bucket.get_text(key)
+    if stored is None:
+        return None
+    try:
+        return Manifest.from_json(stored)
+    except SavedModelError as error:
+        raise SavedModelError(f"oss://{bucket.name}/{key}: {error}. Fix: remove that object") from None
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What one listing of a model's prefix tells.
+
+    Attributes:
+        versions: by version, its objects by path below the version directory; the manifest as ``_MANIFEST``.
+        staged: by version, objects of an upload that has not ended, by path below its staging prefix.
+    """
+
+    versions: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
+    staged: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, bucket: Bucket, prefix: str) -> _Listing:
+        found = cls()
+        for item in bucket.list(prefix):
+            head, slash, rest = item.key.removeprefix(prefix).partition("/")
+            number = head.removeprefix(_STAGING) if slash else head.removesuffix(manifests.SUFFIX)
+            if not number.isdecimal() or str(int(number)) != number:
+                continue
+            if slash and head != number:
+                found.staged.setdefault(number, {})[rest] = item
+            elif slash and rest:
+                found.versions.setdefault(number, {})[rest] = item
+            elif not slash and head != number:
+                found.versions.setdefault(number, {})[_MANIFEST] = item
+        return found
+
+
+# ---- where versions come from --------------------------------------------------------------------------------------
 
 
 class _Source:
+    """A source that says nothing itself: the versions are in the bucket already."""
+
+    def __init__(self, ctx: Context, inputs: Properties) -> None:
+        self._ctx = ctx
+        self._name = text(inputs, "name")
+        self._shown = text(inputs, "source")
+        self._manifests = ctx.root / text(inputs, "manifests") if text(inputs, "manifests") else None
+
+    @staticmethod
+    def of(ctx: Context, inputs: Properties) -> _Source:
+        """The source that the inputs name."""
+        source = text(inputs, "source")
+        kind = _BucketSource if source.startswith(_OSS) else _LocalSource if source else _Source
+        return kind(ctx, inputs)
+
+    def committed(self, number: int) -> Manifest | None:
+        """The committed manifest of a version."""
+        if self._manifests is None:
+            return None
+        file = self._manifests / f"{number}{manifests.SUFFIX}"
+        return manifests.load(file) if file.is_file() else None
+
+    def manifest(self, number: int) -> Manifest | None:
+        """What the version is to be: as committed, or as the source has it; None where neither knows."""
+        return self.committed(number)
+
+    def size(self, number: str) -> dict[str, Any]:
+        """Number of files and bytes, for a preview, as far as they are known."""
+        try:
+            found = self.manifest(int(number))
+        except (SavedModelError, CloudError) as error:
+            self._ctx.warning(str(error))
+            return {}
+        return {"files": len(found.files), "bytes": found.size} if found is not None else {}
+
+    def open(self, number: int, digest: str) -> tuple[Manifest, Callable[[FileEntry], Path | ObjectName]]:
+        """The version's manifest, and where each of its files is.
+
+        Raises:
+            SavedModelError: there are no such files, or they are not those of ``digest``.
+        """
+        raise SavedModelError(f"version {number} of {self._name} is only referred to")
+
+
+class _LocalSource(_Source):
     """The local directory of a model; it need not be there for versions that are published already."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, ctx: Context, inputs: Properties) -> None:
+        super().__init__(ctx, inputs)
+        self._directory = ctx.root / text(inputs, "source")
         self._versions: dict[int, Path] | None = None
+        # The file the program keeps its digests in too, so that unchanged files are read once more only to be sent.
+        self._cache = manifests.user_cache()
 
-    def find(self, number: int) -> Path | None:
-        """The directory of a version."""
+    def _find(self, number: int) -> Path | None:
         if self._versions is None:
-            found = saved_model.versions(self.directory) if self.directory.is_dir() else ()
+            found = saved_model.versions(self._directory) if self._directory.is_dir() else ()
             self._versions = {version.number: version.path for version in found}
         return self._versions.get(number)
 
+    def _build(self, directory: Path) -> Manifest:
+        with self._cache as cache:
+            return manifests.build(directory, cache)
 
-class _Version:
-    """The publication of one version."""
+    def manifest(self, number: int) -> Manifest | None:
+        found = self.committed(number)
+        if found is None and (directory := self._find(number)) is not None:
+            found = self._build(directory)
+        return found
 
-    def __init__(self, ctx: Context, inputs: Properties, number: int, digest: str) -> None:
+    def open(self, number: int, digest: str) -> tuple[Manifest, Callable[[FileEntry], Path | ObjectName]]:
+        directory = self._find(number)
+        if directory is None:
+            raise SavedModelError(
+                f"version {number} of {self._name} is not published yet, and {self._directory} has no directory "
+                f"{number}. Fix: publish it once from a machine that has its files"
+            )
+        self._ctx.status(f"hashing version {number} of {self._name}")
+        found = self._build(directory)
+        if digest not in (found.digest, ANY):
+            raise SavedModelError(
+                f"{directory} has changed since the preview (now {found.digest}, then {digest}). "
+                "Fix: wait until the export is complete, then run the update again"
+            )
+        return found, lambda entry: directory / entry.path
+
+
+class _BucketSource(_Source):
+    """A prefix of a bucket in the same region, with version directories below it: nothing passes this machine."""
+
+    def __init__(self, ctx: Context, inputs: Properties) -> None:
+        super().__init__(ctx, inputs)
+        where = _object_name(self._shown)
+        self._bucket = Bucket(ctx.clients.oss, where.bucket)
+        self._prefix = f"{where.key.rstrip('/')}/" if where.key.strip("/") else ""
+
+    def _at(self, number: int) -> str:
+        return f"oss://{self._bucket.name}/{self._prefix}{number}/"
+
+    def manifest(self, number: int) -> Manifest | None:
+        """As committed, else as published at the source, else made from what OSS tells: without SHA-256."""
+        found = self.committed(number) or _load(self._bucket, _manifest_key(self._prefix, number))
+        if found is not None:
+            return replace(found, owner="")
+        folder = f"{self._prefix}{number}/"
+        listed = [item for item in self._bucket.list(folder) if not item.key.endswith("/")]
+
+        def entry(item: ObjectInfo) -> FileEntry:
+            stored = self._bucket.head(item.key)
+            if stored is None or not stored.crc64:
+                raise CloudError(f"oss://{self._bucket.name}/{item.key} is gone, or OSS does not tell its checksum")
+            return FileEntry(manifests.checked_path(item.key.removeprefix(folder)), stored.size, stored.crc64, "")
+
+        files = _all([_bind(entry, item) for item in listed])
+        return Manifest(tuple(files)) if files else None
+
+    def open(self, number: int, digest: str) -> tuple[Manifest, Callable[[FileEntry], Path | ObjectName]]:
+        found = self.manifest(number)
+        if found is None:
+            raise SavedModelError(
+                f"version {number} of {self._name} is not published yet, and {self._at(number)} is empty"
+            )
+        if digest not in (found.digest, ANY):
+            raise SavedModelError(
+                f"{self._at(number)} holds {found.digest}, and {digest} is wanted. "
+                "Fix: commit the manifest of what is there, or restore the files"
+            )
+        problems = saved_model.incomplete([entry.path for entry in found.files])
+        if problems:
+            raise SavedModelError(f"{self._at(number)} {problems[0]}. Fix: export the model again")
+
+        def differs(entry: FileEntry) -> str:
+            key = f"{self._prefix}{number}/{entry.path}"
+            return "" if self._bucket.holds(key, entry) else entry.path
+
+        wrong = [path for path in _all([_bind(differs, entry) for entry in found.files]) if path]
+        if wrong:
+            raise SavedModelError(
+                f"{self._at(number)} is not what its manifest says: {_names(wrong)}. Fix: restore the files, or export "
+                "under a new number"
+            )
+        return found, lambda entry: ObjectName(self._bucket.name, f"{self._prefix}{number}/{entry.path}")
+
+
+def _object_name(uri: str) -> ObjectName:
+    bucket, _, key = uri.removeprefix(_OSS).partition("/")
+    return ObjectName(bucket, key)
+
+
+# ---- one create or update ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Job:
+    """A version that is to be brought into place.
+
+    Attributes:
+        number: the version.
+        manifest: what it is to be.
+        source: where each file is.
+        wrong: files that are missing in the bucket, or are not as the manifest says.
+        present: objects of the version directory.
+        staged: objects an earlier run has uploaded.
+        leftover: files that an earlier run of ours put into place and that are not part of the version any more.
+        first: whether no manifest is in the bucket yet.
+    """
+
+    number: int
+    manifest: Manifest
+    source: Callable[[FileEntry], Path | ObjectName]
+    wrong: list[FileEntry]
+    present: Mapping[str, ObjectInfo]
+    staged: Mapping[str, ObjectInfo]
+    leftover: list[str]
+    first: bool
+
+    @property
+    def files(self) -> list[tuple[FileEntry, Path]]:
+        """The files to upload."""
+        found = [(entry, self.source(entry)) for entry in self.wrong]
+        return [(entry, path) for entry, path in found if isinstance(path, Path)]
+
+
+class _Publication:
+    """Brings the versions of a model into place, several at once."""
+
+    def __init__(
+        self, ctx: Context, id_: str, inputs: Properties, old_inputs: Properties, old_outputs: Properties
+    ) -> None:
         self._ctx = ctx
+        self._id = id_
+        self._inputs = inputs
+        self._owner = text(inputs, "owner")
+        self._old_owner = text(old_inputs, "owner") or self._owner
+        self._name = text(inputs, "name")
         self._bucket = Bucket(ctx.clients.oss, text(inputs, "bucket"))
         self._prefix = text(inputs, "prefix")
-        self._number = number
-        self._digest = digest
-        self._title = f"version {number} of {text(inputs, 'name')}"
-        self._at = f"oss://{self._bucket.name}/{self._prefix}{number}/"
+        self._source = _Source.of(ctx, inputs)
+        self._published = table(old_outputs, "versions")
+        self._wanted = _pinned(table(inputs, "versions"), self._published)
+        self._done = {
+            number: digest for number, digest in self._wanted.items() if self._published.get(number) == digest
+        }
+        files = table(old_outputs, "files")
+        self._files = {number: files[number] for number in self._done if number in files}
+        self._lock = threading.Lock()
+        self._listing = _Listing()
 
-    def publish(self, source: _Source, *, repair: bool) -> dict[str, Any]:
-        """Bring the version into place; what is known of its objects then.
+    def run(self) -> Properties:
+        """Publish what is missing, put back what was changed, clean up what is wanted no longer; the outputs."""
+        todo = _ascending(self._wanted.keys() - self._done.keys())
+        self._ctx.status(f"{self._name}: looking at {self._id}")
+        self._listing = _Listing.of(self._bucket, self._prefix)
+        if todo:
+            self._ctx.record(self._id, self._outputs())
+            # Not in the pool of the transfers, which they wait for.
+            with ThreadPoolExecutor(_VERSIONS_AT_ONCE, "version") as versions:
+                looked = _all([_bind(self._look, number) for number in todo], versions)
+                self._publish([job for job in looked if job is not None], versions)
+        if self._old_owner != self._owner:
+            self._take_along()
+        self._clean_up()
+        return self._outputs()
 
-        Args:
-            source: where the files are.
-            repair: the version is published but was changed by somebody: files that differ are put back.
+    def _outputs(self) -> Properties:
+        return self._inputs | {"versions": dict(self._done), "files": dict(self._files), "unfinished": {}}
+
+    def _at(self, number: int) -> str:
+        return f"oss://{self._bucket.name}/{self._prefix}{number}/"
+
+    def _title(self, number: int) -> str:
+        return f"version {number} of {self._name}"
+
+    def _finish(self, number: int, digest: str, summary: dict[str, Any]) -> None:
+        with self._lock:
+            self._done[str(number)] = digest
+            self._files[str(number)] = summary
+            self._ctx.record(self._id, self._outputs())
+
+    # ---- what is to be done ----------------------------------------------------------------------------------------
+
+    def _look(self, name: str) -> _Job | None:
+        """What there is to do for a version; None where it is complete.
 
         Raises:
             SavedModelError: other content is published under that number, or the files are not what was previewed.
             OwnershipError: somebody else's files are in the way.
             CloudError: OSS refused.
         """
-        published = self._manifest(_manifest_key(self._prefix, self._number))
-        if published is not None and published.digest != self._digest:
+        self._ctx.check()
+        number, digest = int(name), self._wanted[name]
+        objects = self._listing.versions.get(name, {})
+        present = {path: item for path, item in objects.items() if path != _MANIFEST}
+        stored = _load(self._bucket, _manifest_key(self._prefix, number)) if _MANIFEST in objects else None
+        if stored is not None and digest not in (stored.digest, ANY):
             raise SavedModelError(
-                f"{self._title} is published in {self._at} already, with other content. A published version never "
-                "changes. Fix: export under a new number"
+                f"{self._title(number)} is published in {self._at(number)} already, with other content. A published "
+                "version never changes. Fix: export under a new number"
             )
-        present = self._present()
-        if published is not None and not self._wrong(published, present, closely=repair):
-            return self._result()
-        directory, manifest = self._local(source)
-        started = self._manifest(_staged_manifest_key(self._prefix, self._number))
+        if type(self._source) is _Source:
+            self._refer(number, digest, stored, objects)
+            return None
+        changed = self._published.get(name, "").startswith(CHANGED)
+        if stored is not None and not self._wrong(stored, present, closely=changed):
+            if added := sorted(present.keys() - {entry.path for entry in stored.files}):
+                self._ctx.warning(f"{self._at(number)} holds files that do not belong to the version: {_names(added)}")
+            self._finish(number, stored.digest, _summary(objects))
+            return None
+        manifest, source = self._source.open(number, stored.digest if stored is not None else digest)
+        staged = self._listing.staged.get(name, {})
+        started = _load(self._bucket, _staged_manifest_key(self._prefix, number)) if _MARKER in staged else None
+        if started is not None and started.owner not in (self._owner, self._old_owner):
+            raise OwnershipError(f"{started.owner} is publishing {self._title(number)} to {self._at(number)}, too")
         wrong = self._wrong(manifest, present, closely=True)
         ours = {entry.path for entry in started.files} if started else set()
-        self._refuse_strangers(manifest, wrong, present, None if published else ours)
-        self._bucket.put_text(_staged_manifest_key(self._prefix, self._number), manifest.to_json())
-        self._stage(wrong, directory)
-        leftover = ours - {entry.path for entry in manifest.files}
-        self._bucket.delete(f"{self._prefix}{self._number}/{path}" for path in sorted(leftover & present.keys()))
-        self._copy(wrong)
-        self._bucket.put_text(_manifest_key(self._prefix, self._number), manifest.to_json())
-        self._bucket.delete([item.key for item in self._bucket.list(_staging(self._prefix, self._number))])
-        self._ctx.info(f"{self._title}: {len(manifest.files)} files, {_amount(manifest.size)} in {self._at}")
-        return self._result()
-
-    def _manifest(self, key: str) -> Manifest | None:
-        stored = self._bucket.get_text(key)
         if stored is None:
-            return None
-        try:
-            return Manifest.from_json(stored)
-        except SavedModelError as error:
-            raise SavedModelError(f"oss://{self._bucket.name}/{key}: {error}. Fix: remove that object") from None
-
-    def _present(self) -> dict[str, ObjectInfo]:
-        folder = f"{self._prefix}{self._number}/"
-        return {item.key.removeprefix(folder): item for item in self._bucket.list(folder) if item.key != folder}
+            self._refuse_strangers(number, manifest, wrong, present, ours)
+        leftover = sorted((ours - {entry.path for entry in manifest.files}) & present.keys())
+        return _Job(number, manifest, source, wrong, present, staged, leftover, first=stored is None)
 
     def _wrong(self, manifest: Manifest, present: Mapping[str, ObjectInfo], *, closely: bool) -> list[FileEntry]:
         """Files that are missing or not as the manifest says; checksums are only compared when looking closely."""
@@ -323,134 +627,233 @@ class _Version:
                 found.append(entry)
             elif closely:
                 self._ctx.check()
-                stored = self._bucket.head(info.key)
-                if stored is None or stored.crc64 != entry.crc64:
+                if not self._bucket.holds(info.key, entry):
                     found.append(entry)
         return found
 
-    def _local(self, source: _Source) -> tuple[Path, Manifest]:
-        directory = source.find(self._number)
-        if directory is None:
-            raise SavedModelError(
-                f"{self._title} is not published yet, and {source.directory} has no directory {self._number}"
-            )
-        self._ctx.status(f"hashing {self._title}")
-        # The file the preview's digests are kept in too, so that unchanged files are read once more only to be sent.
-        with HashCache(cache_dir() / "hashes.json") as cache:
-            manifest = manifests.build(directory, cache)
-        if manifest.digest != self._digest:
-            raise SavedModelError(
-                f"{directory} has changed since the preview (now {manifest.digest}, then {self._digest}). "
-                "Fix: wait until the export is complete, then run the update again"
-            )
-        return directory, manifest
-
     def _refuse_strangers(
         self,
+        number: int,
         manifest: Manifest,
         wrong: Iterable[FileEntry],
         present: Mapping[str, ObjectInfo],
-        ours: set[str] | None,
+        ours: set[str],
     ) -> None:
-        """Refuse files in the way that no earlier attempt of ours can have put there; ``ours`` None: all are."""
-        if ours is None:
-            return
+        """Refuse files in the way that no earlier attempt of ours can have put there."""
         known = {entry.path for entry in manifest.files}
         strange = {entry.path for entry in wrong} & present.keys() | (present.keys() - known)
         if strange - ours:
             raise OwnershipError(
-                f"{self._at} holds {sorted(strange - ours)[0]}, which is not from this project. "
+                f"{self._at(number)} holds {sorted(strange - ours)[0]}, which is not from this project. "
                 "Fix: export under a new number, or remove that directory"
             )
 
-    def _stage(self, entries: Iterable[FileEntry], directory: Path) -> None:
-        """Upload files to the staging prefix, leaving out those an interrupted run has uploaded already."""
-        folder = f"{_staging(self._prefix, self._number)}files/"
-        staged = {item.key: item.size for item in self._bucket.list(folder)}
-        pending = list(entries)
-        progress = _Progress(self._ctx, self._title, len(pending), sum(entry.size for entry in pending))
+    def _refer(self, number: int, digest: str, stored: Manifest | None, objects: Mapping[str, ObjectInfo]) -> None:
+        """See that a version that is only referred to is there, complete, and what its manifest says."""
+        paths = [path for path in objects if path != _MANIFEST]
+        problems = saved_model.incomplete(paths) if paths else ["is empty"]
+        expected = self._source.committed(number) or stored
+        if expected is not None and not problems:
+            problems = _changes(self._bucket, expected, objects, closely=stored is None)
+        if problems:
+            there = _ascending(name for name, found in self._listing.versions.items() if SAVED_MODEL in found)
+            raise SavedModelError(
+                f"{self._title(number)} should be in the bucket already, and {self._at(number)} {problems[0]} "
+                f"(complete there: {', '.join(there) or 'none'}). Fix: publish it, or give the model a source"
+            )
+        self._finish(number, expected.digest if expected is not None else digest, _summary(objects))
 
-        def upload(entry: FileEntry) -> None:
-            self._ctx.check()
-            key = f"{folder}{entry.path}"
-            if staged.get(key) == entry.size:
-                stored = self._bucket.head(key)
-                if stored is not None and stored.crc64 == entry.crc64:
-                    progress.file_done(entry.size)
-                    return
-            try:
-                crc64 = self._bucket.upload(key, directory / entry.path, progress.sent)
-            except CloudError:
-                self._ctx.check()  # a cancelled upload ends in an error of the SDK
+    # ---- doing it --------------------------------------------------------------------------------------------------
+
+    def _publish(self, jobs: list[_Job], versions: ThreadPoolExecutor) -> None:
+        uploads = [(entry, path) for job in jobs for entry, path in job.files]
+        progress = _Progress(self._ctx, self._name, len(uploads), sum(entry.size for entry, _ in uploads))
+        unfinished = self._bucket.unfinished(f"{self._prefix}{_STAGING}") if uploads else {}
+        _all([_bind(self._publish_one, job, progress, unfinished) for job in jobs], versions)
+
+    def _publish_one(self, job: _Job, progress: _Progress, unfinished: Mapping[str, str]) -> None:
+        self._ctx.check()
+        number, manifest = job.number, replace(job.manifest, owner=self._owner)
+        self._bucket.put_text(_staged_manifest_key(self._prefix, number), manifest.to_json())
+        self._stage(job, progress, unfinished)
+        self._bucket.delete(f"{self._prefix}{number}/{path}" for path in job.leftover)
+        self._place(job)
+        folder = f"{self._prefix}{number}/"
+        objects = {item.key.removeprefix(folder): item for item in self._bucket.list(folder) if item.key != folder}
+        wrong = [e.path for e in manifest.files if e.path not in objects or objects[e.path].size != e.size]
+        if wrong:
+            raise CloudError(
+                f"{self._at(number)} was changed while it was published: {_names(wrong)}; run the update again"
+            )
+        self._seal(job, manifest)
+        objects[_MANIFEST] = self._sealed(number)
+        _clear_staging(self._bucket, self._prefix, number)
+        self._ctx.info(f"{self._title(number)}: {_amounts(len(manifest.files), manifest.size)} in {self._at(number)}")
+        self._finish(number, manifest.digest, _summary(objects))
+
+    def _sealed(self, number: int) -> ObjectInfo:
+        key = _manifest_key(self._prefix, number)
+        return next(item for item in self._bucket.list(key) if item.key == key)
+
+    def _seal(self, job: _Job, manifest: Manifest) -> None:
+        """Write the manifest: from now on the version is published."""
+        if not job.first:
+            return
+        key = _manifest_key(self._prefix, job.number)
+        try:
+            self._bucket.put_text(key, manifest.to_json(), new_only=True)
+        except CloudError as error:
+            found = _load(self._bucket, key) if error.code == "FileAlreadyExists" else None
+            if found is None or found.digest != manifest.digest:
                 raise
-            if crc64 and crc64 != entry.crc64:
-                raise SavedModelError(f"{directory / entry.path} changed while it was uploaded; run the update again")
-            progress.file_done(0)
 
-        _all(upload, pending)
+    def _stage(self, job: _Job, progress: _Progress, unfinished: Mapping[str, str]) -> None:
+        """Upload files to the staging prefix, leaving out what an interrupted run has uploaded already."""
 
-    def _copy(self, entries: Iterable[FileEntry]) -> None:
-        """Copy files from staging into place on the server, ``saved_model.pb`` after all others."""
-        self._ctx.status(f"{self._title}: putting files in place")
-        folder = f"{_staging(self._prefix, self._number)}files/"
+        def begin(entry: FileEntry, path: Path) -> list[Callable[[], None]]:
+            self._ctx.check()
+            key = _staged_key(self._prefix, job.number, entry.path)
+            if f"files/{entry.path}" in job.staged:
+                if self._bucket.holds(key, entry):
+                    progress.kept(entry.size, done=True)
+                    return []
+                self._bucket.delete([key])
+            if entry.size <= MULTIPART_BYTES:
+                return [_bind(put, key, entry, path)]
+            upload = self._bucket.begin(key, path, entry, unfinished.get(key))
+            return [_bind(send, upload, part) for part in upload.parts]
+
+        def put(key: str, entry: FileEntry, path: Path) -> None:
+            self._guarded(lambda: self._bucket.put_file(key, path, entry, progress.sent))
+            progress.kept(0, done=True)
+
+        def send(upload: PartUpload, part: int) -> None:
+            kept, complete = self._guarded(lambda: upload.send(part, progress.sent))
+            progress.kept(kept, done=complete)
+
+        parts = _all([_bind(begin, entry, path) for entry, path in job.files])
+        _all([part for found in parts for part in found])
+
+    def _guarded(self, call: Callable[[], T]) -> T:
+        self._ctx.check()
+        try:
+            return call()
+        except CloudError:
+            self._ctx.check()  # a cancelled upload ends in an error of the SDK
+            raise
+
+    def _place(self, job: _Job) -> None:
+        """Copy files into place on the server, ``saved_model.pb`` after all others."""
+        self._ctx.status(f"{self._title(job.number)}: putting files in place")
+        last_steps: dict[str, Callable[[bool], None]] = {}
+
+        def name(entry: FileEntry) -> ObjectName:
+            found = job.source(entry)
+            if isinstance(found, ObjectName):
+                return found
+            return ObjectName(self._bucket.name, _staged_key(self._prefix, job.number, entry.path))
+
+        def prepare(entry: FileEntry) -> None:
+            self._ctx.check()
+            key = f"{self._prefix}{job.number}/{entry.path}"
+            last_steps[entry.path] = self._bucket.prepare_copy(name(entry), key, entry)
 
         def copy(entry: FileEntry) -> None:
             self._ctx.check()
-            key = f"{self._prefix}{self._number}/{entry.path}"
-            self._bucket.copy(f"{folder}{entry.path}", key)
-            stored = self._bucket.head(key)
-            if stored is None or stored.size != entry.size or (stored.crc64 and stored.crc64 != entry.crc64):
-                raise CloudError(f"oss://{self._bucket.name}/{key} is not what was copied there; run the update again")
+            key = f"{self._prefix}{job.number}/{entry.path}"
+            replaces = entry.path in job.present
+            if entry.path in last_steps:
+                last_steps[entry.path](replaces)
+            else:
+                self._bucket.copy(name(entry), key, entry, replace=replaces)
 
-        ordered = list(entries)
-        _all(copy, [entry for entry in ordered if entry.path != SAVED_MODEL])
-        _all(copy, [entry for entry in ordered if entry.path == SAVED_MODEL])
+        _all([_bind(prepare, entry) for entry in job.wrong if entry.size > COPY_BYTES])
+        _all([_bind(copy, entry) for entry in job.wrong if entry.path != SAVED_MODEL])
+        _all([_bind(copy, entry) for entry in job.wrong if entry.path == SAVED_MODEL])
 
-    def _result(self) -> dict[str, Any]:
-        listed = self._bucket.list(f"{self._prefix}{self._number}")  # the directory and the manifest beside it
-        return _summary(_by_version(listed, self._prefix)[str(self._number)])
+    # ---- afterwards ------------------------------------------------------------------------------------------------
+
+    def _take_along(self) -> None:
+        """Make the versions this stack published under its former name its own under the new one."""
+        for name in _ascending(self._done):
+            number, objects = int(name), self._listing.versions.get(name, {})
+            stored = _load(self._bucket, _manifest_key(self._prefix, number)) if _MANIFEST in objects else None
+            if stored is None or stored.owner != self._old_owner:
+                continue
+            self._bucket.put_text(_manifest_key(self._prefix, number), replace(stored, owner=self._owner).to_json())
+            self._finish(number, self._done[name], _summary({**objects, _MANIFEST: self._sealed(number)}))
+
+    def _clean_up(self) -> None:
+        """Remove what is left of uploads nobody wants any more, and dropped versions where no rollout will."""
+        for name in self._listing.staged.keys() & self._done.keys():
+            key = _staged_manifest_key(self._prefix, int(name))
+            started = _load(self._bucket, key)  # gone by now, unless an earlier run ended before it could tidy up
+            if started is not None and started.owner == self._owner:
+                _clear_staging(self._bucket, self._prefix, int(name))
+        dropped = self._listing.staged.keys() - self._wanted.keys()
+        if flag(self._inputs, "removeDropped"):
+            dropped |= self._published.keys() - self._wanted.keys()
+        else:
+            dropped -= self._published.keys()
+        for name in _ascending(dropped):
+            self._ctx.check()
+            count = remove_version(self._bucket, self._prefix, int(name), self._owner)
+            if count and name in self._published:
+                self._ctx.info(f"{self._name}: version {name} removed from the bucket ({count} files)")
 
 
 class _Progress:
-    """What has been uploaded of one version, as a status message."""
+    """What has been uploaded of a model, as a status message: files, bytes, rate, time left."""
 
-    def __init__(self, ctx: Context, title: str, files: int, size: int) -> None:
+    def __init__(self, ctx: Context, name: str, files: int, size: int) -> None:
         self._ctx = ctx
-        self._title = title
+        self._name = name
         self._files = files
         self._size = size
         self._done = 0
-        self._sent = 0
-        self._started = time.monotonic()
+        self._there = 0  # bytes that are in OSS, sent by this run or an earlier one
+        self._sent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._total = 0
+        self._shown = 0.0
         self._lock = threading.Lock()
 
     def sent(self, count: int) -> None:
         """More bytes are on the way. Raises where the operation is cancelled or out of time."""
         self._ctx.check()
         with self._lock:
-            self._sent += count
+            self._there += count
+            self._total += count
         self._show()
 
-    def file_done(self, count: int) -> None:
-        """A file is there; ``count`` are its bytes if they have not been reported as sent."""
+    def kept(self, count: int, *, done: bool) -> None:
+        """``count`` bytes need not be sent; ``done``: one more file is complete."""
         with self._lock:
-            self._done += 1
-            self._sent += count
+            self._there += count
+            self._done += done
         self._show()
 
     def _show(self) -> None:
-        seconds = max(time.monotonic() - self._started, 0.001)
-        rate = self._sent / seconds
-        left = (self._size - self._sent) / rate if rate > 0 else 0.0
-        self._ctx.status(
-            f"{self._title}: {self._done} of {self._files} files, {_amount(self._sent)} of {_amount(self._size)}, "
-            f"{_amount(rate)}/s, {max(left, 0):.0f} s left"
-        )
+        now = time.monotonic()
+        with self._lock:
+            if now - self._shown < _STATUS_SECONDS and self._done < self._files:
+                return
+            self._shown = now
+            self._sent.append((now, self._total))
+            while now - self._sent[0][0] > _RATE_SECONDS and len(self._sent) > 2:
+                self._sent.popleft()
+            since, before = self._sent[0]
+            rate = (self._total - before) / max(now - since, 0.001)
+            message = (
+                f"{self._name}: {self._done} of {self._files} files, {amount(self._there)} of {amount(self._size)}"
+            )
+            if rate > 0 and self._there < self._size:
+                message += f", {amount(rate)}/s, {_duration((self._size - self._there) / rate)} left"
+        self._ctx.status(message)
 
 
-def _all(work: Callable[[FileEntry], None], entries: Iterable[FileEntry]) -> None:
-    """Run ``work`` for every file, several at once; the first error ends it."""
-    futures = [_TRANSFERS.submit(work, entry) for entry in entries]
+def _all(work: Iterable[Callable[[], T]], pool: ThreadPoolExecutor | None = None) -> list[T]:
+    """Do everything, several at once, and give the results in order; the first error ends it."""
+    futures = [(pool or _TRANSFERS).submit(task) for task in work]
     _, left = wait(futures, return_when=FIRST_EXCEPTION)
     for future in left:
         future.cancel()
@@ -458,18 +861,25 @@ def _all(work: Callable[[FileEntry], None], entries: Iterable[FileEntry]) -> Non
     failed = [error for future in futures if not future.cancelled() and (error := future.exception()) is not None]
     if failed:
         raise failed[0]
+    return [future.result() for future in futures]
 
 
-def _by_version(objects: Iterable[ObjectInfo], prefix: str) -> dict[str, dict[str, ObjectInfo]]:
-    """Objects below a model's prefix by version: by path below the version directory, the manifest as ``_MANIFEST``."""
-    found: dict[str, dict[str, ObjectInfo]] = {}
-    for item in objects:
-        head, slash, rest = item.key.removeprefix(prefix).partition("/")
-        if slash and head.isdecimal() and rest:
-            found.setdefault(head, {})[rest] = item
-        elif not slash and head.endswith(".manifest.json") and head.removesuffix(".manifest.json").isdecimal():
-            found.setdefault(head.removesuffix(".manifest.json"), {})[_MANIFEST] = item
-    return found
+def _bind(work: Callable[..., T], *arguments: Any) -> Callable[[], T]:
+    return lambda: work(*arguments)
+
+
+def _pinned(wanted: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, str]:
+    """What is wanted, with the digest of what is published where any will do."""
+    return {
+        number: published[number]
+        if digest == ANY and number in published and not published[number].startswith(CHANGED)
+        else digest
+        for number, digest in wanted.items()
+    }
+
+
+def _ascending(numbers: Iterable[str]) -> list[str]:
+    return sorted(numbers, key=int)
 
 
 def _summary(objects: Mapping[str, ObjectInfo]) -> dict[str, Any]:
@@ -483,29 +893,80 @@ def _summary(objects: Mapping[str, ObjectInfo]) -> dict[str, Any]:
     }
 
 
-def _digest_or_change(bucket: Bucket, prefix: str, number: str, objects: Mapping[str, ObjectInfo], known: str) -> str:
-    """The digest of a version whose objects are not those seen last, or :data:`CHANGED` and a file that differs."""
-    stored = bucket.get_text(_manifest_key(prefix, int(number)))
-    try:
-        manifest = Manifest.from_json(stored or "")
-    except SavedModelError:
-        return f"{CHANGED}{number}.manifest.json"
-    if known and not known.startswith(CHANGED) and manifest.digest != known:
-        return f"{CHANGED}{number}.manifest.json"
-    for entry in manifest.files:
-        info = objects.get(entry.path)
-        if info is None or info.size != entry.size:
-            return f"{CHANGED}{entry.path}"
-        found = bucket.head(info.key)
-        if found is None or (found.crc64 and found.crc64 != entry.crc64):
-            return f"{CHANGED}{entry.path}"
-    added = objects.keys() - {entry.path for entry in manifest.files} - {_MANIFEST}
-    return f"{CHANGED}{min(added)} was added" if added else manifest.digest
+def _digest_or_changes(
+    bucket: Bucket,
+    prefix: str,
+    number: str,
+    objects: Mapping[str, ObjectInfo],
+    known: str,
+    committed: Manifest | None,
+) -> str:
+    """The digest of a version whose objects are not those seen last, or :data:`CHANGED` and the files that differ."""
+    name = f"{number}{manifests.SUFFIX}"
+    problems: list[str] = []
+    manifest = committed
+    if _MANIFEST in objects:
+        try:
+            manifest = Manifest.from_json(bucket.get_text(_manifest_key(prefix, int(number))) or "")
+        except SavedModelError:
+            problems = [f"changed {name}"]
+        else:
+            if known.startswith("sha256:") and manifest.digest != known:
+                problems = [f"changed {name}"]
+    elif known.startswith("sha256:") and committed is None:
+        problems = [f"missing {name}"]
+    elif known == ANY:
+        problems = ["the objects are not those seen before, and no manifest says which differ"]
+    if manifest is not None:
+        problems += _changes(bucket, manifest, objects, closely=True)
+    if problems or manifest is None:
+        return CHANGED + "; ".join(problems)
+    return manifest.digest
 
 
-def _amount(count: float) -> str:
+def _changes(bucket: Bucket, manifest: Manifest, objects: Mapping[str, ObjectInfo], *, closely: bool) -> list[str]:
+    """What is not as the manifest says, by kind and file; checksums are only compared when looking closely."""
+    expected = {entry.path: entry for entry in manifest.files}
+    there = objects.keys() - {_MANIFEST}
+
+    def differs(entry: FileEntry) -> bool:
+        return objects[entry.path].size != entry.size or (closely and not bucket.holds(objects[entry.path].key, entry))
+
+    both = [expected[path] for path in sorted(expected.keys() & there)]
+    changed = [entry.path for entry, bad in zip(both, _all([_bind(differs, e) for e in both]), strict=True) if bad]
+    found = {
+        "missing": sorted(expected.keys() - there),
+        "changed": changed,
+        "added": sorted(there - expected.keys()),
+    }
+    return [f"{kind} {_names(paths)}" for kind, paths in found.items() if paths]
+
+
+def _names(paths: list[str]) -> str:
+    more = f" and {len(paths) - _NAMES_SHOWN} more" if len(paths) > _NAMES_SHOWN else ""
+    return ", ".join(paths[:_NAMES_SHOWN]) + more
+
+
+def _size(summary: Mapping[str, Any] | None) -> str:
+    if not summary:
+        return ""
+    return f" ({_amounts(summary['files'], summary['bytes'])})"
+
+
+def _amounts(files: int, size: int) -> str:
+    return f"{files} file{'s' * (files != 1)}, {amount(size)}"
+
+
+def amount(count: float) -> str:
+    """Bytes for a person: ``1.2 GB``."""
     for unit in ("B", "KB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -184,7 +184,10 @@ class ServedConfig(Resource):
         if before is not None and old_outputs is not None:
             on_disk = _union(wanted.published, before.published, _versions(table(old_outputs, "obsolete")))
             steps = rollout.plan(
-                _in_force_by_state(before, old_outputs, on_disk), wanted.file, wanted.published, on_disk
+                _in_force_by_state(before, old_outputs, on_disk),
+                _spelt_out(wanted.file, wanted.published, on_disk),
+                wanted.published,
+                on_disk,
             )
             for line in rollout.served_models_rollout_summary(steps):
                 ctx.info(line)
@@ -277,12 +280,15 @@ class _Rollout:
         stored = self._file.read()
         original = self._stored = stored.parse() if stored else None
         self._fleet.count_replicas()
+        # Files go only once no service serves them, and a policy goes by the files: it is spelt out until then.
+        target = _spelt_out(self._wanted.file, self._wanted.published, self._on_disk)
         if self._fleet.polling or not self._fleet.restarting:
-            self._roll()
-        self._write_at_once()
+            self._roll(target)
+        self._write_at_once(target)
         for service in self._fleet.restarting:
             self._restart(service, original)
         self._remove_obsolete()
+        self._write_at_once(self._wanted.file)
         self._prove()
         if self._blind:
             names = ", ".join(service.name for service in self._blind)
@@ -301,11 +307,11 @@ class _Rollout:
 
     # ---- services that poll the file -------------------------------------------------------------------------------
 
-    def _roll(self) -> None:
+    def _roll(self, target: ModelServerConfig) -> None:
         in_force = self._in_force()
         if self._asked and in_force is not None and in_force != self._stored:
             self._hold(in_force)
-        steps = rollout.plan(in_force, self._wanted.file, self._wanted.published, self._on_disk)
+        steps = rollout.plan(in_force, target, self._wanted.published, self._on_disk)
         for number, step in enumerate(steps, start=1):
             title = f"step {number} of {len(steps)}, {step.kind}"
             self._ctx.info(f"{title}: {'; '.join(step.summary)}")
@@ -517,12 +523,12 @@ class _Rollout:
 
     # ---- services that read the file at start ----------------------------------------------------------------------
 
-    def _write_at_once(self) -> None:
-        """Write the wanted file where no step had to."""
-        if self._stored == self._wanted.file:
+    def _write_at_once(self, config: ModelServerConfig) -> None:
+        """Write the file where no step had to."""
+        if self._stored == config:
             return
-        rollout.replacement(self._wanted.file, self._wanted.published)  # refuses what no server could start with
-        self._write(self._wanted.file)
+        rollout.replacement(config, self._wanted.published)  # refuses what no server could start with
+        self._write(config)
 
     def _restart(self, service: Service, original: ModelServerConfig | None) -> None:
         """Restart a service that reads the file only at start, unless it serves the wanted config already."""
@@ -572,8 +578,10 @@ class _Rollout:
                 self._ctx.record(self._id, self._outputs())
                 prefix = _prefix(text(self._inputs, "key"), model)
                 for version in sorted(self._obsolete[name]):
-                    files = remove_version(self._bucket, prefix, version)
-                    self._ctx.info(f"{name}: version {version} removed from the bucket ({files} files)")
+                    if files := remove_version(self._bucket, prefix, version, text(self._inputs, "owner")):
+                        self._ctx.info(f"{name}: version {version} removed from the bucket ({files} files)")
+                    else:
+                        self._ctx.info(f"{name}: version {version} stays in the bucket: not published by this stack")
             del self._obsolete[name]
 
     def _prove(self) -> None:
@@ -714,6 +722,17 @@ def _drift(wanted: _Wanted, outputs: Properties) -> Iterator[tuple[tuple[str, ..
         of_policy = path[2:3] == ("policy",)
         seen.setdefault(tuple(map(str, path[:3] if of_policy else path)), Change.UPDATE if of_policy else change)
     yield from seen.items()
+
+
+def _spelt_out(config: ModelServerConfig, published: Versions, on_disk: Versions) -> ModelServerConfig:
+    """``config`` with the versions named where a policy would still select one whose files are only to be removed."""
+    models = []
+    for model in config.models:
+        versions = model.policy.select(published.get(model.name, ()))
+        if versions and model.policy.select(on_disk.get(model.name, ())) != versions:
+            model = replace(model, policy=model_config.VersionPolicy.specific(versions))
+        models.append(model)
+    return ModelServerConfig(tuple(models))
 
 
 def _in_force_by_state(before: _Wanted, outputs: Properties, on_disk: Versions) -> ModelServerConfig:

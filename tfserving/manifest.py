@@ -1,7 +1,10 @@
 """The manifest of a version: every file with its size and hashes, and one digest that stands for all of them.
 
+It lies beside the version in OSS, and the same text can be committed: whoever has it needs no copy of the files.
+
 CRC-64 is the variant OSS reports for each object (header ``x-oss-hash-crc64ecma``): ECMA-182, reflected, initial value
-and final XOR all ones, as a decimal number. SHA-256 is what the digest rests on.
+and final XOR all ones, as a decimal number. SHA-256 is what the digest rests on; it is empty for files that nobody read
+here, copied from another place in OSS whose manifest is not known.
 
 What belongs to a version: all regular files below its directory. Left out is what file managers, notebooks and archive
 tools leave behind (:data:`JUNK_FILES`, :data:`JUNK_DIRS`, ``._*``); other hidden files are kept, since an asset of a
@@ -21,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +33,9 @@ from typing import Any, Self
 import crcmod
 
 from tfserving.errors import SavedModelError
+
+SUFFIX = ".manifest.json"
+"""Ends the name of a version's manifest: ``3.manifest.json``."""
 
 JUNK_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 JUNK_DIRS = frozenset({"__MACOSX", "__pycache__", ".ipynb_checkpoints"})
@@ -63,7 +69,7 @@ class FileEntry:
         path: relative to the version directory, with forward slashes.
         size: bytes.
         crc64: CRC-64 as a decimal number, as OSS reports it.
-        sha256: 64 hexadecimal digits.
+        sha256: 64 hexadecimal digits; empty where nobody knows it.
     """
 
     path: str
@@ -74,9 +80,16 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All files of a version, in the order of their paths."""
+    """All files of a version, in the order of their paths.
+
+    Attributes:
+        files: the files.
+        owner: ``<project>/<stack>`` that published them; empty in a manifest that is not in a bucket. Not part of what
+            makes two manifests the same.
+    """
 
     files: tuple[FileEntry, ...]
+    owner: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(sorted(self.files, key=lambda entry: entry.path)))
@@ -99,7 +112,8 @@ class Manifest:
             "    " + json.dumps({"path": entry.path, "size": entry.size, "crc64": entry.crc64, "sha256": entry.sha256})
             for entry in self.files
         )
-        return f'{{\n  "format": {_FORMAT},\n  "digest": "{self.digest}",\n  "files": [\n{rows}\n  ]\n}}\n'
+        owner = f'  "owner": {json.dumps(self.owner)},\n' if self.owner else ""
+        return f'{{\n  "format": {_FORMAT},\n  "digest": "{self.digest}",\n{owner}  "files": [\n{rows}\n  ]\n}}\n'
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -117,7 +131,9 @@ class Manifest:
             raise SavedModelError("not a manifest: an object with a list of files is expected")
         if given.get("format") != _FORMAT:
             raise SavedModelError(f"manifest format {given.get('format')!r} is not known, only {_FORMAT}")
-        manifest = cls(tuple(_read_entry(item) for item in given["files"]))
+        if not isinstance(given.get("owner", ""), str):
+            raise SavedModelError(f"the manifest's owner {given['owner']!r} is not a text")
+        manifest = cls(tuple(_read_entry(item) for item in given["files"]), given.get("owner", ""))
         paths = [entry.path for entry in manifest.files]
         if len(set(paths)) != len(paths):
             raise SavedModelError("the manifest names a file twice")
@@ -136,7 +152,7 @@ def _read_entry(item: Any) -> FileEntry:
         raise SavedModelError(f"the manifest gives {path} the size {size!r}")
     if not isinstance(crc, str) or not re.fullmatch(r"0|[1-9]\d{0,19}", crc, re.ASCII) or int(crc) >= 1 << 64:
         raise SavedModelError(f"the manifest gives {path} the CRC-64 {crc!r}")
-    if not isinstance(sha, str) or not re.fullmatch(r"[0-9a-f]{64}", sha):
+    if not isinstance(sha, str) or not re.fullmatch(r"([0-9a-f]{64})?", sha):
         raise SavedModelError(f"the manifest gives {path} the SHA-256 {sha!r}")
     return FileEntry(path, size, crc, sha)
 
@@ -152,6 +168,46 @@ def _bad_path(path: str) -> str:
     except UnicodeEncodeError:
         return "the name is not UTF-8"
     return f"longer than {MAX_PATH_BYTES} bytes" if len(encoded) > MAX_PATH_BYTES else ""
+
+
+def checked_path(path: str) -> str:
+    """``path``, if it can be that of a file of a version.
+
+    Raises:
+        SavedModelError: it cannot.
+    """
+    if bad := _bad_path(path):
+        raise SavedModelError(f"{path!r} cannot be published: {bad}")
+    return path
+
+
+def load(file: Path) -> Manifest:
+    """A manifest from a local text file.
+
+    Raises:
+        SavedModelError: the file cannot be read, or is no manifest.
+    """
+    try:
+        return Manifest.from_json(file.read_bytes())
+    except OSError as error:
+        raise SavedModelError(f"{file} cannot be read: {error.strerror}") from None
+    except SavedModelError as error:
+        raise SavedModelError(f"{file}: {error}") from None
+
+
+def load_all(directory: Path) -> dict[int, Manifest]:
+    """The committed manifests of a model by version, ascending; none where there is no such directory.
+
+    Raises:
+        SavedModelError: one of them cannot be read, is no manifest, or names its version in another way than ``3``.
+    """
+    found = {}
+    for file in sorted(directory.glob(f"*{SUFFIX}")):
+        number = file.name.removesuffix(SUFFIX)
+        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", number, re.ASCII):
+            raise SavedModelError(f"{file} is not named after a version, like 3{SUFFIX}")
+        found[int(number)] = load(file)
+    return dict(sorted(found.items()))
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:
@@ -276,6 +332,15 @@ class HashCache:
                 if temporary:
                     with contextlib.suppress(OSError):
                         os.unlink(temporary)
+
+
+def user_cache() -> HashCache:
+    """What is known of model files from earlier runs, in the person's cache directory. A context manager: it saves."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container's user without a home
+        return HashCache()
+    return HashCache(base / "tf-serving-stacks" / "hashes.json")
 
 
 _Identity = tuple[int, int, int]

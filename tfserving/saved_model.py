@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from tfserving.protos import tf_serving_pb2 as pb
 
 SERVE_TAG = "serve"
 """The tag set TensorFlow Serving loads unless told otherwise (``--saved_model_tags``)."""
+
+GRAPH_FILE = "saved_model.pb"
+"""Without this file TensorFlow Serving does not load a version: it has to appear after all others."""
 
 INIT_SIGNATURE = "__saved_model_init_op"
 """A signature TensorFlow adds for itself; no request can use it."""
@@ -274,6 +277,17 @@ def _incomplete(version_dir: Path, cache: HashCache) -> Iterator[str]:
             yield f"has a damaged warm-up file {WARMUP_FILE}, and would not load"
         elif records > MAX_WARMUP_RECORDS:
             yield f"has {records} warm-up records, and TensorFlow Serving loads no more than {MAX_WARMUP_RECORDS}"
+
+
+def incomplete(paths: Iterable[str]) -> list[str]:
+    """What a version lacks as far as the names of its files tell, as the rest of a sentence that begins with its name.
+
+    For versions whose files are somewhere else: what a graph needs beside them is not known then.
+    """
+    files = frozenset(paths)
+    if GRAPH_FILE not in files:
+        return [f"has no {GRAPH_FILE}"]
+    return list(_incomplete_variables(files, expected=False))
 
 
 def _incomplete_variables(files: frozenset[str], expected: bool) -> Iterator[str]:

@@ -175,10 +175,11 @@ def test_a_model_is_published_with_a_digest_of_each_version(deploy: Deploy, proj
     assert after["versions"]["4"] not in before["versions"].values()
 
 
-def test_models_that_are_in_the_bucket_already_are_not_published(deploy: Deploy) -> None:
+def test_models_that_are_in_the_bucket_already_are_only_referred_to(deploy: Deploy) -> None:
     models = {"modelB": {"versions": [1, 2], "policy": "all", "labels": {"stable": 2}}}
     run = deploy({"tf-serving:models": models, "tf-serving:modelSource": ...})
-    assert run.of_type("tfserving:index:PublishedModel") == {}
+    inputs = run.resources["models-modelB"].inputs
+    assert (inputs["source"], inputs["versions"]) == ("", {"1": "any", "2": "any"})
     assert run.resources["served"].inputs["published"] == {"modelB": [1, 2]}
     assert run.outputs["models"]["modelB"]["signatures"] == []
 

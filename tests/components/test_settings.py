@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from components import model_files
 from components.settings import Settings, parse
+from tfserving import manifest
 from tfserving.errors import ConfigError
+from tfserving.manifest import HashCache
 from tfserving.model_config import VersionPolicy
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -374,3 +378,75 @@ def test_defaults_of_pulumi_yaml_are_accepted(good: dict[str, Any], project: Pat
     defaults = {f"tf-serving:{key}": rule["default"] for key, rule in declared.items() if "default" in rule}
     config = as_the_cli_hands_it_over({**defaults, **good})
     assert parse(config, project) == parse(good, project)
+
+
+# ---- where versions come from
+
+
+def commit(project: Path, name: str, *numbers: int) -> None:
+    """Writes the manifests of versions, as ``python -m ops manifest`` does."""
+    target = project / "manifests" / name
+    target.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        found = manifest.build(project / "models" / name / str(number))
+        (target / f"{number}.manifest.json").write_text(found.to_json())
+
+
+def test_with_manifests_no_model_files_are_needed(good: dict[str, Any], project: Path) -> None:
+    for name, numbers in {"modelA": [1], "modelB": [1, 2], "modelC": [1, 2, 3]}.items():
+        commit(project, name, *numbers)
+    good["tf-serving:manifests"] = "manifests"
+    here = model_files.sources(parse(good, project), HashCache())
+    shutil.rmtree(project / "models")
+    cache = HashCache()
+    settings = parse(good, project, cache=cache)
+    assert model_files.sources(settings, cache) == here
+    assert settings.published == {"modelA": (1,), "modelB": (1, 2), "modelC": (1, 2, 3)}
+    assert model_files.signatures(settings, cache) == {"modelA": {}, "modelB": {}, "modelC": {}}
+
+
+def test_files_that_are_not_those_of_their_manifest_are_refused_by_name(
+    good: dict[str, Any], project: Path, publish: Publish
+) -> None:
+    commit(project, "modelC", 1, 2, 3)
+    good["tf-serving:manifests"] = "manifests/"
+    shutil.rmtree(project / "models" / "modelC" / "2")
+    publish(project / "models" / "modelC", 2, classes=7)
+    with pytest.raises(ConfigError, match=r"not those of the manifest in manifests/modelC \(~ saved_model\.pb\)"):
+        model_files.sources(parse(good, project), HashCache())
+
+
+def test_a_version_without_a_manifest_is_not_published_where_its_model_has_some(
+    good: dict[str, Any], project: Path, publish: Publish
+) -> None:
+    commit(project, "modelC", 2, 3)
+    good["tf-serving:manifests"] = "manifests"
+    settings = parse(good, project)
+    assert settings.published["modelC"] == (2, 3)
+    assert any("version 1 in models/modelC has no manifest" in warning for warning in settings.warnings)
+
+
+def test_a_damaged_manifest_is_a_problem_of_the_stack(good: dict[str, Any], project: Path) -> None:
+    commit(project, "modelA", 1)
+    (project / "manifests" / "modelA" / "1.manifest.json").write_text("{}")
+    (message,) = problems({**good, "tf-serving:manifests": "manifests"}, project)
+    assert message.startswith("tf-serving:manifests.modelA: ")
+    assert "1.manifest.json: not a manifest" in message
+
+
+def test_a_source_in_oss_names_its_versions_or_has_manifests(changed: Change, project: Path) -> None:
+    commit(project, "modelB", 1, 2)
+    config = changed(
+        {
+            "tf-serving:manifests": "manifests",
+            "tf-serving:models.modelA": {"source": "oss://training/exports/modelA/", "versions": [1, 5]},
+            "tf-serving:models.modelB.source": "oss://training/exports/modelB/",
+        }
+    )
+    sources = {found.name: found for found in model_files.sources(parse(config, project), HashCache())}
+    assert sources["modelA"].source == "oss://training/exports/modelA/"
+    assert sources["modelA"].versions == {"1": "any", "5": "any"}
+    assert sources["modelB"].versions == {
+        str(number): manifest.build(project / "models" / "modelB" / str(number)).digest for number in (1, 2)
+    }
+    assert sources["modelB"].manifests == "manifests/modelB"

@@ -327,6 +327,7 @@ class LocalModels:
             "name": model,
             "bucket": bucket,
             "prefix": f"{root}{model}/",
+            "owner": OWNER,
             "source": str(self.directory / model),
             "versions": self.digests(model),
         }

@@ -41,6 +41,16 @@ def test_it_starts_as_a_directory_as_the_cli_does_on_windows(engine: tuple[Engin
     assert plugin.stop() == 0
 
 
+def test_it_starts_without_the_sdk_which_it_does_not_need() -> None:
+    code = (
+        "import provider.__main__ as main, sys; main._leave_out_the_sdk(); import provider.server; "
+        "print([name for name in ('pulumi.resource', 'alibabacloud_oss_v2', 'alibabacloud_eas20210701') "
+        "if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
 def test_a_missing_virtual_environment_is_said_in_words(tmp_path: Path) -> None:
     directory = tmp_path / "project" / "provider"
     directory.mkdir(parents=True)

@@ -2,19 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import re
+import shutil
 import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
 from google.protobuf import empty_pb2
 
-from provider.values import UNKNOWN
-from tests.provider.harness import Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
+from provider.clients import Clients
+from provider.oss import Bucket, ContentError, ObjectName
+from provider.published_model import PublishedModel, remove_version
+from provider.resource import Context
+from provider.values import UNKNOWN, Properties
+from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
+from tfserving import manifest
+from tfserving.errors import CloudError
+from tfserving.manifest import FileEntry
 
 pytestmark = pytest.mark.slow
 
 FILES = ["fingerprint.pb", "saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index"]
+
+
+@dataclass
+class Spy:
+    """The cloud's OSS client, with what was asked of it."""
+
+    client: Any
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.client, name)
+
+        def call(request: Any, **options: Any) -> Any:
+            self.calls.append((name, request))
+            return method(request, **options)
+
+        return call
+
+    def requests(self, method: str) -> list[Any]:
+        return [request for name, request in self.calls if name == method]
+
+
+def context(client: Any) -> Context:
+    """One operation in this process."""
+    clients = cast(Clients, SimpleNamespace(oss=client))
+    return Context("", Path("/"), clients, lambda *_, **__: None, threading.Event())
+
+
+def publish(client: Any, inputs: Properties) -> Properties:
+    checked, failures = PublishedModel().check({}, inputs)
+    assert not failures
+    return PublishedModel().create(context(client), checked)[1]
 
 
 @pytest.fixture
@@ -51,8 +97,8 @@ def test_a_preview_writes_nothing_and_tells_how_much_is_to_be_uploaded(
     size = sum(file.stat().st_size for file in (models.directory / "m" / "1").rglob("*") if file.is_file())
     assert outputs["files"] == {"1": {"files": 4, "bytes": size, "fingerprint": UNKNOWN}}
     assert cloud.keys(root) == []
-    [line] = log.lines()
-    assert line.startswith("m: + version 1 (4 files, ")
+    (line,) = log.lines()
+    assert re.fullmatch(r"m: \+ version 1 \(4 files, [0-9.]+ KB\)", line)
 
 
 def test_only_missing_versions_are_published(
@@ -89,6 +135,7 @@ def test_a_version_without_files_anywhere_is_an_error_that_names_the_directory(
         "name": "m",
         "bucket": cloud.bucket,
         "prefix": f"{root}m/",
+        "owner": OWNER,
         "source": "no/such",
         "versions": {"3": f"sha256:{'0' * 64}"},
     }
@@ -179,8 +226,8 @@ def test_a_missing_or_changed_file_is_drift_by_its_name_and_is_put_back(
     cloud.put(f"{root}m/2/fingerprint.pb", b"x" * size)
     assert set(model.refresh()) == {'versions["1"]', 'versions["2"]'}
     assert model.inputs["versions"] == {
-        "1": "changed: variables/variables.index",
-        "2": "changed: fingerprint.pb",
+        "1": "changed: missing variables/variables.index",
+        "2": "changed: changed fingerprint.pb",
     }
     assert model.up(inputs) == "update"
     assert model.outputs["versions"] == inputs["versions"]
@@ -240,7 +287,353 @@ def test_a_missing_bucket_is_said_so(clouded: Plugin, models: LocalModels, root:
     models.add("m", 1)
     with pytest.raises(Failed, match=r"NoSuchBucket: .*\(the bucket does not exist\)") as failed:
         clouded.create("PublishedModel", models.inputs("m", "no-such-bucket", root))
-    assert failed.value.code is grpc.StatusCode.UNKNOWN
+    assert failed.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert failed.value.partial is None
+
+
+def test_a_killed_publication_is_continued_by_another_machine(
+    engine: tuple[Engine, str], cloud: Cloud, models: LocalModels, root: str, tmp_path: Path
+) -> None:
+    directory = models.add("m", 1)
+    (directory / "assets" / "big.bin").write_bytes(random.Random(1).randbytes(96 << 20))  # noqa: S311
+    inputs = models.inputs("m", cloud.bucket, root)
+    killed = Plugin(*engine)
+    killed.configure(**config(cloud.endpoint))
+
+    def create() -> None:
+        with contextlib.suppress(Failed):
+            killed.create("PublishedModel", inputs)
+
+    running = threading.Thread(target=create)
+    running.start()
+    until(lambda: len(cloud.unfinished_parts(root)) >= 3, what="some parts of the big file")
+    killed.process.kill()
+    running.join(20)
+    killed.stop()
+    parts = cloud.unfinished_parts(root)
+    assert all(key.startswith(f"{root}m/.staging-1/") for key in cloud.keys(root))
+
+    spy = Spy(cloud.oss)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(models.directory, elsewhere)  # no cache, no checkpoint, other times and inodes
+    publish(spy, inputs | {"source": str(elsewhere / "m")})
+    sent = {request.part_number for request in spy.requests("upload_part")}
+    assert sent.isdisjoint(number for _, number in parts)
+    assert len(sent) + len(parts) == 12
+    assert cloud.unfinished_parts(root) == set()
+    assert set(cloud.keys(root)) == {*published(cloud, root, "1"), f"{root}m/1/assets/big.bin"}
+
+
+def test_saved_model_pb_appears_last_and_the_manifest_after_it(cloud: Cloud, models: LocalModels, root: str) -> None:
+    models.add("m", 1)
+    spy = Spy(cloud.oss)
+    publish(spy, models.inputs("m", cloud.bucket, root))
+    written = [
+        request.key.removeprefix(f"{root}m/")
+        for method, request in spy.calls
+        if method in ("copy_object", "put_object", "complete_multipart_upload")
+    ]
+    in_place = [key for key in written if key.startswith("1/")]
+    assert sorted(in_place) == [f"1/{name}" for name in FILES]
+    assert written[-2:] == ["1/saved_model.pb", "1.manifest.json"]
+    assert all(key.startswith(".staging-1/") for key in written[: -len(in_place) - 1])
+
+
+def test_nothing_is_ever_overwritten(cloud: Cloud, models: LocalModels, root: str) -> None:
+    models.add("m", 1)
+    spy = Spy(cloud.oss)
+    publish(spy, models.inputs("m", cloud.bucket, root))
+    marker = f"{root}m/.staging-1/manifest.json"
+    for method in ("put_object", "copy_object"):
+        assert all(request.forbid_overwrite for request in spy.requests(method) if request.key != marker)
+
+
+def test_an_object_that_exists_stays_as_it_is(cloud: Cloud, root: str, tmp_path: Path) -> None:
+    bucket = Bucket(cloud.oss, cloud.bucket)
+    key, file = f"{root}a", tmp_path / "a"
+    file.write_bytes(b"ours")
+    entry = FileEntry("a", 4, str(manifest.crc64(b"ours")), "")
+    cloud.put(f"{root}source", "ours")
+    for content in ("theirs", "mine"):  # of another size, and of the same
+        cloud.put(key, content)
+        with pytest.raises(CloudError, match="FileAlreadyExists"):
+            bucket.put_file(key, file, entry, lambda _: None)
+        with pytest.raises(CloudError, match="FileAlreadyExists"):
+            bucket.copy(ObjectName(cloud.bucket, f"{root}source"), key, entry)
+        assert cloud.get(key) == content
+    cloud.put(key, "ours")
+    bucket.put_file(key, file, entry, lambda _: None)  # a repeated request whose first answer was lost
+
+
+def test_a_large_object_is_copied_unseen_until_its_last_step(cloud: Cloud, root: str) -> None:
+    content = b"x" * 300_000
+    cloud.put(f"{root}a", content)
+    bucket = Bucket(cloud.oss, cloud.bucket)
+    entry = FileEntry("a", len(content), str(manifest.crc64(content)), "")
+    last_step = bucket.prepare_copy(ObjectName(cloud.bucket, f"{root}a"), f"{root}b", entry)
+    assert cloud.keys(root) == [f"{root}a"]
+    last_step(False)
+    assert bucket.holds(f"{root}b", entry)
+
+
+def test_a_file_that_changes_on_the_way_is_not_kept(cloud: Cloud, root: str, tmp_path: Path) -> None:
+    bucket = Bucket(cloud.oss, cloud.bucket)
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"new")
+    large.write_bytes(b"x" * (17 << 20))
+    with pytest.raises(ContentError, match="changed while it was uploaded"):
+        bucket.put_file(f"{root}small", small, FileEntry("small", 3, "1", ""), lambda _: None)
+    upload = bucket.begin(f"{root}large", large, FileEntry("large", 17 << 20, "1", ""), None)
+    for part in upload.parts[:-1]:
+        upload.send(part, lambda _: None)
+    with pytest.raises(ContentError, match="changed while it was uploaded"):
+        upload.send(upload.parts[-1], lambda _: None)
+    assert cloud.keys(root) == []
+
+
+def test_a_preview_names_each_version_with_its_size(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, log: Engine
+) -> None:
+    models.add("m", 1)
+    model = Stack(clouded, "PublishedModel")
+    model.up(models.inputs("m", cloud.bucket, root))
+    models.add("m", 2)
+    shutil.rmtree(models.directory / "m" / "1")
+    log.messages.clear()
+    news = models.inputs("m", cloud.bucket, root)
+    clouded.update("PublishedModel", model.id, model.inputs, model.outputs, news, preview=True)
+    plus, minus = log.lines()
+    assert re.fullmatch(r"m: \+ version 2 \(4 files, [0-9.]+ KB\)", plus)
+    assert re.fullmatch(r"m: - version 1 \(4 files, [0-9.]+ KB\)", minus)
+
+
+def test_progress_tells_files_bytes_rate_and_time_left(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, log: Engine
+) -> None:
+    directory = models.add("m", 1)
+    with open(directory / "assets" / "big.bin", "wb") as file:
+        file.truncate(256 << 20)
+    Stack(clouded, "PublishedModel").up(models.inputs("m", cloud.bucket, root))
+    shown = log.lines(ephemeral=True)
+    number = r"[0-9.]+ [KMG]?B"
+    assert any(
+        re.fullmatch(rf"m: \d of 5 files, {number} of 268\.\d MB, {number}/s, .* left", line) for line in shown
+    ), shown
+
+
+def test_a_committed_manifest_stands_in_for_files_that_are_published(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, tmp_path: Path, log: Engine
+) -> None:
+    directory = models.add("m", 1)
+    inputs = models.inputs("m", cloud.bucket, root)
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    (manifests / "1.manifest.json").write_text(manifest.build(directory).to_json())
+    shutil.rmtree(models.directory)
+    inputs |= {"manifests": str(manifests)}
+    clouded.create("PublishedModel", inputs, preview=True)
+    (line,) = log.lines()
+    assert line.startswith("m: + version 1 (4 files, ")
+    with pytest.raises(Failed, match=r"not published yet.* from a machine that has its files"):
+        clouded.create("PublishedModel", inputs)
+    models.add("m", 1)
+    Stack(clouded, "PublishedModel").up(models.inputs("m", cloud.bucket, root))
+    shutil.rmtree(models.directory)
+    again = Stack(clouded, "PublishedModel")
+    assert again.up(inputs) == "create"
+    assert again.up(inputs) == "same"
+
+
+# ---- who may remove ------------------------------------------------------------------------------------------------
+
+
+def test_another_stack_that_refers_to_a_version_does_not_remove_it(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    inputs = models.inputs("m", cloud.bucket, root)
+    owner, guest = Stack(clouded, "PublishedModel"), Stack(clouded, "PublishedModel")
+    owner.up(inputs)
+    guest.up(inputs | {"owner": "tf-serving/other"})
+    guest.destroy()
+    bucket = Bucket(cloud.oss, cloud.bucket)
+    assert remove_version(bucket, f"{root}m/", 1, "tf-serving/other") == 0
+    assert set(cloud.keys(root)) == published(cloud, root, "1")
+    owner.destroy()
+    assert cloud.keys(root) == []
+
+
+def test_a_renamed_stack_keeps_the_right_to_remove(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    model = Stack(clouded, "PublishedModel")
+    inputs = models.inputs("m", cloud.bucket, root)
+    model.up(inputs)
+    renamed = inputs | {"owner": "tf-serving/renamed"}
+    assert model.up(renamed) == "update"
+    assert model.refresh() == {}
+    assert model.up(renamed) == "same"
+    model.destroy()
+    assert cloud.keys(root) == []
+
+
+def test_dropped_versions_wait_for_the_rollout_or_go_at_once(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    models.add("m", 2)
+    model = Stack(clouded, "PublishedModel")
+    inputs = models.inputs("m", cloud.bucket, root)
+    model.up(inputs)
+    one = inputs | {"versions": {"1": inputs["versions"]["1"]}}
+    model.up(one)
+    assert set(cloud.keys(root)) == published(cloud, root, "1", "2")
+    model.up(inputs)
+    model.up(one | {"removeDropped": True})
+    assert set(cloud.keys(root)) == published(cloud, root, "1")
+
+
+def test_an_unfinished_upload_of_a_dropped_version_is_found_and_cleaned_up(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    model = Stack(clouded, "PublishedModel")
+    inputs = models.inputs("m", cloud.bucket, root)
+    model.up(inputs)
+    unfinished = replace(manifest.build(models.add("m", 2)), owner=OWNER)
+    cloud.put(f"{root}m/.staging-2/manifest.json", unfinished.to_json())
+    cloud.put(f"{root}m/.staging-2/files/variables/variables.index", "half")
+    cloud.put(f"{root}m/2/variables/variables.index", "half")
+    theirs = replace(unfinished, owner="tf-serving/other")
+    cloud.put(f"{root}m/.staging-3/manifest.json", theirs.to_json())
+    assert set(model.refresh()) == {'unfinished["2"]'}
+    assert model.up(inputs) == "update"
+    assert set(cloud.keys(root)) == published(cloud, root, "1") | {f"{root}m/.staging-3/manifest.json"}
+    assert model.refresh() == {}
+
+
+# ---- drift ---------------------------------------------------------------------------------------------------------
+
+
+def test_drift_names_every_missing_changed_and_added_file(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    directory = models.add("m", 1)
+    model = Stack(clouded, "PublishedModel")
+    model.up(models.inputs("m", cloud.bucket, root))
+    cloud.delete(f"{root}m/1/variables/variables.index")
+    cloud.delete(f"{root}m/1/variables/variables.data-00000-of-00001")
+    cloud.put(f"{root}m/1/fingerprint.pb", b"x" * (directory / "fingerprint.pb").stat().st_size)
+    cloud.put(f"{root}m/1/assets/notes.txt", "theirs")
+    model.refresh()
+    assert model.inputs["versions"]["1"] == (
+        "changed: missing variables/variables.data-00000-of-00001, variables/variables.index; changed fingerprint.pb; "
+        "added assets/notes.txt"
+    )
+
+
+def test_an_unchanged_model_is_read_with_one_listing(cloud: Cloud, models: LocalModels, root: str) -> None:
+    models.add("m", 1)
+    models.add("m", 2)
+    inputs = models.inputs("m", cloud.bucket, root)
+    outputs = publish(Spy(cloud.oss), inputs)
+    spy = Spy(cloud.oss)
+    found = PublishedModel().read(context(spy), f"oss://{cloud.bucket}/{root}m/", inputs, outputs)
+    assert found is not None
+    assert (found.inputs, found.outputs) == (inputs, outputs)
+    assert [method for method, _ in spy.calls] == ["list_objects_v2"]
+
+
+# ---- sources in OSS, and versions that are there already -----------------------------------------------------------
+
+
+@pytest.fixture
+def theirs(cloud: Cloud, models: LocalModels, root: str) -> str:
+    """A model that somebody exported straight to OSS, without a manifest; its URI."""
+    for number in (1, 2):
+        directory = models.add("theirs", number)
+        for path in manifest.list_files(directory):
+            cloud.put(f"{root}export/{number}/{path}", (directory / path).read_bytes())
+    return f"oss://{cloud.bucket}/{root}export"
+
+
+def in_oss(cloud: Cloud, root: str, source: str, **versions: str) -> Properties:
+    return {
+        "name": "m",
+        "bucket": cloud.bucket,
+        "prefix": f"{root}m/",
+        "owner": OWNER,
+        "source": source,
+        "versions": {number.removeprefix("v"): digest for number, digest in versions.items()},
+    }
+
+
+def test_a_source_in_oss_is_copied_on_the_server(cloud: Cloud, root: str, theirs: str) -> None:
+    spy = Spy(cloud.oss)
+    outputs = publish(spy, in_oss(cloud, root, theirs, v1="any", v2="any"))
+    assert {key for key in cloud.keys(root) if "/export/" not in key} == published(cloud, root, "1", "2")
+    assert {request.source_key.split("/")[1] for request in spy.requests("copy_object")} == {"export"}
+    assert all(request.key.endswith("manifest.json") for request in spy.requests("put_object"))
+    assert spy.requests("upload_part") == []
+    assert all(digest.startswith("sha256:") for digest in outputs["versions"].values())
+
+
+def test_a_source_in_oss_stays_up_to_date_and_its_preview_tells_the_size(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str, log: Engine
+) -> None:
+    inputs = in_oss(cloud, root, theirs, v1="any")
+    clouded.create("PublishedModel", inputs, preview=True)
+    assert log.lines()[0].startswith("m: + version 1 (4 files, ")
+    model = Stack(clouded, "PublishedModel")
+    assert model.up(inputs) == "create"
+    assert model.refresh() == {}
+    assert model.inputs["versions"] == inputs["versions"]
+    assert model.up(inputs) == "same"
+
+
+def test_a_source_in_oss_that_is_not_what_was_committed_is_refused(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, theirs: str, tmp_path: Path
+) -> None:
+    committed = manifest.build(models.directory / "theirs" / "1")
+    (tmp_path / "1.manifest.json").write_text(committed.to_json())
+    inputs = in_oss(cloud, root, theirs, v1=committed.digest) | {"manifests": str(tmp_path)}
+    cloud.put(f"{root}export/1/fingerprint.pb", "other")
+    with pytest.raises(Failed, match=r"export/1/ is not what its manifest says: fingerprint\.pb"):
+        clouded.create("PublishedModel", inputs)
+    assert not any(key.startswith(f"{root}m/1") for key in cloud.keys(root))
+
+
+def test_an_incomplete_source_in_oss_is_refused(clouded: Plugin, cloud: Cloud, root: str, theirs: str) -> None:
+    cloud.delete(f"{root}export/1/variables/variables.index")
+    with pytest.raises(Failed, match=r"export/1/ has variables, but no variables/variables\.index"):
+        clouded.create("PublishedModel", in_oss(cloud, root, theirs, v1="any"))
+    with pytest.raises(Failed, match=r"export/7/ is empty"):
+        clouded.create("PublishedModel", in_oss(cloud, root, theirs, v7="any"))
+
+
+def test_a_version_that_is_there_already_is_looked_at_and_left_alone(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str
+) -> None:
+    inputs = in_oss(cloud, root, "", v1="any") | {"prefix": f"{root}export/"}
+    before = cloud.keys(root)
+    model = Stack(clouded, "PublishedModel")
+    assert model.up(inputs) == "create"
+    assert model.outputs["files"]["1"]["files"] == 4
+    assert model.up(inputs) == "same"
+    cloud.delete(f"{root}export/1/variables/variables.index")
+    assert set(model.refresh()) == {'versions["1"]'}
+    cloud.put(f"{root}export/1/variables/variables.index", "x")
+    model.destroy()
+    assert cloud.keys(root) == before
+
+
+def test_a_version_that_should_be_there_already_and_is_not_names_those_that_are(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str
+) -> None:
+    inputs = in_oss(cloud, root, "", v3="any") | {"prefix": f"{root}export/"}
+    with pytest.raises(Failed, match=r"export/3/ is empty \(complete there: 1, 2\)"):
+        clouded.create("PublishedModel", inputs)
 
 
 # ---- the model config file -----------------------------------------------------------------------------------------

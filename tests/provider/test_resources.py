@@ -22,6 +22,7 @@ PUBLISHED = {
     "name": "modelA",
     "bucket": "b",
     "prefix": "models/modelA/",
+    "owner": OWNER,
     "source": "models/modelA",
     "versions": {"1": ONE},
 }

@@ -473,7 +473,9 @@ def test_a_version_that_cannot_be_loaded_stops_the_rollout_and_stable_stays(fres
     assert fresh.answer(label="stable") == {2.0}
 
 
-def test_a_version_no_longer_published_loses_its_files_only_after_it_is_served_no_more(fresh: World) -> None:
+def test_a_version_no_longer_published_loses_its_files_only_after_it_is_served_no_more(
+    fresh: World, log: Engine
+) -> None:
     fresh.models.add("n", 2)
     fresh.publish("n")
     assert fresh.roll(START) == "update"
@@ -484,7 +486,13 @@ def test_a_version_no_longer_published_loses_its_files_only_after_it_is_served_n
     _remove_tree(fresh.models.directory / "n" / "2")
     fresh.publish("n")
     assert fresh.cloud.keys(f"{ROOT}n/2/")
+    log.messages.clear()
     assert fresh.roll(START) == "update"
+    narrowed, removed = (
+        next(index for index, line in enumerate(log.lines()) if text in line)
+        for text in ("narrow", "version 2 removed from the bucket")
+    )
+    assert narrowed < removed
     assert not fresh.cloud.keys(f"{ROOT}n/2")
     assert fresh.served.outputs["served"]["world_http"]["n"]["versions"] == [1]
     assert fresh.served.outputs["obsolete"] == {}

@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -382,3 +383,28 @@ def test_changes_name_each_file_that_differs() -> None:
     new = Manifest((entry("a"), entry("b", size=2), entry("d")))
     assert manifest.changes(old, new) == ["~ b", "- c", "+ d"]
     assert manifest.changes(old, old) == []
+
+
+# ---- manifests as files
+
+
+def test_the_owner_is_kept_and_is_not_part_of_what_is_the_same() -> None:
+    plain = Manifest((entry("a"),))
+    owned = replace(plain, owner="tf-serving/prod")
+    assert Manifest.from_json(owned.to_json()).owner == "tf-serving/prod"
+    assert (owned, owned.digest) == (plain, plain.digest)
+
+
+def test_a_checksum_nobody_knows_is_empty() -> None:
+    unread = Manifest((FileEntry("a", 1, "5", ""),))
+    assert Manifest.from_json(unread.to_json()) == unread
+
+
+def test_manifests_of_a_model_are_read_by_version(tmp_path: Path) -> None:
+    assert manifest.load_all(tmp_path / "nowhere") == {}
+    for number in (10, 9):
+        (tmp_path / f"{number}{manifest.SUFFIX}").write_text(Manifest((entry("a"),)).to_json())
+    assert list(manifest.load_all(tmp_path)) == [9, 10]
+    (tmp_path / f"09{manifest.SUFFIX}").write_text("{}")
+    with pytest.raises(SavedModelError, match="not named after a version"):
+        manifest.load_all(tmp_path)

@@ -1,0 +1,1 @@
+"""Benchmarks of the project: ``make bench``. Measurements, not tests: no time limit is asserted anywhere."""

@@ -1,0 +1,5 @@
+"""A program that registers nothing: what every preview costs."""
+
+import pulumi
+
+pulumi.export("nothing", True)

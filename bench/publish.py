@@ -1,0 +1,151 @@
+"""Publishing against the naive way, and publishing again after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.measure import ROOT, Line, Result, median, python, run, spread
+from bench.world import BUCKET, MODEL_ROOT, Cloud, cloud, names, own_cache, saved_model
+
+VERSIONS = 30
+MODELS = 10
+LINE_DELAY = 0.02
+LINE_RATE = 5e6
+LINE_SHARE = 0.1
+
+
+def against_naive(repeat: int, gigabytes: float) -> list[Result]:
+    """30 versions in 120 files against sequential single PUTs, on loopback and over a line with a delay."""
+    return [
+        _compare(repeat, gigabytes, "publish", "loopback", 0.0, 0.0),
+        _compare(
+            repeat,
+            gigabytes * LINE_SHARE,
+            "publish-line",
+            f"a line of {LINE_DELAY * 1000:.0f} ms one way and {LINE_RATE / 1e6:.0f} MB/s per connection",
+            LINE_DELAY,
+            LINE_RATE,
+        ),
+    ]
+
+
+def _compare(repeat: int, gigabytes: float, name: str, where: str, delay: float, rate: float) -> Result:
+    result = Result(
+        name,
+        f"publish {gigabytes:.1f} GB in {VERSIONS} versions, {VERSIONS * 4} files, over {where}; medians of {repeat}",
+        ("way", "time", "MB/s", "faster", "peak above idle"),
+    )
+    with tempfile.TemporaryDirectory(prefix="bench-") as path:
+        directory = Path(path)
+        source = _models(directory, int(gigabytes * 1e9))
+        found: dict[str, list[dict[str, Any]]] = {"naive": [], "ours": [], "ours, hashes known": []}
+        with cloud(directory) as sandbox, Line(sandbox.port, delay=delay, rate=rate) as line:
+            port = line.port if rate else sandbox.port
+            for turn in range(repeat):
+                for way, measured in found.items():
+                    # A first publication has to hash the files as well; one after a preview has not.
+                    cache = own_cache(directory / (f"cache-{turn}" if way == "ours" else "cache-known"))
+                    if way == "ours, hashes known" and not turn:
+                        _publish(sandbox.port, source, "ours", cache)
+                        sandbox.empty(MODEL_ROOT)
+                    measured.append(_publish(port, source, way.split(",")[0], cache))
+                    _check(sandbox, way)
+                    sandbox.empty(MODEL_ROOT)
+        seconds = {way: [each["seconds"] for each in measured] for way, measured in found.items()}
+        memory = {way: median([each["peak"] - each["idle"] for each in measured]) for way, measured in found.items()}
+        for way in found:
+            faster = median(seconds["naive"]) / median(seconds[way])
+            rate_seen = gigabytes * 1000 / median(seconds[way])
+            result.rows.append(
+                (way, spread(seconds[way]), f"{rate_seen:.0f}", f"{faster:.2f}x", f"{memory[way] / 1e6:.0f} MB")
+            )
+        result.data = {"gigabytes": gigabytes, "where": where, "measurements": found}
+    return result
+
+
+def _publish(port: int, source: Path, way: str, cache: dict[str, str]) -> dict[str, Any]:
+    command = python("-m", "bench.publisher", way, str(port), str(source))
+    found: dict[str, Any] = json.loads(run(command, ROOT, cache).text.splitlines()[-1])
+    return found
+
+
+def _models(directory: Path, size: int) -> Path:
+    """Models of real bytes: each version its own, so that nothing is the same twice."""
+    source = directory / "models"
+    block = random.Random(1).randbytes(1 << 20)  # noqa: S311 (content of test files)
+    per_version = size // VERSIONS
+    for model, versions in names(VERSIONS, MODELS).items():
+        for version in versions:
+            variables = source / model / str(version) / "variables"
+            variables.mkdir(parents=True)
+            (variables.parent / "saved_model.pb").write_bytes(saved_model())
+            (variables / "variables.index").write_bytes(b"index")
+            for shard in range(2):
+                with open(variables / f"variables.data-{shard:05}-of-00002", "wb") as file:
+                    file.write(f"{model}/{version}/{shard}".encode())
+                    while (left := per_version // 2 - file.tell()) > 0:
+                        file.write(block[:left])
+    return source
+
+
+def _check(sandbox: Cloud, way: str) -> None:
+    import alibabacloud_oss_v2 as oss
+
+    request = oss.ListObjectsV2Request(bucket=BUCKET, prefix=MODEL_ROOT, max_keys=1000)
+    keys = [item.key for item in sandbox.client.list_objects_v2(request).contents or ()]
+    expected = VERSIONS * (4 if way == "naive" else 5)  # and a manifest each
+    if len(keys) != expected:
+        raise RuntimeError(f"{way}: {len(keys)} objects instead of {expected}")
+
+
+def resume(repeat: int, gigabytes: float) -> Result:
+    """``kill -9`` when half is sent; how much the second run still sends."""
+    result = Result(
+        "resume",
+        f"publish {gigabytes:.1f} GB in {VERSIONS} versions, kill -9 at half, publish again; medians of {repeat}",
+        ("run", "sent", "of all bytes"),
+    )
+    with tempfile.TemporaryDirectory(prefix="bench-") as path:
+        directory = Path(path)
+        source = _models(directory, int(gigabytes * 1e9))
+        size = sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
+        shares: dict[str, list[float]] = {"first, killed": [], "second": []}
+        with cloud(directory) as sandbox:
+            for turn in range(repeat):
+                with Line(sandbox.port) as line:
+                    _publish_and_kill(line, source, own_cache(directory / f"first-{turn}"), size / 2)
+                    shares["first, killed"].append(line.sent / size)
+                with Line(sandbox.port) as line:
+                    # Another cache: as on another machine, nothing but what OSS holds tells where to go on.
+                    _publish(line.port, source, "ours", own_cache(directory / f"second-{turn}"))
+                    shares["second"].append(line.sent / size)
+                _check(sandbox, "ours")
+                sandbox.empty(MODEL_ROOT)
+        for name, found in shares.items():
+            result.rows.append((name, f"{median(found) * size / 1e9:.2f} GB", f"{median(found) * 100:.1f} %"))
+        result.data = {"gigabytes": gigabytes, "share_sent": shares}
+        result.notes.append("counted on the wire, headers included; the second run has no cache of the first one")
+    return result
+
+
+def _publish_and_kill(line: Line, source: Path, cache: dict[str, str], limit: float) -> None:
+    process = subprocess.Popen(
+        python("-m", "bench.publisher", "ours", str(line.port), str(source)),
+        cwd=ROOT,
+        env={**os.environ, **cache},
+        stdout=subprocess.DEVNULL,
+    )
+    while line.sent < limit:
+        if process.poll() is not None:
+            raise RuntimeError("the first run ended before half was sent")
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
