@@ -7,6 +7,7 @@ there. Each part is a command of its own as well; this runs them in order and st
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -125,9 +126,23 @@ _ENGINES: Mapping[Engine, str] = {"sandbox": "sandbox engine", "pulumi": "Pulumi
 
 
 def _deployed(engine: Engine) -> bool:
+    """Whether an engine's state holds resources: a stack that was only made, or is destroyed again, is nobody's."""
     if engine == "sandbox":
-        return (paths.ENGINE_STATE / f"{STACK}.json").exists()
-    return any(paths.PULUMI_BACKEND.glob(f".pulumi/stacks/**/{STACK}.json"))
+        states = [paths.ENGINE_STATE / f"{STACK}.json"]
+    else:
+        states = list(paths.PULUMI_BACKEND.glob(f".pulumi/stacks/**/{STACK}.json"))
+    return any(_holds_resources(state) for state in states)
+
+
+def _holds_resources(state: Path) -> bool:
+    try:
+        document = json.loads(state.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True  # not known to be empty
+    deployment = document.get("deployment") or (document.get("checkpoint") or {}).get("latest") or {}
+    return bool(deployment.get("resources") or deployment.get("pending_operations"))
 
 
 def _services(engine: Engine) -> dict[str, outputs.Service]:
