@@ -234,7 +234,8 @@ def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
 
 
 def _cli_settings() -> dict[str, str]:
-    """What the Pulumi CLI needs to know for stack ``local``."""
+    """What the Pulumi CLI needs to know for stack ``local``; the directory of its file backend has to be there."""
+    paths.PULUMI_BACKEND.mkdir(parents=True, exist_ok=True)
     return {
         "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
         "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
@@ -242,7 +243,6 @@ def _cli_settings() -> dict[str, str]:
 
 
 def _cli_env() -> dict[str, str]:
-    paths.PULUMI_BACKEND.mkdir(parents=True, exist_ok=True)
     return {**os.environ, **_cli_settings(), "PULUMI_SKIP_UPDATE_CHECK": "true"}
 
 
