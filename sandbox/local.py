@@ -7,6 +7,7 @@ there. Each part is a command of its own as well; this runs them in order and st
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -132,9 +133,23 @@ _ENGINES: Mapping[Engine, str] = {"sandbox": "sandbox engine", "pulumi": "Pulumi
 
 
 def _deployed(engine: Engine) -> bool:
+    """Whether an engine's state holds resources: a stack that was only made, or is destroyed again, is nobody's."""
     if engine == "sandbox":
-        return (paths.ENGINE_STATE / f"{STACK}.json").exists()
-    return any(paths.PULUMI_BACKEND.glob(f".pulumi/stacks/**/{STACK}.json"))
+        states = [paths.ENGINE_STATE / f"{STACK}.json"]
+    else:
+        states = list(paths.PULUMI_BACKEND.glob(f".pulumi/stacks/**/{STACK}.json"))
+    return any(_holds_resources(state) for state in states)
+
+
+def _holds_resources(state: Path) -> bool:
+    try:
+        document = json.loads(state.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True  # not known to be empty
+    deployment = document.get("deployment") or (document.get("checkpoint") or {}).get("latest") or {}
+    return bool(deployment.get("resources") or deployment.get("pending_operations"))
 
 
 def _services(engine: Engine) -> dict[str, outputs.Service]:
@@ -226,7 +241,8 @@ def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
 
 
 def _cli_settings() -> dict[str, str]:
-    """What the Pulumi CLI needs to know for stack ``local``."""
+    """What the Pulumi CLI needs to know for stack ``local``; the directory of its file backend has to be there."""
+    paths.PULUMI_BACKEND.mkdir(parents=True, exist_ok=True)
     return {
         "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
         "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
@@ -234,7 +250,6 @@ def _cli_settings() -> dict[str, str]:
 
 
 def _cli_env() -> dict[str, str]:
-    paths.PULUMI_BACKEND.mkdir(parents=True, exist_ok=True)
     return {**os.environ, **_cli_settings(), "PULUMI_SKIP_UPDATE_CHECK": "true"}
 
 

@@ -1,7 +1,8 @@
 """``python -m sandbox preview|up|refresh|destroy|outputs``: deploys a stack to the sandbox cloud without Pulumi.
 
-A stand-in for the Pulumi CLI on machines that have none, for loopback endpoints only. Exit status: 0 done, 255 failed,
-7 changes where ``--expect-no-changes`` allows none.
+A stand-in for the Pulumi CLI on machines that have none, for loopback endpoints only. Exit status, as the CLI's
+(pkg/cmd/pulumi/cmd/exit_codes.go): 0 done, 1 failed, 2 wrong usage, 7 changes where ``--expect-no-changes`` allows
+none.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sandbox.engine.policies import PolicyPack
 from sandbox.engine.state import Resource, Snapshot, lock
 from tfserving.errors import TFServingError
 
-FAILED, UNEXPECTED_CHANGES = 255, 7
+FAILED, UNEXPECTED_CHANGES = 1, 7
 TITLES = {"up": ("Previewing update", "Updating"), "refresh": ("Previewing refresh", "Refreshing")}
 TITLES |= {"preview": TITLES["up"], "destroy": ("Previewing destroy", "Destroying")}
 

@@ -175,7 +175,7 @@ def test_a_full_bucket_is_destroyed_only_by_force(project: Project, cloud: Any) 
     cloud.delete_object(oss.DeleteObjectRequest("models-1", "a/b"))
     cloud.initiate_multipart_upload(oss.InitiateMultipartUploadRequest("models-1", "unfinished"))
     outcome = project.run("destroy", "--yes")
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "forceDestroy is not set" in outcome.out
     write(
         project, cloud, 'bucket="models-1", force_destroy=True, versioning=oss.BucketVersioningArgs(status="Enabled")'
@@ -192,7 +192,7 @@ def test_an_empty_bucket_of_an_interrupted_run_is_taken_up_and_a_full_one_is_ref
     cloud.put_object(oss.PutObjectRequest("models-1", "somebody-elses", body=b"1"))
     write(project, cloud, FULL)
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "exists already and is not empty" in outcome.out
     cloud.delete_object(oss.DeleteObjectRequest("models-1", "somebody-elses"))
     assert project.up().status == 0
@@ -216,7 +216,7 @@ def test_what_the_stand_in_does_not_know_is_refused_by_name(
 ) -> None:
     write(project, cloud, arguments)
     outcome = project.run("preview")
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert reason in outcome.out
 
 
@@ -224,7 +224,7 @@ def test_a_cloud_that_does_not_run_is_told_without_a_traceback(project: Project,
     write(project, cloud, FULL)
     project.configure(endpoint="127.0.0.1:1")
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "cannot look for bucket models-1" in outcome.out
     assert "Traceback" not in outcome.out + outcome.err
 
@@ -233,5 +233,5 @@ def test_the_real_endpoint_is_refused(project: Project) -> None:
     program = PROGRAM.replace('config.require("endpoint")', '"oss-cn-hangzhou.aliyuncs.com"')
     project.program(program.format(arguments=" ".join(FULL.split()), acl="private"))
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "is not a loopback address" in outcome.out

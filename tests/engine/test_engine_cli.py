@@ -90,7 +90,7 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
 def test_a_directory_without_a_project_is_told(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     (project.root / "Pulumi.yaml").unlink()
     outcome = project.run("preview")
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert outcome.err.startswith("error: Pulumi.yaml: 1 problem")
     assert "Traceback" not in outcome.err
 
@@ -99,5 +99,5 @@ def test_a_stack_that_means_the_real_cloud_is_refused(project: Project) -> None:
     project.configure(**{"alicloud:region": "cn-hangzhou"})
     for command in ("preview", "up", "refresh", "destroy", "outputs"):
         outcome = project.run(command)
-        assert outcome.status == 255
+        assert outcome.status == 1
         assert "deploy this stack with the Pulumi CLI" in outcome.err

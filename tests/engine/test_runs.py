@@ -136,7 +136,7 @@ def test_what_cannot_be_reached_is_an_error_and_not_no_drift(project: Project) -
     change_behind(project, "a", fail="read")
     for command in ("preview", "refresh", "up"):
         outcome = project.run(command, "--yes", "--expect-no-changes")
-        assert outcome.status == 255
+        assert outcome.status == 1
         assert "the world cannot be reached" in outcome.out
 
 
@@ -183,7 +183,7 @@ def test_the_program_gets_its_config_as_from_the_cli(project: Project) -> None:
 def test_a_programs_own_error_has_no_traceback(project: Project) -> None:
     project.program('raise pulumi.RunError("tf-serving:models: there are none")')
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "error: tf-serving:models: there are none" in outcome.out
     assert "Traceback" not in outcome.out + outcome.err
 
@@ -192,7 +192,7 @@ def test_an_unexpected_exception_shows_the_programs_frames_only(project: Project
     (project.root / "helper.py").write_text("def go():\n    return {}['missing']\n")
     project.program('import helper\nThing("a")\nhelper.go()')
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "helper.py" in outcome.out
     assert "KeyError: 'missing'" in outcome.out
     assert "site-packages" not in outcome.out
@@ -203,7 +203,7 @@ def test_an_unexpected_exception_shows_the_programs_frames_only(project: Project
 def test_a_syntax_error_names_the_line(project: Project) -> None:
     project.program("def broken(")
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "__main__.py" in outcome.out
     assert "SyntaxError" in outcome.out
 
@@ -221,7 +221,7 @@ def test_without_a_terminal_nothing_is_done_unasked(project: Project, monkeypatc
     monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
     project.program('Thing("a")')
     outcome = project.run("up")
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "--yes" in outcome.err
     assert project.world == {}
 
@@ -245,7 +245,7 @@ def test_a_plugin_that_does_not_start_is_told_with_its_own_words(project: Projec
         "#!/bin/sh\necho 'no such thing as a world' >&2\nexit 3\n"
     )
     outcome = project.apply('Thing("a")')
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "provider plugin world did not start" in outcome.out
     assert "no such thing as a world" in outcome.out
 
@@ -316,7 +316,7 @@ def test_ctrl_c_lets_running_operations_end_and_starts_no_more(project: Project)
     time.sleep(0.3)
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=20)
-    assert run.returncode == 255
+    assert run.returncode == 1
     assert "waiting for running operations" in err
     assert "Traceback" not in out + err
     assert project.names == {"a"}
@@ -332,7 +332,7 @@ def test_a_second_ctrl_c_stops_at_once(project: Project) -> None:
     time.sleep(0.3)
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=5)
-    assert run.returncode == 255
+    assert run.returncode == 1
     wait_for(lambda: not processes_of(project))
 
 
@@ -342,7 +342,7 @@ def test_a_stack_another_run_works_on_is_left_alone(project: Project) -> None:
     wait_for(lambda: project.state_file.exists() and project.deployment["pending_operations"])
     try:
         outcome = project.up()
-        assert outcome.status == 255
+        assert outcome.status == 1
         assert f"another run is at work on this stack (process {run.pid})" in outcome.err
     finally:
         run.send_signal(signal.SIGINT)
@@ -361,7 +361,7 @@ def test_long_operations_show_what_they_are_doing(project: Project) -> None:
 def test_a_program_that_ends_without_a_word_is_a_failure(project: Project) -> None:
     project.program("import os\nos._exit(3)")
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "the program ended without saying why" in outcome.out
 
 
@@ -369,7 +369,7 @@ def test_a_project_without_its_directory_or_sdk_is_told(project: Project) -> Non
     settings = (project.root / "Pulumi.yaml").read_text()
     (project.root / "Pulumi.yaml").write_text(f"{settings}main: nowhere\n")
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "the program cannot start" in outcome.err
     python = project.root / "env" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -378,7 +378,7 @@ def test_a_project_without_its_directory_or_sdk_is_told(project: Project) -> Non
     (project.root / "Pulumi.yaml").write_text(settings.replace("python", "{name: python, options: {virtualenv: env}}"))
     project.program("")
     outcome = project.up()
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "the Pulumi SDK is not installed for" in outcome.out
 
 

@@ -122,7 +122,7 @@ def test_a_protected_resource_is_neither_deleted_nor_replaced(project: Project) 
     program = 'Thing("a", kind="{}", opts=ResourceOptions(protect={}))'
     project.apply(program.format("x", True))
     for outcome in (project.apply(program.format("y", True)), project.apply(""), project.run("destroy", "--yes")):
-        assert outcome.status == 255
+        assert outcome.status == 1
         assert "protected" in outcome.out
     assert project.journal == ["create a"]
     assert project.apply(program.format("x", False)).status == 0
@@ -195,7 +195,7 @@ def test_a_renamed_resource_with_an_alias_stays_the_same_resource(project: Proje
 
 def test_a_resource_that_is_not_ready_is_kept_and_tried_again(project: Project) -> None:
     outcome = project.apply(a_and_b('unready="yes"'))
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "the thing does not answer" in outcome.out
     kept = project.resource("a")
     assert kept["initErrors"] == ["the thing does not answer"]
@@ -229,7 +229,7 @@ def test_after_a_failure_dependents_wait_and_independent_resources_go_on(project
         pulumi.export("known", "yes")
     """
     failed = project.apply(program.format(fail='fail="create"'))
-    assert failed.status == 255
+    assert failed.status == 1
     assert "the world refuses to create this" in failed.out
     assert "Traceback" not in failed.out + failed.err
     assert project.names == {"old", "independent"}, "nothing is deleted after a failure"
@@ -242,7 +242,7 @@ def test_after_a_failure_dependents_wait_and_independent_resources_go_on(project
 def test_a_failed_update_keeps_the_old_state_and_the_last_outputs(project: Project) -> None:
     project.apply(a_and_b('value="1"', "value=a.value"))
     outcome = project.apply(a_and_b('value="2", fail="update"', "value=a.value"))
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert project.resource("a")["inputs"]["value"] == "1"
     assert project.run("outputs", "--json").json == {"b": "1"}
 
@@ -250,14 +250,14 @@ def test_a_failed_update_keeps_the_old_state_and_the_last_outputs(project: Proje
 def test_a_failed_delete_keeps_what_it_needs(project: Project) -> None:
     project.apply(a_and_b("", 'value=a.endpoint, fail="delete"'))
     outcome = project.run("destroy", "--yes")
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "the world refuses to delete this" in outcome.out
     assert project.names == {"a", "b"}
 
 
 def test_bad_inputs_fail_the_preview_with_the_property(project: Project) -> None:
     outcome = project.apply(a_and_b("value=[1]"))
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "value: must be a text" in outcome.out
     assert not project.state_file.exists()
 
@@ -287,7 +287,7 @@ def test_a_resource_looked_up_is_read_and_never_deleted(project: Project) -> Non
 
 def test_looking_up_what_does_not_exist_is_an_error(project: Project) -> None:
     outcome = project.apply('Thing("found", opts=ResourceOptions(id="nothing"))')
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "resource 'nothing' does not exist" in outcome.out
 
 
@@ -320,7 +320,7 @@ def test_moving_to_another_provider_does_not_replace_a_resource(project: Project
 
 def test_broken_provider_settings_fail_the_preview(project: Project) -> None:
     outcome = project.apply('Thing("a", opts=ResourceOptions(provider=World("mine", broken="yes")))')
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "these settings are broken" in outcome.out
     assert not project.state_file.exists()
 
@@ -347,7 +347,7 @@ def test_changed_stack_outputs_are_saved_though_no_resource_changes(project: Pro
 
 def test_a_name_registered_twice_is_an_error(project: Project) -> None:
     outcome = project.apply('Thing("a")\nThing("a")')
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "Duplicate resource URN" in outcome.out
 
 
@@ -367,7 +367,7 @@ def test_a_name_registered_twice_is_an_error(project: Project) -> None:
 )
 def test_what_is_not_supported_is_refused_by_name(project: Project, program: str, named: str) -> None:
     outcome = project.apply(program)
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert named in outcome.out
     assert not project.state_file.exists()
 

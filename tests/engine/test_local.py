@@ -1,0 +1,59 @@
+"""`make up` and the question which engine a stack belongs to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import local, paths
+
+ONE = [{"urn": "urn:pulumi:local::tf-serving::pulumi:pulumi:Stack::tf-serving-local"}]
+
+
+@pytest.fixture
+def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[local.Engine, Path]:
+    """Where each engine keeps the state of stack ``local``."""
+    monkeypatch.setattr(paths, "ENGINE_STATE", tmp_path / "state")
+    monkeypatch.setattr(paths, "PULUMI_BACKEND", tmp_path / "pulumi")
+    found: dict[local.Engine, Path] = {
+        "sandbox": tmp_path / "state" / "local.json",
+        "pulumi": tmp_path / "pulumi" / ".pulumi" / "stacks" / "tf-serving" / "local.json",
+    }
+    for path in found.values():
+        path.parent.mkdir(parents=True)
+    return found
+
+
+def document(engine: local.Engine, resources: list[dict[str, Any]] | None) -> str:
+    deployment = {"resources": resources, "pending_operations": []}
+    latest = None if resources is None else deployment
+    content = {"deployment": deployment} if engine == "sandbox" else {"checkpoint": {"latest": latest}}
+    return json.dumps({"version": 3} | content)
+
+
+@pytest.mark.parametrize("engine", ["sandbox", "pulumi"])
+def test_a_stack_belongs_to_the_engine_whose_state_holds_resources(
+    states: dict[local.Engine, Path], engine: local.Engine
+) -> None:
+    assert not local._deployed(engine)
+    states[engine].write_text(document(engine, ONE), encoding="utf-8")
+    assert local._deployed(engine)
+
+
+@pytest.mark.parametrize("resources", [None, []])
+def test_a_stack_that_was_only_selected_or_is_destroyed_again_is_nobodys(
+    states: dict[local.Engine, Path], resources: list[dict[str, Any]] | None
+) -> None:
+    states["pulumi"].write_text(document("pulumi", resources), encoding="utf-8")
+    assert not local._deployed("pulumi")
+
+
+@pytest.mark.parametrize("engine", ["sandbox", "pulumi"])
+def test_a_state_that_cannot_be_read_is_not_taken_for_empty(
+    states: dict[local.Engine, Path], engine: local.Engine
+) -> None:
+    states[engine].write_text("{", encoding="utf-8")
+    assert local._deployed(engine)
