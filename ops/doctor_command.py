@@ -18,17 +18,21 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         DoctorError: there is no such stack.
     """
-    parser = argparse.ArgumentParser(
+    chosen = _parser().parse_args(list(argv))
+    if chosen.ram_policy:
+        print(json.dumps(ram_policy.policy(doctor.load(chosen.stack).needs), indent=2))
+        return 0
+    return doctor.run(chosen.stack)
+
+
+def _parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
         prog="python -m ops doctor",
         description="Looks at Python, the Pulumi CLI and plugins, state backend, region, endpoints, credentials and "
         "rights of a stack. Changes nothing and prints no keys. Exit status 1 if anything will not work.",
     )
-    parser.add_argument("--stack", "-s", default="local", help="stack name (default: %(default)s)")
-    parser.add_argument(
+    command.add_argument("--stack", "-s", default="local", help="stack name (default: %(default)s)")
+    command.add_argument(
         "--ram-policy", action="store_true", help="print the least RAM policy that can deploy the stack, and stop"
     )
-    options = parser.parse_args(list(argv))
-    if options.ram_policy:
-        print(json.dumps(ram_policy.policy(doctor.load(options.stack).needs), indent=2))
-        return 0
-    return doctor.run(options.stack)
+    return command

@@ -22,7 +22,6 @@ import pytest
 
 from ops import comment
 from tests.e2e.checkout import Checkout
-from tests.e2e.test_local_stack import bucket_client, eas
 from tests.ops.github_mock import TOKEN, serve
 
 pytestmark = pytest.mark.slow
@@ -145,13 +144,13 @@ def test_the_comment_is_updated_in_place_on_a_pull_request_with_many(edited: Che
 
 
 def test_what_was_changed_behind_the_stacks_back_is_told_by_what_moved_and_has_one_issue(stack: Checkout) -> None:
-    client = bucket_client(stack)
+    client = stack.oss()
     request = oss.GetObjectRequest(bucket="tf-serving-local", key=CONFIG_FILE)
     text = client.get_object(request).body.read().decode()
     changed = text.replace("key: 'stable'\n      value: 1", "key: 'stable'\n      value: 2")
     assert changed != text
     client.put_object(oss.PutObjectRequest(bucket="tf-serving-local", key=CONFIG_FILE, body=changed.encode()))
-    eas(stack).stop_service("cn-hangzhou", "multi_http")
+    stack.eas().stop_service("cn-hangzhou", "multi_http")
     served = stack.service("multi_grpc")
     deadline = time.monotonic() + 60
     while "version 2" not in stack.run("predict", "multi_grpc", "modelB", "--label", "stable", module="ops").text:
