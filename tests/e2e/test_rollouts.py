@@ -172,9 +172,9 @@ def test_a_version_that_cannot_load_fails_in_bounded_time_and_stable_keeps_servi
     stack.set({"stable": 7, "canary": 2}, MODELS, "modelB", "labels")
     started = time.monotonic()
     with Load(stack.outputs()["services"], (*TARGETS, KEPT)) as load:
-        failed = stack.run("up", "--yes", timeout=180)
+        failed = stack.run("up", "--yes", timeout=400)
     assert failed.code not in (0, 7), failed.text
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 300, "a server that gives up after two tries is not waited for for ever"
     assert load.failures == []
     for told in ("version 7 of modelB cannot be loaded: it is END with ", said, "No label has moved", "Fix: "):
         assert told in failed.text, failed.text
