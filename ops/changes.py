@@ -20,6 +20,7 @@ from tfserving.model_config import ModelServerConfig
 
 EAS_SERVICE = "tfserving:index:EasService"
 SERVED_CONFIG = "tfserving:index:ServedConfig"
+SERVED_MODEL = "tfserving:index:ServedModel"
 MODEL_CONFIG_FILE = "tfserving:index:ModelConfigFile"
 PUBLISHED_MODEL = "tfserving:index:PublishedModel"
 
@@ -119,6 +120,8 @@ def _of_step(step: Step) -> Iterable[Line]:
     match step.type:
         case "tfserving:index:ServedConfig":
             return _served_config(step)
+        case "tfserving:index:ServedModel":
+            return _served_model(step)
         case "tfserving:index:PublishedModel":
             return _published_model(step)
         case "tfserving:index:EasService":
@@ -230,6 +233,35 @@ def _served_config(step: Step) -> Iterable[Line]:
             yield Line(f"{text}; put right")
     for model, versions in _table(step.old_outputs().get("obsolete")).items():
         yield Line(f"{model}: files of version {_listed(versions)} are removed from the bucket", "deletes")
+
+
+def _served_model(step: Step) -> Iterable[Line]:
+    service, model = service_of(step), plain(step.after("model") or step.before("model"))
+    before, after = step.old_inputs().get("versions"), step.new_inputs().get("versions")
+    if step.op == "create" and not has_unknown(after):
+        yield Line(f"{service}: {model} serves version {_listed(after)}")
+    if step.op in ("create", "delete"):
+        return  # it comes and goes with the service
+    if before != after and not has_unknown(after):
+        yield Line(f"{service}: {model} serves version {_listed(before)} -> {_listed(after)}")
+    if service in unasked(step.old):
+        yield Line(f"{service}: cannot be asked what it serves")
+        return
+    for _, text in served_differences(*served_by_service(step.old_inputs(), step.old_outputs(), service)):
+        yield Line(f"{service}: {text}; put right")
+
+
+def service_of(step: Step) -> str:
+    """The service a ServedModel is about."""
+    return plain(step.after("service.name") or step.before("service.name") or step.name)
+
+
+def served_by_service(
+    expected: Mapping[str, Any], found: Mapping[str, Any], service: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is to be served and what is, by service, of a ServedConfig; of a ServedModel with its ``service``."""
+    wanted, serves = _table(expected.get("served")), _table(found.get("served"))
+    return ({service: wanted}, {service: serves}) if service else (dict(wanted), dict(serves))
 
 
 def config_changes(old: Any, new: Any) -> list[str]:

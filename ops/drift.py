@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ops import changes, comment, digest, engine, markdown
-from ops.changes import MODEL_CONFIG_FILE, SERVED_CONFIG
+from ops.changes import MODEL_CONFIG_FILE, SERVED_CONFIG, SERVED_MODEL
 from ops.digest import Digest, Step, has_unknown, lookup, parse_path
 from ops.redact import MASK, Redactor
 from tfserving.errors import TFServingError
@@ -30,8 +30,9 @@ TITLES: Mapping[Kind, tuple[str, str]] = {
 """By kind: its title, and what to do."""
 
 _CHANGED = "changed: "
-_ADDRESS = re.compile(r"services\.(\w+)\.(token|url|target)")
-"""Inputs of ServedConfig that no code says: they come from the service, so a change is the cloud's."""
+_SERVED = (SERVED_CONFIG, SERVED_MODEL)
+_ADDRESS = re.compile(r"(?:services\.(\w+)|service)\.(token|url|target)")
+"""Inputs of both that no code says: they come from the service, so a change is the cloud's."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def compare(stack: str, found: Digest, wanted: Digest) -> Report:
     for step in found.steps:
         if step.changes or step.new.get("initErrors"):
             drifted[step.urn] = step
-            findings += _in_the_world(step) if step.changes or step.type == SERVED_CONFIG else ()
+            findings += _in_the_world(step) if step.changes or step.type in _SERVED else ()
             unchecked += _not_asked(step)
     recorded = {step.urn: step.old for step in found.steps if step.old}
     for step in wanted.changed:
@@ -168,7 +169,7 @@ def _untold(found: Digest, wanted: Digest, findings: Sequence[Finding]) -> Itera
 
 def _in_the_world(step: Step) -> Iterator[Finding]:
     match step.type:
-        case changes.SERVED_CONFIG:
+        case changes.SERVED_CONFIG | changes.SERVED_MODEL:
             yield from _served(step)
         case changes.MODEL_CONFIG_FILE:
             yield from _config_file(step)
@@ -191,15 +192,15 @@ def _served(step: Step) -> Iterator[Finding]:
         return
     silent = changes.unasked(step.new)
     expected = step.old_inputs()
-    for service, text in changes.served_differences(expected.get("served"), step.new_outputs().get("served")):
-        if service not in silent:
-            yield Finding("served", service, text)
+    service = changes.service_of(step) if step.type == SERVED_MODEL else ""
+    served = changes.served_by_service(expected, step.new_outputs(), service)
+    yield from (Finding("served", *each) for each in changes.served_differences(*served) if each[0] not in silent)
     for text in changes.file_differences(expected.get("file"), step.new_outputs().get("file")):
         yield Finding("served", "", text)
 
 
 def _not_asked(step: Step) -> Iterator[str]:
-    if step.type == SERVED_CONFIG and (silent := changes.unasked(step.new)):
+    if step.type in _SERVED and (silent := changes.unasked(step.new)):
         yield from (f"what {service} serves: {reason}" for service, reason in silent.items())
     else:
         yield from (f"{step.name}: {error}" for error in step.new.get("initErrors") or ())
@@ -244,7 +245,9 @@ def _in_the_code(step: Step, recorded: Mapping[str, Any] | None, drifted: Step |
     follows = any(has_unknown(lookup(step.new.get("inputs"), parse_path(path))) for path in step.diff)
     paths = [path for path in step.diff or step.diff_keys if _differs(path, since, step, drifted, follows)]
     addresses = [match for path in paths if (match := _ADDRESS.fullmatch(path))]
-    found = [Finding("cloud", match[1], f"its {match[2]} is another one") for match in addresses]
+    found = [
+        Finding("cloud", match[1] or changes.service_of(step), f"its {match[2]} is another one") for match in addresses
+    ]
     if len(found) < len(paths):
         diff = {path: step.diff.get(path, "update") for path in paths if not _ADDRESS.fullmatch(path)}
         return [*found, *_told(replace(step, old=since, diff=diff))]

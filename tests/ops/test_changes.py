@@ -141,6 +141,25 @@ def test_a_service_that_does_not_answer_is_not_said_to_serve_nothing() -> None:
     assert told(one) == [("", "multi_http: cannot be asked what it serves")]
 
 
+def served_model(versions: list[int], served: list[int], **more: Any) -> dict[str, Any]:
+    """A service of one model, which is to serve ``versions`` and serves ``served``."""
+    inputs = {"service": {"name": "modela_scene", "token": "[secret]"}, "model": "model", "versions": versions}
+    expected = {"model": {"versions": versions, "labels": {}}}
+    found = {"model": {"versions": served, "labels": {}}} if served else {}
+    return state(inputs | {"served": expected}, {"served": found}, **more)
+
+
+def test_a_service_of_one_model_is_told_with_its_versions() -> None:
+    kind = "tfserving:index:ServedModel"
+    one = step("update", kind, "m", served_model([1], [1]), served_model([1, 2], [1, 2]), {"versions[1]": "add"})
+    assert told(one) == [("", "modela_scene: model serves version 1 -> 1, 2")]
+    two = step("update", kind, "m", served_model([1, 2], [1]), served_model([1, 2], [1, 2]), {"served.model": "update"})
+    assert told(two) == [("", "modela_scene: model serves version 1, not 1, 2; put right")]
+    assert told(step("create", kind, "m", None, served_model([1], [1]))) == [
+        ("", "modela_scene: model serves version 1")
+    ]
+
+
 def test_models_that_leave_are_deletions() -> None:
     new = served_inputs({"modelA": MODELS["modelA"]})
     old = state(served_inputs(), {"served": SERVED, "file": MODELS})

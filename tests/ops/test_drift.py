@@ -15,6 +15,7 @@ from ops import drift, drift_command, engine
 from ops.drift import Finding, Report, compare
 from ops.redact import Redactor
 from tests.ops.previews import MODELS, SERVED, document, parsed, promotion, served_inputs, service_inputs, state, step
+from tests.ops.test_changes import served_model
 
 SERVICE = "tfserving:index:EasService"
 SERVED_CONFIG = "tfserving:index:ServedConfig"
@@ -100,6 +101,25 @@ def test_what_services_serve_is_told_apart_from_what_the_cloud_stores() -> None:
     found = moved("stable", 2)
     report = compare("dev", parsed(served_step("update", found)), parsed(putting_right(found)))
     assert texts(report) == [("served", "multi_http: modelB label stable is answered by version 2, not 1")]
+
+
+def test_a_service_of_one_model_that_serves_something_else_or_does_not_answer() -> None:
+    kind = "tfserving:index:ServedModel"
+    other = step(
+        "update", kind, "m", served_model([1, 2], [1, 2]), served_model([1, 2], [1]), {"served.model": "update"}
+    )
+    again = step(
+        "update", kind, "m", served_model([1, 2], [1]), served_model([1, 2], [1, 2]), {"served.model": "update"}
+    )
+    assert texts(compare("dev", parsed(other), parsed(again))) == [
+        ("served", "modela_scene: model serves version 1, not 1, 2")
+    ]
+    error = "service modela_scene is Running but cannot be asked what it serves: no answer"
+    hangs = step(
+        "update", kind, "m", served_model([1], [1]), served_model([1], [], initErrors=[error]), {"served": "update"}
+    )
+    report = compare("dev", parsed(hangs), parsed())
+    assert (report.findings, report.unchecked) == ((), ("what modela_scene serves: no answer",))
 
 
 def test_drift_and_code_that_is_ahead_are_both_told() -> None:
