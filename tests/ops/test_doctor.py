@@ -36,7 +36,8 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("ALIBABA_CLOUD_", "ALICLOUD_", "PULUMI_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
+    # The SDK reads the environment when it is imported. Without this it would ask the metadata service of ECS.
+    monkeypatch.setattr(auth_util, "environment_ecs_metadata_disabled", "true")
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
