@@ -130,12 +130,18 @@ class StackConfig:
         root = (self.text(f"{_NAMESPACE}:modelRoot") or "models/tf_serving/").strip("/")
         services = self.values.get(f"{_NAMESPACE}:services")
         described = services.items() if isinstance(services, dict) else ()
+        models = self.values.get(f"{_NAMESPACE}:models")
+        entries = models.values() if isinstance(models, dict) else ()
+        sources = {str(entry.get("source") or "") for entry in entries if isinstance(entry, dict)}
         return ram_policy.Needs(
             region=self.region or "*",
             bucket=str(options.get("name") or ""),
             existing_bucket=options.get("existing") is True,
             force_destroy=options.get("forceDestroy") is True,
             model_root=f"{root}/" if root else "",
+            sources=sorted(
+                f"{source.removeprefix('oss://').rstrip('/')}/" for source in sources if source.startswith("oss://")
+            ),
             services={
                 str(name): str(entry.get("resource") or "") if isinstance(entry, dict) else ""
                 for name, entry in described

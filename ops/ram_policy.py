@@ -42,6 +42,7 @@ class Needs:
         existing_bucket: the stack makes no bucket.
         force_destroy: the bucket is emptied when the stack is destroyed.
         model_root: key prefix of the model directories, empty or ending in a slash.
+        sources: places in OSS that models are copied from, ``bucket/path/``.
         services: resource groups of the EAS services by service name, empty for public resources.
     """
 
@@ -50,6 +51,7 @@ class Needs:
     existing_bucket: bool
     force_destroy: bool
     model_root: str
+    sources: Sequence[str]
     services: Mapping[str, str]
 
 
@@ -68,6 +70,11 @@ def policy(needs: Needs) -> dict[str, Any]:
         _allow("oss", OBJECT_ACTIONS, [f"{bucket}/{needs.model_root}*"]),
         _allow("oss", ("GetBucketInfo", "ListMultipartUploads", "ListObjects"), [bucket]),
     ]
+    for source in needs.sources:
+        statements += [
+            _allow("oss", ("GetObject",), [f"acs:oss:*:*:{source}*"]),
+            _allow("oss", ("ListObjects",), [f"acs:oss:*:*:{source.partition('/')[0]}"]),
+        ]
     if not needs.existing_bucket:
         statements += [_allow("oss", OWN_BUCKET_ACTIONS, [bucket]), _allow("oss", ("ListBuckets",), ["acs:oss:*:*:*"])]
         if needs.force_destroy:

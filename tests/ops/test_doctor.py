@@ -36,7 +36,8 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("ALIBABA_CLOUD_", "ALICLOUD_", "PULUMI_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
+    # The SDK reads the environment when it is imported. Without this it would ask the metadata service of ECS.
+    monkeypatch.setattr(auth_util, "environment_ecs_metadata_disabled", "true")
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
@@ -484,19 +485,41 @@ def test_the_policy_has_every_call_the_provider_makes_to_eas_and_no_other(needs:
 
 def test_the_policy_has_every_call_the_provider_makes_to_oss(needs: ram_policy.Needs) -> None:
     rights = {
-        "get_object": "GetObject",
-        "head_object": "GetObject",
-        "put_object": "PutObject",
-        "put_object_from_file": "PutObject",
-        "uploader": "PutObject",
-        "copier": "PutObject",
-        "list_objects_v2": "ListObjects",
-        "delete_multiple_objects": "DeleteObject",
+        "AbortMultipartUpload": {"AbortMultipartUpload"},
+        "CompleteMultipartUpload": {"PutObject"},
+        "CopyObject": {"GetObject", "PutObject"},
+        "DeleteMultipleObjects": {"DeleteObject"},
+        "GetObject": {"GetObject"},
+        "HeadObject": {"GetObject"},
+        "InitiateMultipartUpload": {"PutObject"},
+        "ListMultipartUploads": {"ListMultipartUploads"},
+        "ListObjectsV2": {"ListObjects"},
+        "ListParts": {"ListParts"},
+        "PutObject": {"PutObject"},
+        "UploadPart": {"PutObject"},
+        "UploadPartCopy": {"GetObject", "PutObject"},
     }
     source = (ROOT / "provider" / "oss.py").read_text(encoding="utf-8")
-    called = set(re.findall(r"self\._client\.(\w+)\(", source))
+    called = set(re.findall(r"sdk\.(\w+)Request\(", source))
     assert called == set(rights)
-    assert {rights[call] for call in called} <= actions(ram_policy.policy(needs), "oss")
+    assert set().union(*rights.values()) <= actions(ram_policy.policy(needs), "oss")
+
+
+def test_a_place_that_models_are_copied_from_may_be_read_and_no_more(project: Project) -> None:
+    models = {"modelA": {}, "modelB": {"source": "oss://training/exports/modelB"}, "modelC": {"source": "exports/c"}}
+    project.stack(tf_serving__models=models)
+    policy = ram_policy.policy(doctor.load("mine", project.root).needs)
+    found = [
+        (action, resource)
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+        if "training" in resource
+    ]
+    assert found == [
+        ("oss:GetObject", "acs:oss:*:*:training/exports/modelB/*"),
+        ("oss:ListObjects", "acs:oss:*:*:training"),
+    ]
 
 
 def test_the_policy_names_this_stacks_services_bucket_and_prefix_only(needs: ram_policy.Needs) -> None:
