@@ -55,14 +55,12 @@ def _measure(result: Result, root: Path, poll: int, repeat: int) -> None:
         moves.append(_move(root, service, wanted, turn))
     restarts = len(before - _servers(root))
     served = [each["served"] - each["written"] for each in moves]
-    result.rows.append(
-        (
-            f"{poll} s",
-            spread(served),
-            f"{median(served) / poll * 100:.0f} %",
-            spread([each["up"] for each in moves]),
-            str(restarts),
-        )
+    result.row(
+        f"{poll} s",
+        spread(served),
+        f"{median(served) / poll * 100:.0f} %",
+        spread([each["up"] for each in moves]),
+        str(restarts),
     )
     result.data.setdefault("cases", []).append({"poll_seconds": poll, "moves": moves, "restarts": restarts})
 

@@ -38,9 +38,7 @@ def warm(repeat: int) -> Result:
         times = {step: median([each.get(step, 0.0) for each in runs]) for step in steps}
         for index, step in enumerate(sorted(steps, key=lambda step: -times[step])[:_SLOWEST]):
             share = f"{times[step] / median(whole) * 100:.0f} %"
-            result.rows.append(
-                (*((case, spread(whole)) if not index else ("", "")), step, f"{times[step]:.2f} s", share)
-            )
+            result.row(*((case, spread(whole)) if not index else ("", "")), step, f"{times[step]:.2f} s", share)
     result.data = {"cases": cases}
     result.notes.append("operations on resources run side by side, within the step of the stack")
     return result

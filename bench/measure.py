@@ -47,6 +47,11 @@ class Result:
     data: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def row(self, *cells: str) -> None:
+        """Add a row, and show it at once: a whole benchmark takes many minutes."""
+        self.rows.append(cells)
+        print(f"   {self.name}: {', '.join(filter(None, cells))}", file=sys.stderr, flush=True)
+
     def table(self) -> str:
         """The table as text."""
         widths = [max(len(row[column]) for row in (self.columns, *self.rows)) for column in range(len(self.columns))]
@@ -302,6 +307,8 @@ class Line:
             return
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(self._carry(reader, downstream, True), self._carry(upstream, writer, False))
+        for each in (writer, downstream):
+            each.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: bool) -> None:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
@@ -328,7 +335,7 @@ class Line:
                 writer.write(item[1])
                 await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):
-            writer.close()
+            writer.write_eof()
 
 
 @contextlib.contextmanager

@@ -63,17 +63,15 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
                     ratio = median(times["models"]) / median(times["empty"])
                     cpu_ratio = median(cpu["models"]) / median(cpu["empty"])
                     shown = f"{len(touched)} of {len(watch.files)}" if watched else "not measured"
-                    result.rows.append(
-                        (
-                            engine,
-                            str(versions),
-                            str(len(wanted)),
-                            spread(times["empty"]),
-                            spread(times["models"]),
-                            f"{ratio:.2f}",
-                            f"{cpu_ratio:.2f}",
-                            shown,
-                        )
+                    result.row(
+                        engine,
+                        str(versions),
+                        str(len(wanted)),
+                        spread(times["empty"]),
+                        spread(times["models"]),
+                        f"{ratio:.2f}",
+                        f"{cpu_ratio:.2f}",
+                        shown,
                     )
                     result.data.setdefault("cases", []).append(
                         {
@@ -131,15 +129,13 @@ def _measure_growth(result: Result, engine: str, count: int, project: Project, r
     def part(name: str) -> float:
         return median([found[name] for found in parts])
 
-    result.rows.append(
-        (
-            engine,
-            str(count),
-            spread(seconds),
-            f"{median(seconds) / count * 1000:.1f}",
-            *(f"{part(name):.2f} s" for name in ("import", "read and check", "digests", "register")),
-            " ".join(f"{kind} {size / 1e6:.0f}" for kind, size in peak.items()),
-        )
+    result.row(
+        engine,
+        str(count),
+        spread(seconds),
+        f"{median(seconds) / count * 1000:.1f}",
+        *(f"{part(name):.2f} s" for name in ("import", "read and check", "digests", "register")),
+        " ".join(f"{kind} {size / 1e6:.0f}" for kind, size in peak.items()),
     )
     result.data.setdefault("cases", []).append(
         {"engine": engine, "models": count, "seconds": seconds, "parts": parts, "peak_bytes": peaks}

@@ -64,9 +64,7 @@ def _compare(repeat: int, gigabytes: float, name: str, where: str, delay: float,
         for way in found:
             faster = median(seconds["naive"]) / median(seconds[way])
             rate_seen = gigabytes * 1000 / median(seconds[way])
-            result.rows.append(
-                (way, spread(seconds[way]), f"{rate_seen:.0f}", f"{faster:.2f}x", f"{memory[way] / 1e6:.0f} MB")
-            )
+            result.row(way, spread(seconds[way]), f"{rate_seen:.0f}", f"{faster:.2f}x", f"{memory[way] / 1e6:.0f} MB")
         result.data = {"gigabytes": gigabytes, "where": where, "measurements": found}
     return result
 
@@ -130,7 +128,7 @@ def resume(repeat: int, gigabytes: float) -> Result:
                 _check(sandbox, "ours")
                 sandbox.empty(MODEL_ROOT)
         for name, found in shares.items():
-            result.rows.append((name, f"{median(found) * size / 1e9:.2f} GB", f"{median(found) * 100:.1f} %"))
+            result.row(name, f"{median(found) * size / 1e9:.2f} GB", f"{median(found) * 100:.1f} %")
         result.data = {"gigabytes": gigabytes, "share_sent": shares}
         result.notes.append("counted on the wire, headers included; the second run has no cache of the first one")
     return result
