@@ -92,7 +92,7 @@ def _up(engine: Engine) -> None:
     _predictions(services)
     _step("services")
     print(_table(services))
-    print(_next_commands(services))
+    print(_next_commands(services, engine))
     print(f"\nready in {time.monotonic() - started:.0f} s")
 
 
@@ -117,8 +117,7 @@ def _cloud() -> None:
     _sandbox("models")
     _sandbox("cloud", "start")
     print("\nFor the Pulumi CLI, in this shell:\n")
-    for name, value in _cli_settings().items():
-        print(f"export {name}={shlex.quote(value)}")
+    print("\n".join(_export_lines()))
     print(f"\nThen: pulumi stack select --create {STACK}; pulumi preview|up|refresh|destroy -s {STACK}")
 
 
@@ -187,11 +186,13 @@ def _table(services: Mapping[str, outputs.Service]) -> str:
     )
 
 
-def _next_commands(services: Mapping[str, outputs.Service]) -> str:
+def _next_commands(services: Mapping[str, outputs.Service], engine: Engine) -> str:
     python = (
         os.path.relpath(sys.executable, paths.ROOT) if Path(sys.executable).is_relative_to(paths.ROOT) else "python"
     )
     lines = ["", "try next:"]
+    if engine == "pulumi":  # what asks the CLI for the outputs needs to know which backend and passphrase are meant
+        lines += [f"  {line}" for line in _export_lines()]
     labelled = next(
         (
             (service, model, sorted(facts["labels"])[0])
@@ -204,8 +205,13 @@ def _next_commands(services: Mapping[str, outputs.Service]) -> str:
     if labelled:
         service, model, label = labelled
         lines.append(f"  {python} -m ops predict {service.name} {model} --label {label}")
-        lines.append(f"  edit tf-serving:models.{model}.labels in {paths.LOCAL_STACK_FILE}, then make up")
-    lines.append(f"  {python} -m sandbox outputs --show-secrets")
+        lines.append(
+            f"  edit tf-serving:models.{model}.labels in {paths.LOCAL_STACK_FILE}, then make up{' ENGINE=pulumi' if engine == 'pulumi' else ''}"
+        )
+    if engine == "pulumi":
+        lines.append(f"  pulumi stack output services --show-secrets -s {STACK}")
+    else:
+        lines.append(f"  {python} -m sandbox outputs --show-secrets")
     lines.append("  make down")
     return "\n".join(lines)
 
@@ -240,6 +246,10 @@ def _cli_settings() -> dict[str, str]:
         "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
         "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
     }
+
+
+def _export_lines() -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in _cli_settings().items()]
 
 
 def _cli_env() -> dict[str, str]:

@@ -18,14 +18,12 @@ from typing import Any
 
 import alibabacloud_oss_v2 as oss
 import pytest
-from alibabacloud_eas20210701.client import Client as EasClient
-from alibabacloud_tea_openapi.models import Config
 
 from tests.e2e.checkout import Checkout, post
+from tests.e2e.clients import BODY, bucket_client, eas
 
 pytestmark = pytest.mark.slow
 
-BODY = {"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]}
 DATA = Path(__file__).parent / "data"
 
 
@@ -156,27 +154,6 @@ def test_ops_predict_asks_by_label_over_both_protocols(stack: Checkout) -> None:
     masked = stack.succeed("predict", "multi_http", "modelB", "--curl", module="ops")
     assert token not in masked
     assert "$TOKEN" in masked
-
-
-def eas(stack: Checkout) -> EasClient:
-    return EasClient(
-        Config(
-            access_key_id="sandbox",
-            access_key_secret="sandbox",
-            endpoint=f"127.0.0.1:{stack.port}",
-            protocol="HTTP",
-            region_id="cn-hangzhou",
-        )
-    )
-
-
-def bucket_client(stack: Checkout) -> oss.Client:
-    config = oss.config.load_default()
-    config.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
-    config.region = "cn-hangzhou"
-    config.endpoint = f"http://127.0.0.1:{stack.port}"
-    config.use_path_style = True
-    return oss.Client(config)
 
 
 def test_a_service_stopped_behind_the_stacks_back_is_drift_and_up_starts_it_again(stack: Checkout) -> None:
