@@ -205,9 +205,8 @@ def _next_commands(services: Mapping[str, outputs.Service], engine: Engine) -> s
     if labelled:
         service, model, label = labelled
         lines.append(f"  {python} -m ops predict {service.name} {model} --label {label}")
-        lines.append(
-            f"  edit tf-serving:models.{model}.labels in {paths.LOCAL_STACK_FILE}, then make up{' ENGINE=pulumi' if engine == 'pulumi' else ''}"
-        )
+        up = "make up ENGINE=pulumi" if engine == "pulumi" else "make up"
+        lines.append(f"  edit tf-serving:models.{model}.labels in {paths.LOCAL_STACK_FILE}, then {up}")
     if engine == "pulumi":
         lines.append(f"  pulumi stack output services --show-secrets -s {STACK}")
     else:
