@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -83,6 +84,7 @@ def _up(engine: Engine) -> None:
     _sandbox("cloud", "start")
     _step(f"stack {STACK}, by the {_ENGINES[engine]}")
     if engine == "pulumi":
+        _remove_dead_locks()
         _run([pulumi, "stack", "select", "--create", STACK], _cli_env())
         _run([pulumi, "up", "--yes", "--stack", STACK], _cli_env())
     else:
@@ -104,6 +106,7 @@ def _down(engine: Engine) -> None:
         # What is to be destroyed is in the cloud, so the cloud has to run.
         _sandbox("cloud", "start")
         if engine == "pulumi":
+            _remove_dead_locks()
             _run([_pulumi(), "destroy", "--yes", "--stack", STACK], _cli_env())
             shutil.rmtree(paths.PULUMI_BACKEND, ignore_errors=True)
         else:
@@ -245,6 +248,29 @@ def _cli_settings() -> dict[str, str]:
         "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
         "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
     }
+
+
+def _remove_dead_locks() -> None:
+    """Removes the locks of CLI runs that were killed on this machine: a person would have to know `pulumi cancel`."""
+    for lock in paths.PULUMI_BACKEND.glob(f".pulumi/locks/**/{STACK}/*.json"):
+        try:
+            holder = json.loads(lock.read_text(encoding="utf-8"))
+            alive = holder["hostname"] != socket.gethostname() or _runs(int(holder["pid"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # the CLI says what is wrong with it
+        if not alive:
+            lock.unlink(missing_ok=True)
+            print(f"an earlier run of the Pulumi CLI (process {holder['pid']}) was killed; its lock is removed")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _export_lines() -> list[str]:

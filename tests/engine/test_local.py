@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +88,22 @@ def test_the_directory_of_the_clis_backend_is_there_before_the_cli_is_told_of_it
     monkeypatch.setattr(paths, "PULUMI_BACKEND", tmp_path / "new" / "backend")
     local._export_lines()
     assert (tmp_path / "new" / "backend").is_dir()
+
+
+def test_a_lock_of_a_killed_run_is_removed_and_every_other_one_stays(
+    states: dict[local.Engine, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    locks = paths.PULUMI_BACKEND / ".pulumi" / "locks" / "organization" / "tf-serving" / "local"
+    locks.mkdir(parents=True)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name, pid, host in (
+        ("killed", ended.pid, socket.gethostname()),
+        ("running", os.getpid(), socket.gethostname()),
+        ("elsewhere", ended.pid, "another-machine"),
+    ):
+        (locks / f"{name}.json").write_text(json.dumps({"pid": pid, "hostname": host}), encoding="utf-8")
+    (locks / "broken.json").write_text("{", encoding="utf-8")
+    local._remove_dead_locks()
+    assert {path.stem for path in locks.iterdir()} == {"running", "elsewhere", "broken"}
+    assert f"process {ended.pid}" in capsys.readouterr().out
