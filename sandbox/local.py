@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +85,7 @@ def _up(engine: Engine) -> None:
     _sandbox("cloud", "start")
     _step(f"stack {STACK}, by the {_ENGINES[engine]}")
     if engine == "pulumi":
+        _remove_dead_locks()
         _run([pulumi, "stack", "select", "--create", STACK], _cli_env())
         _run([pulumi, "up", "--yes", "--stack", STACK], _cli_env())
     else:
@@ -94,7 +96,7 @@ def _up(engine: Engine) -> None:
     _step("services")
     print(_table(services))
     print(f"\nconsole: {_console()}")
-    print(_next_commands(services))
+    print(_next_commands(services, engine))
     print(f"\nready in {time.monotonic() - started:.0f} s")
 
 
@@ -106,6 +108,7 @@ def _down(engine: Engine) -> None:
         # What is to be destroyed is in the cloud, so the cloud has to run.
         _sandbox("cloud", "start")
         if engine == "pulumi":
+            _remove_dead_locks()
             _run([_pulumi(), "destroy", "--yes", "--stack", STACK], _cli_env())
             shutil.rmtree(paths.PULUMI_BACKEND, ignore_errors=True)
         else:
@@ -120,8 +123,7 @@ def _cloud() -> None:
     _sandbox("cloud", "start")
     print(f"console: {_console()}")
     print("\nFor the Pulumi CLI, in this shell:\n")
-    for name, value in _cli_settings().items():
-        print(f"export {name}={shlex.quote(value)}")
+    print("\n".join(_export_lines()))
     print(f"\nThen: pulumi stack select --create {STACK}; pulumi preview|up|refresh|destroy -s {STACK}")
 
 
@@ -194,11 +196,13 @@ def _table(services: Mapping[str, outputs.Service]) -> str:
     )
 
 
-def _next_commands(services: Mapping[str, outputs.Service]) -> str:
+def _next_commands(services: Mapping[str, outputs.Service], engine: Engine) -> str:
     python = (
         os.path.relpath(sys.executable, paths.ROOT) if Path(sys.executable).is_relative_to(paths.ROOT) else "python"
     )
     lines = ["", "try next:"]
+    if engine == "pulumi":  # what asks the CLI for the outputs needs to know which backend and passphrase are meant
+        lines += [f"  {line}" for line in _export_lines()]
     labelled = next(
         (
             (service, model, sorted(facts["labels"])[0])
@@ -211,8 +215,12 @@ def _next_commands(services: Mapping[str, outputs.Service]) -> str:
     if labelled:
         service, model, label = labelled
         lines.append(f"  {python} -m ops predict {service.name} {model} --label {label}")
-        lines.append(f"  edit tf-serving:models.{model}.labels in {paths.LOCAL_STACK_FILE}, then make up")
-    lines.append(f"  {python} -m sandbox outputs --show-secrets")
+        up = "make up ENGINE=pulumi" if engine == "pulumi" else "make up"
+        lines.append(f"  edit tf-serving:models.{model}.labels in {paths.LOCAL_STACK_FILE}, then {up}")
+    if engine == "pulumi":
+        lines.append(f"  pulumi stack output services --show-secrets -s {STACK}")
+    else:
+        lines.append(f"  {python} -m sandbox outputs --show-secrets")
     lines.append("  make down")
     return "\n".join(lines)
 
@@ -247,6 +255,33 @@ def _cli_settings() -> dict[str, str]:
         "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
         "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
     }
+
+
+def _remove_dead_locks() -> None:
+    """Removes the locks of CLI runs that were killed on this machine: a person would have to know `pulumi cancel`."""
+    for lock in paths.PULUMI_BACKEND.glob(f".pulumi/locks/**/{STACK}/*.json"):
+        try:
+            holder = json.loads(lock.read_text(encoding="utf-8"))
+            alive = holder["hostname"] != socket.gethostname() or _runs(int(holder["pid"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # the CLI says what is wrong with it
+        if not alive:
+            lock.unlink(missing_ok=True)
+            print(f"an earlier run of the Pulumi CLI (process {holder['pid']}) was killed; its lock is removed")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _export_lines() -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in _cli_settings().items()]
 
 
 def _cli_env() -> dict[str, str]:

@@ -348,7 +348,10 @@ class Deployment:
         urn, wanted, manager = new["urn"], new.get("inputs", {}), self._manager(new)
         old = self._snapshot.find(urn, *goal.aliasURNs)
         if old and _is_managed(old) and (self._refresh or old.get("refreshBeforeUpdate")):
-            old = self._reread(old)
+            refresh = Step("refresh", urn, old)
+            refresh.new = old = self._reread(old)
+            with self._lock:
+                self.steps.append(refresh)
             if old is None:
                 self._observer.message("info", "no longer exists; it will be created again", urn)
         recreate = old is not None and bool(old.get("pendingReplacement"))

@@ -230,18 +230,30 @@ def render(values: dict[str, Any], indent: str) -> str:
 
 
 def digest(deployment: Deployment, config: dict[str, str], messages: list[tuple[str, str, str]], seconds: float) -> Any:
-    """A run as ``pulumi preview --json`` prints it (PreviewDigest of pkg/display/json.go)."""
+    """A run as ``pulumi preview --json`` prints it (PreviewDigest of pkg/display/json.go).
+
+    Left out is what the CLI leaves out (shouldShow of pkg/backend/display/display.go): resources that stay the same,
+    but for the stack itself, and the two halves of a replacement.
+    """
     steps = []
     for step in deployment.steps:
-        new = None if step.op.startswith("delete") else step.new
+        old, new = step.old or {}, step.new or {}
+        if step.op == "same" and new.get("type") != STACK_TYPE and old.get("protect") == new.get("protect"):
+            continue
+        if step.op in ("create-replacement", "delete-replaced"):
+            continue
         detailed = {path: {"kind": kind, "inputDiff": own} for path, (kind, own) in step.diff.detailed.items()}
         entry = {
-            "op": step.op, "urn": step.urn, "provider": (step.new or step.old or {}).get("provider"),
-            "oldState": props.masked(step.old), "newState": props.masked(new),
+            "op": step.op, "urn": step.urn, "provider": (new or old).get("provider"),
+            "oldState": props.masked(step.old), "newState": props.masked({} if step.op == "delete" else new),
             "diffReasons": step.diff.keys, "replaceReasons": step.diff.replace,
         }  # fmt: skip
         steps.append({k: v for k, v in entry.items() if v} | {"detailedDiff": detailed or None})
-    diagnostics = [{"urn": u, "message": f"{s}: {text}", "severity": s} for s, u, text in messages]
+    diagnostics = [
+        ({"urn": urn} if urn else {})
+        | {"message": f"{'' if severity == 'info' else f'{severity}: '}{text}\n", "severity": severity}
+        for severity, urn, text in messages
+    ]
     return {
         "config": config, "steps": steps, "diagnostics": diagnostics, "duration": round(seconds * 1e9),
         "changeSummary": summary(deployment),

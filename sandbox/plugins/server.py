@@ -7,6 +7,7 @@ Update, Delete with previews, partial failures, and messages to the engine. Ever
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -283,7 +284,12 @@ class _Errors:
 
 
 def serve(provider: Provider) -> None:
-    """Serves a provider until the engine that started this process ends it, or ends itself: stdin is its lifeline."""
+    """Serves a provider until the engine that started this process ends it, or ends itself: stdin is its lifeline.
+
+    The Pulumi CLI ends a plugin by an interrupt, and reports one that dies of it as broken.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
     server = grpc.server(ThreadPoolExecutor(32))
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider), server)
     port = server.add_insecure_port("127.0.0.1:0")

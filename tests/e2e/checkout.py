@@ -20,6 +20,9 @@ from alibabacloud_tea_openapi.models import Config
 
 PROJECT = Path(__file__).resolve().parents[2]
 REGION = "cn-hangzhou"
+BODY = {"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]}
+"""A request that every example model answers."""
+
 LEFT_OUT = {".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 
 

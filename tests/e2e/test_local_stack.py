@@ -23,11 +23,10 @@ import alibabacloud_oss_v2 as oss
 import pytest
 from PIL import Image
 
-from tests.e2e.checkout import Checkout, post
+from tests.e2e.checkout import BODY, Checkout, post
 
 pytestmark = pytest.mark.slow
 
-BODY = {"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]}
 DATA = Path(__file__).parent / "data"
 
 

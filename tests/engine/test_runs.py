@@ -53,16 +53,35 @@ def processes_of(project: Project) -> list[str]:
 
 def test_a_preview_changes_nothing_and_has_the_shape_of_the_cli(project: Project) -> None:
     project.configure(**{"shop:color": "red"})
-    project.apply('Thing("a", value="1")\nThing("gone")')
+    project.apply('Thing("a", value="1")\nThing("gone")\nThing("same")\nThing("moved", kind="x")')
     before = project.state_file.read_text()
-    project.program('Thing("a", value="2")\nThing("b", hidden=Output.secret("hush"))')
+    project.program("""
+        Thing("a", value="2")
+        Thing("b", hidden=Output.secret("hush"))
+        Thing("same")
+        Thing("moved", kind="y")
+        pulumi.log.info("so it is")
+        pulumi.log.warn("careful")
+    """)
     outcome = project.run("preview", "--json")
     assert outcome.status == 0
     digest = outcome.json
     assert set(digest) == {"config", "steps", "diagnostics", "duration", "changeSummary"}
     assert digest["config"] == {"shop:color": "red"}
-    assert digest["changeSummary"] == {"create": 1, "update": 1, "delete": 1, "same": 1}
+    assert digest["changeSummary"] == {"create": 1, "update": 1, "replace": 1, "delete": 1, "same": 2}
     steps = {s["urn"].rpartition("::")[2]: s for s in digest["steps"]}
+    assert {name: step["op"] for name, step in steps.items()} == {
+        "shop-dev": "same",
+        "a": "update",
+        "b": "create",
+        "moved": "replace",
+        "gone": "delete",
+    }
+    assert len(steps) == len(digest["steps"]), "neither what stays the same nor the halves of a replacement"
+    assert [(each["severity"], each["message"]) for each in digest["diagnostics"]] == [
+        ("info", "so it is\n"),
+        ("warning", "warning: careful\n"),
+    ]
     update = steps["a"]
     assert update["op"] == "update"
     assert update["diffReasons"] == ["value"]
@@ -75,7 +94,19 @@ def test_a_preview_changes_nothing_and_has_the_shape_of_the_cli(project: Project
     assert steps["gone"]["op"] == "delete"
     assert isinstance(digest["duration"], int)
     assert project.state_file.read_text() == before
-    assert set(project.world) == {"a", "gone"}
+    assert set(project.world) == {"a", "gone", "same", "moved"}
+
+
+def test_a_preview_tells_what_it_has_read_again_as_the_cli_does(project: Project) -> None:
+    project.apply('Thing("w", of="Watched", value="1")\nThing("a")')
+    digest = project.run("preview", "--json").json
+    told = [(step["op"], step["urn"].rpartition("::")[2]) for step in digest["steps"]]
+    assert sorted(told) == [("refresh", "w"), ("same", "shop-dev")]
+    assert digest["changeSummary"] == {"same": 3}
+    change_behind(project, "w", value="else")
+    digest = project.run("preview", "--json").json
+    assert [step["op"] for step in digest["steps"] if step["urn"].endswith("::w")] == ["refresh", "update"]
+    assert digest["changeSummary"] == {"update": 1, "same": 2}
 
 
 def test_expected_no_changes_exit_7_where_there_are_some(project: Project) -> None:

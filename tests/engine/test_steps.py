@@ -59,7 +59,7 @@ def test_a_replacement_is_created_before_its_predecessor_is_deleted(project: Pro
     assert outcome.status == 0, outcome
     assert project.journal == ["create a", "update b", "delete a"]
     assert outcome.counts == {"same": 1, "update": 1, "replace": 1}
-    assert ("delete-replaced", "a") in ops(outcome)
+    assert ("replace", "a") in ops(outcome)
     assert project.world["b"]["value"] == project.resource("a")["outputs"]["endpoint"]
 
 

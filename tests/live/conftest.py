@@ -8,70 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.checkout import Checkout, Done, copy_project
+from tests.e2e.checkout import PROJECT, Checkout, copy_project
+from tests.live.cli import Cli
 
 REAL_PLUGIN = "pulumi-resource-alicloud"
-
-
-@dataclass(frozen=True)
-class Cli:
-    """The CLI over stack ``local`` of one checkout, with a file backend in it."""
-
-    checkout: Checkout
-    env: dict[str, str]
-
-    def run(self, *arguments: str, timeout: float = 600, stdout_only: bool = False) -> Done:
-        """Runs ``pulumi ... --stack local`` as a person does after `make cloud`."""
-        done = subprocess.run(
-            ["pulumi", *arguments, "--stack", "local", "--non-interactive", "--color", "never"],
-            cwd=self.checkout.root,
-            env=self.env,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if stdout_only else subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout)
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The same in the background."""
-        return subprocess.Popen(
-            ["pulumi", *arguments, "--stack", "local", "--non-interactive", "--color", "never"],
-            cwd=self.checkout.root,
-            env=self.env,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def succeed(self, *arguments: str) -> str:
-        done = self.run(*arguments)
-        assert done.code == 0, done.text
-        return done.text
-
-    def json(self, *arguments: str) -> Any:
-        done = self.run(*arguments, "--json", stdout_only=True)
-        assert done.code == 0, done.text
-        return json.loads(done.text)
-
-    @property
-    def state_files(self) -> list[Path]:
-        """Everything the file backend holds: the state, its backups and the history."""
-        return [path for path in (self.checkout.root / ".sandbox" / "pulumi").rglob("*") if path.is_file()]
-
-    @property
-    def resources(self) -> dict[str, dict[str, Any]]:
-        """The resources in the state by name, secrets encrypted."""
-        exported = json.loads(self.succeed("stack", "export"))
-        return {each["urn"].rpartition("::")[2]: each for each in exported["deployment"].get("resources") or ()}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +24,9 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     if shutil.which("pulumi") is None:
         pytest.skip("the Pulumi CLI is not on PATH")
     checkout = copy_project(tmp_path_factory.mktemp("cli") / "project")
+    exported = PROJECT / ".sandbox" / "models"
+    if exported.is_dir():  # saves their training; out of date ones are exported anew
+        shutil.copytree(exported, checkout.root / ".sandbox" / "models")
     env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     if not _has_real_plugin():
         env["PATH"] = f"{_stand_in(tmp_path_factory.mktemp('plugins'), checkout)}{os.pathsep}{env['PATH']}"
