@@ -79,6 +79,7 @@ def deploy(
         "kubernetes",
         kubeconfig=kubeconfig or None,
         context=cluster.context or None,
+        enable_patch_force=True,  # or a field that somebody edited by hand could not be put right
         opts=pulumi.ResourceOptions(depends_on=[made.resource] if made else None),
     )
     config_map, config_file = "", None
