@@ -12,7 +12,7 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from sandbox.kube.network import PodNetwork
-from sandbox.kube.pods import RunningPod, Volumes
+from sandbox.kube.pods import MODEL_SERVER, RunningPod, Volumes
 
 log = logging.getLogger("sandbox.kube")
 
@@ -39,6 +39,7 @@ class Node:
         capacity: besides :data:`CAPACITY`: ``{"nvidia.com/gpu": "2"}``.
         sync_seconds: how often pods look at their ConfigMaps again; a real kubelet about once a minute.
         hurry: pods end without their preStop hook and grace period.
+        server: program and first arguments of the model server.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class Node:
         capacity: Mapping[str, str] | None = None,
         sync_seconds: float = 5.0,
         hurry: bool = False,
+        server: Sequence[str] = MODEL_SERVER,
     ) -> None:
         self.name = name
         self._network, self._mount, self._directory = network, mount, directory
         self._labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **(labels or {})}
         self._taints, self._capacity = list(taints), {**CAPACITY, **(capacity or {})}
-        self._sync_seconds, self._hurry = sync_seconds, hurry
+        self._sync_seconds, self._hurry, self._server = sync_seconds, hurry, tuple(server)
         load: Any = config  # untyped
         self._api: Any = client.CoreV1Api(load.new_client_from_config(str(kubeconfig), persist_config=False))
         self._api.api_client.configuration.proxy = None
@@ -149,6 +151,7 @@ class Node:
             report,
             self._sync_seconds,
             hurry=self._hurry,
+            server=self._server,
         )
         self.pods[uid].start()
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from sandbox.model_server import address, mounts
 log = logging.getLogger("sandbox.kube")
 
 POD_NETWORK = "10.244.0.0/16"
+
+MODEL_SERVER = (sys.executable, "-m", "sandbox.model_server")
 
 _GUARD = Path(__file__).resolve().parent.parent / "cloud" / "eas" / "guard.py"
 _SERVER = "tensorflow_model_server"
@@ -134,6 +136,7 @@ class RunningPod:
         report: takes the pod's status whenever it changes.
         sync_seconds: how often ConfigMap volumes are looked at again.
         hurry: pods end without waiting for their preStop hook and grace period.
+        server: program and first arguments of the model server.
     """
 
     def __init__(
@@ -147,12 +150,13 @@ class RunningPod:
         sync_seconds: float = 5.0,
         *,
         hurry: bool = False,
+        server: Sequence[str] = MODEL_SERVER,
     ) -> None:
         self.pod, self.ip, self.host = pod, ip, host
         self.name = str(pod["metadata"]["name"])
         self.uid = str(pod["metadata"]["uid"])
         self._volumes, self._directory, self._report = volumes, directory, report
-        self._sync_seconds, self._hurry = sync_seconds, hurry
+        self._sync_seconds, self._hurry, self._server = sync_seconds, hurry, tuple(server)
         self._container = pod["spec"]["containers"][0]
         self._maps: dict[str, ConfigMapVolume] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -298,7 +302,7 @@ class RunningPod:
         with self.log.open("ab") as output:
             # In this thread, which lives as long as the pod: the kernel ends the process with it.
             return subprocess.Popen(
-                [*guard, sys.executable, "-m", "sandbox.model_server", *self._container.get("args", ())],
+                [*guard, *self._server, *self._container.get("args", ())],
                 env=env,
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
