@@ -306,7 +306,7 @@ def test_ready_is_a_pod_whose_model_can_be_asked() -> None:
 
 def test_memory_is_request_and_limit_and_cpus_are_written_as_the_api_server_keeps_them() -> None:
     resources = container(serving(cpu=0.5, memory=4096))["resources"]
-    assert resources == {"requests": {"cpu": "500m", "memory": "4096Mi"}, "limits": {"memory": "4096Mi"}}
+    assert resources == {"requests": {"cpu": "500m", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
     assert container(serving(cpu=2))["resources"]["requests"]["cpu"] == "2"
     assert container(serving(cpu=2.0001))["resources"]["requests"]["cpu"] == "2"
 

@@ -341,7 +341,7 @@ def _container(spec: KubernetesServingSpec) -> dict[str, Any]:
 
 def _resources(spec: KubernetesServingSpec) -> dict[str, Any]:
     """Memory is a limit too: a model that grows must not take the node along. CPU is not: idle CPUs may be used."""
-    memory = f"{spec.memory}Mi"
+    memory = _memory(spec.memory)
     limits: dict[str, str] = {"memory": memory}
     # Kubernetes takes the limit of an extended resource for its request, too.
     if spec.gpu:
@@ -353,8 +353,13 @@ def _resources(spec: KubernetesServingSpec) -> dict[str, Any]:
     return {"requests": {"cpu": _cpu(spec.cpu), "memory": memory}, "limits": limits}
 
 
+def _memory(mebibytes: int) -> str:
+    """In the form in which the API server keeps it, or a second look would find a difference."""
+    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"
+
+
 def _cpu(cpus: float) -> str:
-    """In the form in which the API server keeps it."""
+    """Likewise."""
     millis = max(round(cpus * 1000), 1)
     return str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
 
