@@ -79,7 +79,7 @@ def node(cluster: Cluster, models: Path, tmp_path_factory: pytest.TempPathFactor
         hurry=True,
     )
     found.start()
-    return found
+    yield found
     found.stop()
     network.close()
 
@@ -193,7 +193,7 @@ def plugin() -> Iterator[Plugin]:
     server.start()
     found = Plugin(engine, f"127.0.0.1:{port}")
     found.configure(**config(f"127.0.0.1:{free_port()}"))  # nothing listens there: pods need no bucket
-    return found
+    yield found
     found.stop()
     server.stop(0)
 
@@ -238,7 +238,7 @@ class Rollout:
 
 
 @pytest.fixture
-def rollout(service: Callable[..., Service], plugin: Plugin) -> Iterator[Rollout]:
+def rollout(service: Callable[..., Service], plugin: Plugin) -> Rollout:
     vision = service(
         config_file=True, config_poll_seconds=1, allow_labels_for_unavailable_versions=True, replicas=2,
         uses_labels=True, config_map=CONFIG_MAP,
