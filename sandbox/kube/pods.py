@@ -78,9 +78,9 @@ class Health:
     _successes: int = 0
     _started: float = field(default_factory=time.monotonic)
 
-    def check(self, probe: Callable[[Mapping[str, Any]], bool]) -> bool | None:
+    def check(self, probe: Callable[[Mapping[str, Any]], bool], now: float | None = None) -> bool | None:
         """Probes if it is time. True or False when a threshold is reached, else None."""
-        now = time.monotonic()
+        now = time.monotonic() if now is None else now
         if now < max(self._next, self._started + self.spec.get("initialDelaySeconds", 0)):
             return None
         self._next = now + self.spec.get("periodSeconds", 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sys
@@ -75,18 +76,19 @@ def test_readers_of_a_config_map_see_the_old_files_or_the_new_ones(tmp_path: Pat
 # ---- probes
 
 
-def test_a_probe_counts_results_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+def test_a_probe_counts_results_in_a_row() -> None:
     health = Health({"periodSeconds": 5, "failureThreshold": 2, "successThreshold": 2})
+    now = itertools.count(time.monotonic() + 1, 5)
+    last = 0.0
 
     def check(result: bool) -> bool | None:
-        now[0] += 5
-        return health.check(lambda _: result)
+        nonlocal last
+        last = next(now)
+        return health.check(lambda _: result, last)
 
     assert [check(result) for result in (False, True, False, False)] == [None, None, None, False]
     assert [check(result) for result in (True, True)] == [None, True]
-    assert health.check(lambda _: True) is None  # before its time nothing is asked
+    assert health.check(lambda _: True, last + 4) is None  # before its time nothing is asked
 
 
 # ---- pods
