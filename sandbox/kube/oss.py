@@ -108,7 +108,10 @@ def _follow(key: tuple[str, str, str], path: Path, seen: _Seen) -> None:
             target = path / name
             target.parent.mkdir(parents=True, exist_ok=True)
             staged = path.parent / f".{path.name}.part"
-            client.get_object_to_file(oss.GetObjectRequest(bucket=bucket, key=prefix + name), str(staged))
+            with staged.open("wb") as file:
+                body = client.get_object(oss.GetObjectRequest(bucket=bucket, key=prefix + name)).body
+                for chunk in body.iter_bytes(block_size=1 << 20):
+                    file.write(chunk)
             staged.replace(target)
             seen[name] = what
     for name in seen.keys() - found.keys():
