@@ -54,9 +54,14 @@ def main() -> None:
         )
         for service in settings.services
     ]
+    cluster = None
+    if settings.kubernetes is not None:
+        from components.cluster import deploy  # only here: the Kubernetes SDK takes its time
+
+        cluster = deploy(settings, settings.kubernetes, repository, owner, providers)
     readers = [serving for serving in services if serving.service.spec.config_file]
     served = None
-    if readers:
+    if readers or settings.config_map_services:
         served = roll_out(
             "served",
             RolloutArgs(
@@ -65,6 +70,7 @@ def main() -> None:
                 published=settings.published,
                 services=readers,
                 owner=owner,
+                cluster=cluster,
                 step_seconds=settings.rollout_seconds,
             ),
             pulumi.ResourceOptions(provider=providers.tfserving),
@@ -84,7 +90,8 @@ def main() -> None:
         for serving in services
         if (versions := outputs.single_versions(settings, serving.service))
     }
-    for name, value in outputs.stack_outputs(settings, services, served, proofs, signatures).items():
+    everywhere = [*services, *(cluster.services if cluster else ())]
+    for name, value in outputs.stack_outputs(settings, everywhere, served, proofs, signatures).items():
         pulumi.export(name, value)
 
 

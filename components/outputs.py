@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.eas_service import TensorFlowServing
+from components.kubernetes_settings import AckServiceSettings
 from components.model_files import ModelSignatures
 from components.resources import ServedConfig, ServedModel
 from components.service_settings import ServiceSettings
@@ -13,6 +14,9 @@ from components.settings import Settings
 from tfserving import eas_spec, model_config, saved_model
 from tfserving.model_config import Model, VersionPolicy
 from tfserving.saved_model import Signature
+
+if TYPE_CHECKING:
+    from components.kubernetes_serving import KubernetesServing
 
 _SINGLE_POLICY = VersionPolicy.latest()
 """Without a config file TensorFlow Serving loads the latest version and knows no labels."""
@@ -60,26 +64,31 @@ def model_facts(settings: Settings, name: str) -> dict[str, Any]:
     }
 
 
-def models_of(settings: Settings, service: ServiceSettings) -> dict[str, dict[str, Any]]:
+def models_of(settings: Settings, service: ServiceSettings | AckServiceSettings) -> dict[str, dict[str, Any]]:
     """What requests to a service find, by the name they use."""
     if service.spec.config_file:
         return {model.name: model_facts(settings, model.name) for model in settings.serving.models}
-    if not service.spec.model or not eas_spec.answers_as_tf_serving(service.spec):
+    if not service.spec.model or not _answers(service):
         return {}
     latest = model_config.policy_to_dict(_SINGLE_POLICY)
     return {service.request_name: {"policy": latest, "versions": single_versions(settings, service), "labels": {}}}
 
 
-def single_versions(settings: Settings, service: ServiceSettings) -> list[int]:
+def single_versions(settings: Settings, service: ServiceSettings | AckServiceSettings) -> list[int]:
     """The versions a service of one model is to serve; none for other services, and servers that are not TF Serving."""
-    if service.spec.config_file or not eas_spec.answers_as_tf_serving(service.spec):
+    if service.spec.config_file or not _answers(service):
         return []
     return list(_SINGLE_POLICY.select(settings.published.get(service.spec.model, ())))
 
 
+def _answers(service: ServiceSettings | AckServiceSettings) -> bool:
+    """Whether what runs answers as TensorFlow Serving does; on Kubernetes nothing else is deployed."""
+    return isinstance(service, AckServiceSettings) or eas_spec.answers_as_tf_serving(service.spec)
+
+
 def stack_outputs(
     settings: Settings,
-    services: Iterable[TensorFlowServing],
+    services: Iterable[TensorFlowServing | KubernetesServing],
     rollout: ServedConfig | None,
     proofs: Mapping[str, ServedModel],
     signatures: Mapping[str, ModelSignatures],
@@ -107,7 +116,7 @@ def stack_outputs(
             }
             for model in settings.models
         },
-        "unproven": [service.name for service in settings.services if not service.reachable],
+        "unproven": settings.unproven,
     }
 
 
@@ -126,13 +135,18 @@ def _grouped(signatures: ModelSignatures) -> list[dict[str, Any]]:
     ]
 
 
-def _service(serving: TensorFlowServing, rollout: ServedConfig | None, proof: ServedModel | None) -> dict[str, Any]:
+def _service(
+    serving: TensorFlowServing | KubernetesServing, rollout: ServedConfig | None, proof: ServedModel | None
+) -> dict[str, Any]:
     name, declared = serving.service.name, serving.models
     models: Any = declared
     if proof is not None:
         models = proof.served.apply(lambda served: _whole_numbers(served) or declared)
     elif rollout is not None and serving.service.spec.config_file:
         models = rollout.served.apply(lambda served: _whole_numbers((served or {}).get(name)) or declared)
+    if not isinstance(serving, TensorFlowServing):
+        # Both ports are open, and nobody is asked for a token.
+        return {"protocol": "http", "url": serving.url, "target": serving.target, "models": models}
     address = {"target": serving.target} if serving.protocol == "grpc" else {"url": serving.url}
     return {"protocol": serving.protocol, **address, "token": serving.token, "models": models}
 

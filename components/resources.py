@@ -118,16 +118,22 @@ class ModelConfigFileArgs:
         key: object key of ``model_config.pbtxt``.
         owner: ``<project>/<stack>``, written to the file's first line.
         initial: models the file lists when it is made; a later change of it is no change (ServedConfig rolls it out).
+        config_map: ``namespace/name`` of a ConfigMap that holds the file instead of the bucket.
+        kubeconfig: path or content of the kubeconfig of its cluster; ``None``: the environment's.
+        kube_context: context of the kubeconfig; ``None``: its current one.
     """
 
     bucket: pulumi.Input[str] = pulumi.property("bucket")
     key: pulumi.Input[str] = pulumi.property("key")
     owner: pulumi.Input[str] = pulumi.property("owner")
     initial: pulumi.Input[Mapping[str, Any]] = pulumi.property("initial")
+    config_map: pulumi.Input[str | None] = pulumi.property("configMap", default=None)
+    kubeconfig: pulumi.Input[str | None] = pulumi.property("kubeconfig", default=None)
+    kube_context: pulumi.Input[str | None] = pulumi.property("kubeContext", default=None)
 
 
 class ModelConfigFile(pulumi.CustomResource):
-    """``model_config.pbtxt`` in the bucket: there before a service starts that reads it."""
+    """``model_config.pbtxt``, in the bucket or in a ConfigMap: there before a service starts that reads it."""
 
     bucket: pulumi.Output[str] = pulumi.property("bucket")
     key: pulumi.Output[str] = pulumi.property("key")
@@ -200,8 +206,12 @@ class ServedConfigArgs:
         owner: ``<project>/<stack>``.
         models: wanted models: base path, platform, policy, labels.
         published: version numbers in the bucket, by model.
-        services: by service name: ``url``, ``target``, ``token``, ``reads``, ``pollSeconds``, ``reachable``.
+        services: by service name: ``url``, ``target`` and ``token`` or, on Kubernetes, ``pods`` (``namespace``,
+            ``selector``), and ``reads``, ``pollSeconds``, ``reachable``.
         wait_seconds: how long one step may take; ``None`` leaves it to the provider.
+        config_map: ``namespace/name`` of the ConfigMap that services with ``pods`` read.
+        kubeconfig: path or content of the kubeconfig of its cluster; ``None``: the environment's.
+        kube_context: context of the kubeconfig; ``None``: its current one.
     """
 
     bucket: pulumi.Input[str] = pulumi.property("bucket")
@@ -211,6 +221,9 @@ class ServedConfigArgs:
     published: pulumi.Input[Mapping[str, Any]] = pulumi.property("published")
     services: pulumi.Input[Mapping[str, Any]] = pulumi.property("services")
     wait_seconds: pulumi.Input[int | None] = pulumi.property("waitSeconds", default=None)
+    config_map: pulumi.Input[str | None] = pulumi.property("configMap", default=None)
+    kubeconfig: pulumi.Input[str | None] = pulumi.property("kubeconfig", default=None)
+    kube_context: pulumi.Input[str | None] = pulumi.property("kubeContext", default=None)
 
 
 class ServedConfig(pulumi.CustomResource):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -11,7 +12,12 @@ from components.eas_service import TensorFlowServing
 from components.model_repository import ModelRepository
 from components.resources import ServedConfig, ServedConfigArgs, ServedModel, ServedModelArgs
 from tfserving import model_config
+from tfserving.kubernetes import selector
 from tfserving.model_config import ModelServerConfig
+
+if TYPE_CHECKING:
+    from components.cluster import Cluster
+    from components.kubernetes_serving import KubernetesServing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +28,8 @@ class RolloutArgs:
         repository: bucket, published models and the config file.
         serving: what is to be served.
         published: version numbers in the bucket, by model.
-        services: the services that read the config file.
+        services: the services on PAI-EAS that read the config file.
+        cluster: what the stack has on Kubernetes, if anything reads a ConfigMap there.
         owner: ``<project>/<stack>``.
         step_seconds: how long one step may take; 0 leaves it to the provider.
     """
@@ -32,12 +39,16 @@ class RolloutArgs:
     published: Mapping[str, Sequence[int]]
     services: Sequence[TensorFlowServing]
     owner: str
+    cluster: Cluster | None = None
     step_seconds: int = 0
 
 
 def roll_out(name: str, args: RolloutArgs, opts: pulumi.ResourceOptions) -> ServedConfig:
     """Moves versions and labels on all services that read the config file, once files and services are there."""
-    needed = [*args.repository.contents, *(serving.resource for serving in args.services)]
+    cluster = args.cluster
+    needed: list[pulumi.Resource] = [*args.repository.contents, *(serving.resource for serving in args.services)]
+    if cluster is not None and cluster.config_file is not None:
+        needed += [cluster.config_file, *(serving.deployment for serving in cluster.readers)]
     return ServedConfig(
         name,
         ServedConfigArgs(
@@ -47,17 +58,13 @@ def roll_out(name: str, args: RolloutArgs, opts: pulumi.ResourceOptions) -> Serv
             models=model_config.to_dict(args.serving),
             published={model: list(versions) for model, versions in args.published.items()},
             services={
-                serving.service.name: {
-                    "url": serving.url,
-                    "target": serving.target,
-                    "token": serving.token,
-                    "reads": True,
-                    "pollSeconds": serving.service.spec.config_poll_seconds,
-                    "reachable": serving.service.reachable,
-                }
-                for serving in args.services
+                **{serving.service.name: _behind_gateway(serving) for serving in args.services},
+                **{serving.service.name: _in_pods(serving) for serving in (cluster.readers if cluster else ())},
             },
             wait_seconds=args.step_seconds or None,
+            config_map=(cluster.config_map if cluster else "") or None,
+            kubeconfig=(cluster.kubeconfig if cluster else "") or None,
+            kube_context=(cluster.context if cluster else "") or None,
         ),
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=needed)),
     )
@@ -99,3 +106,26 @@ def prove(name: str, args: ProofArgs, opts: pulumi.ResourceOptions) -> ServedMod
         ),
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[*args.after, serving.resource])),
     )
+
+
+def _behind_gateway(serving: TensorFlowServing) -> dict[str, Any]:
+    """A service on EAS as the rollout sees it: one address for all its replicas."""
+    return {
+        "url": serving.url,
+        "target": serving.target,
+        "token": serving.token,
+        "reads": True,
+        "pollSeconds": serving.service.spec.config_poll_seconds,
+        "reachable": serving.service.reachable,
+    }
+
+
+def _in_pods(serving: KubernetesServing) -> dict[str, Any]:
+    """A service on Kubernetes as the rollout sees it: pods, each of which can be asked through the API server."""
+    spec = serving.service.spec
+    return {
+        "pods": {"namespace": spec.namespace, "selector": selector(spec)},
+        "reads": True,
+        "pollSeconds": spec.config_poll_seconds,
+        "reachable": serving.service.reachable,
+    }

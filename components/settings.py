@@ -14,10 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.kubernetes_settings import (
+    TARGETS,
+    AckContext,
+    AckServiceSettings,
+    KubernetesSettings,
+    check_ack_service,
+    check_kubeconfig,
+    read_ack_service,
+    read_kubernetes,
+    read_pools,
+    read_volume,
+)
 from components.reader import Reader
 from components.service_settings import ServiceContext, ServiceSettings, read_service
-from tfserving import eas_spec, flags, manifest, model_config, saved_model
+from tfserving import eas_spec, flags, kubernetes, manifest, model_config, saved_model
 from tfserving.errors import ConfigError, Problem, SavedModelError
+from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
 from tfserving.model_config import Model, ModelServerConfig, did_you_mean, join_path
 
@@ -38,6 +51,8 @@ _KEYS = (
     "rolloutSeconds",
     "models",
     "services",
+    "kubernetes",
+    "gpuNodePools",
 )
 _BUCKET_KEYS = (
     "name",
@@ -183,7 +198,10 @@ class Settings:
         model_root: key prefix of the model directories; empty or ending in a slash.
         models: every model, in the order of the config.
         serving: what services that read the config file serve.
-        services: every service, in the order of the config.
+        services: every service on PAI-EAS, in the order of the config.
+        ack_services: every service on the cluster, in the order of the config.
+        kubernetes: the cluster; ``None`` where the stack has none.
+        gpu_node_pools: GPU node pools of the cluster.
         rollout_seconds: how long one step of a rollout may take; 0 leaves it to the provider.
         warnings: what is worth saying although nothing is wrong.
     """
@@ -195,13 +213,29 @@ class Settings:
     models: tuple[ModelSettings, ...]
     serving: ModelServerConfig
     services: tuple[ServiceSettings, ...]
+    ack_services: tuple[AckServiceSettings, ...] = ()
+    kubernetes: KubernetesSettings | None = None
+    gpu_node_pools: tuple[GpuNodePoolSpec, ...] = ()
     rollout_seconds: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
     def config_file_services(self) -> tuple[ServiceSettings, ...]:
-        """The services that read the model config file."""
+        """The services on PAI-EAS that read the model config file."""
         return tuple(service for service in self.services if service.spec.config_file)
+
+    @property
+    def config_map_services(self) -> tuple[AckServiceSettings, ...]:
+        """The services on the cluster that read the stack's ConfigMap again and again."""
+        return tuple(
+            service for service in self.ack_services if service.spec.config_file and service.spec.rollout == "poll"
+        )
+
+    @property
+    def unproven(self) -> list[str]:
+        """The services this machine cannot ask what they serve."""
+        on_eas = [service.name for service in self.services if not service.reachable]
+        return on_eas + [service.name for service in self.ack_services if not service.reachable]
 
     @property
     def published(self) -> dict[str, tuple[int, ...]]:
@@ -235,6 +269,9 @@ def parse(
     return _Parser(raw, project_dir, secret_keys, cache or HashCache()).parse()
 
 
+_AnyService = ServiceSettings | AckServiceSettings
+
+
 class _Parser:
     """State of one :func:`parse`: what was read so far, and what was wrong with it."""
 
@@ -264,10 +301,18 @@ class _Parser:
             models=tuple(model.name for model in models),
             labels=any(model.labels for model in declared.models),
         )
-        services = self._services(context)
-        serving = self._serving(declared, models, services)
+        cluster, volume, pools = self._kubernetes(bucket, root, endpoints)
+        services, ack_services = self._services(context, cluster, volume, pools)
+        serving = self._serving(declared, models, (*services, *ack_services))
+        ack_services = self._checked(ack_services, serving)
         if self.problems:
             raise ConfigError(self.problems)
+        for pool in pools.values():
+            self.warnings += [f"GPU node pool {pool.name}: {warning}" for warning in kubernetes.pool_warnings(pool)]
+        for ack_service in ack_services:
+            self.warnings += [
+                f"service {ack_service.name}: {warning}" for warning in kubernetes.warnings(ack_service.spec)
+            ]
         for service in services:
             found = eas_spec.warnings(service.spec)
             if service.spec.deployment != "scenario":  # there, nobody can set a flag
@@ -282,6 +327,9 @@ class _Parser:
             models=models,
             serving=serving,
             services=services,
+            ack_services=ack_services,
+            kubernetes=cluster,
+            gpu_node_pools=tuple(pools.values()),
             rollout_seconds=rollout_seconds,
             warnings=tuple(self.warnings),
         )
@@ -631,7 +679,34 @@ class _Parser:
 
     # ---- services ------------------------------------------------------------------------------------------------
 
-    def _services(self, context: ServiceContext) -> tuple[ServiceSettings, ...]:
+    def _kubernetes(
+        self, bucket: BucketSettings, root: str, endpoints: Endpoints
+    ) -> tuple[KubernetesSettings | None, ModelVolume, dict[str, GpuNodePoolSpec]]:
+        """The cluster, where its services get their models, and its GPU node pools."""
+        path, pools_path = f"{NAMESPACE}:kubernetes", f"{NAMESPACE}:gpuNodePools"
+        base = ModelVolume(bucket=bucket.name, root=root)
+        if endpoints.all:
+            base = ModelVolume(bucket=bucket.name, root=root, endpoint=endpoints.oss, scheme="http")
+        if all(self.raw.get(key) in (None, "", "{}", {}) for key in (path, pools_path)):
+            return None, base, {}
+        reader = self._reader(path)
+        secret = None if self.secret_keys is None else path in self.secret_keys
+        settings, given = read_kubernetes(
+            reader, self.raw.get(path), path, self.project_dir, secret, local=bool(endpoints.all)
+        )
+        check_kubeconfig(reader, settings, join_path(path, "kubeconfig"), local=bool(endpoints.all))
+        volume = read_volume(reader, given, join_path(path, "volume"), base)
+        pools = read_pools(self._reader(pools_path), self.raw.get(pools_path), pools_path, settings)
+        return settings, volume, pools
+
+    def _services(
+        self,
+        context: ServiceContext,
+        cluster: KubernetesSettings | None,
+        volume: ModelVolume,
+        pools: Mapping[str, GpuNodePoolSpec],
+    ) -> tuple[tuple[ServiceSettings, ...], tuple[AckServiceSettings, ...]]:
+        """The services on PAI-EAS, and those on the cluster, which are still to be checked."""
         path = f"{NAMESPACE}:services"
         reader = self._reader(path)
         secret = None if self.secret_keys is None else path in self.secret_keys
@@ -640,12 +715,34 @@ class _Parser:
         reader.same_but_for_case(given, path, "service")
         if not given and (value is None or isinstance(value, Mapping) or value == "{}"):
             reader.add(path, "no service is declared", "at least one service", "add a service")
-        return tuple(
-            read_service(reader, name, value, join_path(path, name), context, secret) for name, value in given.items()
-        )
+        ack_context = AckContext(stack=context, kubernetes=cluster or KubernetesSettings(), volume=volume, pools=pools)
+        services: list[ServiceSettings] = []
+        ack_services: list[AckServiceSettings] = []
+        for name, entry in given.items():
+            where = join_path(path, name)
+            fields = entry if isinstance(entry, Mapping) else {}
+            target = fields.get("target", TARGETS[0])
+            if target not in TARGETS:
+                reader.choice(target, join_path(where, "target"), TARGETS)
+            elif target == "ack":
+                if cluster is None:
+                    fix = f"set {NAMESPACE}:kubernetes, for example to {{namespace: default}}"
+                    reader.add(join_path(where, "target"), "the stack names no cluster", fix=fix)
+                ack_services.append(read_ack_service(reader, name, entry, where, ack_context, secret))
+            else:
+                entry = {key: item for key, item in fields.items() if key != "target"} if fields else entry
+                services.append(read_service(reader, name, entry, where, context, secret))
+        return tuple(services), tuple(ack_services)
+
+    def _checked(
+        self, services: tuple[AckServiceSettings, ...], serving: ModelServerConfig
+    ) -> tuple[AckServiceSettings, ...]:
+        path = f"{NAMESPACE}:services"
+        reader = self._reader(path)
+        return tuple(check_ack_service(reader, service, join_path(path, service.name), serving) for service in services)
 
     def _serving(
-        self, declared: ModelServerConfig, models: Iterable[ModelSettings], services: tuple[ServiceSettings, ...]
+        self, declared: ModelServerConfig, models: Iterable[ModelSettings], services: tuple[_AnyService, ...]
     ) -> ModelServerConfig:
         """The model config file's content, and the rules that span models and services."""
         path = f"{NAMESPACE}:services"
@@ -677,7 +774,7 @@ class _Parser:
             self.problems += model_config.validate(serving, None, path)
         return serving
 
-    def _check_unread_models(self, declared: ModelServerConfig, services: Iterable[ServiceSettings]) -> None:
+    def _check_unread_models(self, declared: ModelServerConfig, services: Iterable[_AnyService]) -> None:
         path = f"{NAMESPACE}:models"
         single = {service.spec.model for service in services}
         for model in declared.models:

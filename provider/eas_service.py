@@ -393,14 +393,19 @@ def failure_story(ctx: Context, found: clients.EasService | None, what: str) -> 
 
 def trouble_lines(ctx: Context, service: str, about: Iterable[str]) -> list[str]:
     """The newest log lines of a service that tell of trouble with something by name, without secrets."""
-    names = tuple(about)
     try:
         found = ctx.clients.eas.describe(service)
         tail = ctx.clients.eas.log_tail(service, _LOG_LINES_READ) if found else []
     except CloudError:
         return []
-    lines = [line for line in tail if _TROUBLE.search(line) and any(name in line for name in names)]
-    return [without_secrets(line.strip(), found) for line in lines[-_TROUBLE_LINES:]] if found else []
+    return [without_secrets(line, found) for line in about_trouble(tail, about)] if found else []
+
+
+def about_trouble(tail: Iterable[str], about: Iterable[str]) -> list[str]:
+    """The newest of some log lines that tell of trouble with something by name."""
+    names = tuple(about)
+    lines = [line.strip() for line in tail if _TROUBLE.search(line) and any(name in line for name in names)]
+    return lines[-_TROUBLE_LINES:]
 
 
 def without_secrets(shown: str, found: clients.EasService) -> str:

@@ -1,4 +1,4 @@
-"""``model_config.pbtxt`` in OSS: who owns it, how it is read and written, and the resource that keeps it there.
+"""``model_config.pbtxt`` in OSS or in a ConfigMap: who owns it, how it is read and written, and its resource.
 
 The first line of the file names the stack that manages it. Services read the file; what is in it after it was made is
 the business of :class:`~provider.served_config.ServedConfig`.
@@ -9,17 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
+from provider.cluster import Cluster
 from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL
 from provider.oss import Bucket
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
-from provider.values import Change, Properties, differences, has_unknown
+from provider.values import Change, Properties, differences, has_unknown, plain
 from tfserving import model_config
 from tfserving.errors import CloudError, ConfigError, ModelConfigError, OwnershipError
 from tfserving.model_config import ModelServerConfig
 
 _OWNER_LINE = re.compile(r"# Managed by Pulumi project (?P<project>\S+), stack (?P<stack>\S+): ")
+
+
+CLUSTER_INPUTS: Mapping[str, Property] = {
+    "configMap": Property(
+        "string", "namespace/name of the ConfigMap that holds the file for pods on Kubernetes", replaces=True
+    ),
+    "kubeconfig": Property("string", "path or content of the kubeconfig; default: the environment's"),
+    "kubeContext": Property("string", "context of the kubeconfig; default: its current one"),
+}
+"""Inputs that name the cluster of a resource."""
 
 
 @dataclass(frozen=True)
@@ -42,32 +53,48 @@ class StoredConfig:
             return None
 
 
+class TextStore(Protocol):
+    """Where a file can lie: a bucket, or a ConfigMap."""
+
+    def uri(self, key: str) -> str:
+        """How a message names the file."""
+
+    def get_text(self, key: str) -> str | None:
+        """A file's text, or None where there is none."""
+
+    def put_text(self, key: str, text: str, *, new_only: bool = False) -> None:
+        """Replace a file; with ``new_only``, one that is there is an error with the code ``FileAlreadyExists``."""
+
+    def delete(self, keys: list[str]) -> None:
+        """Remove files; missing ones are fine."""
+
+
 class ConfigObject:
-    """The model config file at one key of a bucket, in the name of one stack.
+    """The model config file at one key of a bucket or ConfigMap, in the name of one stack.
 
     Args:
-        bucket: the bucket.
+        store: the bucket or ConfigMap.
         key: the file's key.
         owner: ``<project>/<stack>``.
     """
 
-    def __init__(self, bucket: Bucket, key: str, owner: str) -> None:
-        self._bucket = bucket
+    def __init__(self, store: TextStore, key: str, owner: str) -> None:
+        self._store = store
         self._key = key
         self._owner = owner
 
     @property
     def uri(self) -> str:
-        """``oss://bucket/key``."""
-        return f"oss://{self._bucket.name}/{self._key}"
+        """How a message names the file, and the id of its resource."""
+        return self._store.uri(self._key)
 
     def find(self) -> StoredConfig | None:
         """The file, whoever manages it; None where there is none.
 
         Raises:
-            CloudError: OSS refused.
+            CloudError: OSS, or the API server, refused.
         """
-        content = self._bucket.get_text(self._key)
+        content = self._store.get_text(self._key)
         if content is None:
             return None
         match = _OWNER_LINE.match(content)
@@ -78,7 +105,7 @@ class ConfigObject:
 
         Raises:
             OwnershipError: somebody else's file.
-            CloudError: OSS refused.
+            CloudError: OSS, or the API server, refused.
         """
         found = self.find()
         if found is not None and found.owner not in (self._owner, *also):
@@ -94,18 +121,19 @@ class ConfigObject:
 
         Raises:
             ModelConfigError: ``config`` cannot be written as it is meant.
-            CloudError: OSS refused; with ``new_only`` the code is ``FileAlreadyExists`` where there is a file.
+            CloudError: OSS, or the API server, refused; with ``new_only`` the code is ``FileAlreadyExists`` where there
+                is a file.
         """
-        self._bucket.put_text(self._key, self.head_line() + model_config.render(config), new_only=new_only)
+        self._store.put_text(self._key, self.head_line() + model_config.render(config), new_only=new_only)
 
     def write_text(self, content: str) -> None:
         """Replace the file's text below the head line, whatever the text was made from."""
         body = content.split("\n", 1)[1] if _OWNER_LINE.match(content) and "\n" in content else content
-        self._bucket.put_text(self._key, self.head_line() + body)
+        self._store.put_text(self._key, self.head_line() + body)
 
     def delete(self) -> None:
         """Remove the file."""
-        self._bucket.delete([self._key])
+        self._store.delete([self._key])
 
     def head_line(self) -> str:
         """The comment that makes the file this stack's."""
@@ -144,7 +172,7 @@ class ModelConfigFile(Resource):
     """
 
     token = "tfserving:index:ModelConfigFile"  # noqa: S105 (a type name)
-    description = "The model config file in OSS, there before a service starts that reads it."
+    description = "The model config file in OSS or in a ConfigMap, there before a service starts that reads it."
     refresh_before_update = True
     inputs: ClassVar[Mapping[str, Property]] = {
         "bucket": Property("string", "bucket name", required=True, replaces=True),
@@ -156,6 +184,7 @@ class ModelConfigFile(Resource):
             required=True,
             compared=False,
         ),
+        **CLUSTER_INPUTS,
     }
     outputs: ClassVar[Mapping[str, Property]] = {
         "unused": Property("boolean", "services are there, but none runs that reads the file", required=True),
@@ -164,6 +193,7 @@ class ModelConfigFile(Resource):
     def validate(self, inputs: Properties) -> Iterable[Failure]:
         yield from owner_failures(inputs)
         yield from models_failures(inputs, "initial")
+        yield from config_map_failures(inputs)
 
     def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
         diff = super().diff(old_inputs, old_outputs, news)
@@ -194,7 +224,7 @@ class ModelConfigFile(Resource):
                 stored = file.read()
         if stored is not None:
             readable = stored.parse() is not None
-            if not readable or _unused(ctx, text(inputs, "owner")):
+            if not readable or _unused(ctx, inputs):
                 why = "no service runs that reads it" if readable else "it does not parse"
                 ctx.info(f"{file.uri} exists: written anew, since {why}")
                 file.write(initial)
@@ -204,6 +234,11 @@ class ModelConfigFile(Resource):
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
         if inputs is None:
+            if not id_.startswith("oss://"):
+                raise OwnershipError(
+                    f"{id_} cannot be imported, since nothing says which cluster it is in. "
+                    "Fix: remove it; `pulumi up` makes it"
+                )
             bucket, _, key = id_.removeprefix("oss://").partition("/")
             inputs = {"bucket": bucket, "key": key, "owner": "", "initial": {}}
         stored = _file(ctx, inputs).find()
@@ -211,14 +246,14 @@ class ModelConfigFile(Resource):
             return None
         if not text(inputs, "owner"):
             inputs = inputs | {"owner": stored.owner}
-        return Found(inputs, outputs | _outputs(inputs, stored, unused=_unused(ctx, text(inputs, "owner"))))
+        return Found(inputs, outputs | _outputs(inputs, stored, unused=_unused(ctx, inputs)))
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
         file, initial = _file(ctx, news), _initial(news)
         stored = file.read(text(old_inputs, "owner"))
-        unused = _unused(ctx, text(news, "owner"))
+        unused = _unused(ctx, news)
         if stored is None:
             file.write(initial, new_only=True)
         elif unused and stored.parse() != initial:
@@ -239,8 +274,26 @@ class ModelConfigFile(Resource):
         file.delete()
 
 
-def _file(ctx: Context, inputs: Properties) -> ConfigObject:
+def in_bucket(ctx: Context, inputs: Properties) -> ConfigObject:
+    """The file in OSS that a resource's inputs name."""
     return ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), text(inputs, "key"), text(inputs, "owner"))
+
+
+def in_config_map(inputs: Properties) -> ConfigObject:
+    """The file in a ConfigMap that a resource's inputs name: under the name the file has in the bucket."""
+    name = text(inputs, "key").rpartition("/")[2]
+    return ConfigObject(Cluster.of(inputs).config_map(text(inputs, "configMap")), name, text(inputs, "owner"))
+
+
+def config_map_failures(inputs: Properties) -> Iterable[Failure]:
+    """What is wrong with a configMap property."""
+    name = inputs.get("configMap")
+    if name is not None and not has_unknown(name) and not re.fullmatch(r"[a-z0-9-]+/[a-z0-9.-]+", str(plain(name))):
+        yield Failure("configMap", f"{plain(name)!r} is not <namespace>/<name>")
+
+
+def _file(ctx: Context, inputs: Properties) -> ConfigObject:
+    return in_config_map(inputs) if text(inputs, "configMap") else in_bucket(ctx, inputs)
 
 
 def _initial(inputs: Properties) -> ModelServerConfig:
@@ -256,10 +309,13 @@ def _outputs(inputs: Properties, stored: StoredConfig | None, *, unused: bool) -
     }
 
 
-def _unused(ctx: Context, owner: str) -> bool:
+def _unused(ctx: Context, inputs: Properties) -> bool:
     """Whether services of the stack are there, but none of those that may read the file has a replica running."""
+    if config_map := text(inputs, "configMap"):
+        pods = Cluster.of(inputs).readers(config_map)
+        return bool(pods) and not any(pod.ready for pod in pods)
     try:
-        services = ctx.clients.eas.labelled({OWNER_LABEL: owner})
+        services = ctx.clients.eas.labelled({OWNER_LABEL: text(inputs, "owner")})
     except CloudError as error:
         ctx.debug(f"whether a service reads the model config file is not known: {error}")
         return False

@@ -83,6 +83,10 @@ class Bucket:
         self._client = client
         self.name = name
 
+    def uri(self, key: str) -> str:
+        """``oss://bucket/key``."""
+        return f"oss://{self.name}/{key}"
+
     def get_text(self, key: str) -> str | None:
         """A small object's text, or None where there is no such object, or no such bucket."""
         request = self._sdk.GetObjectRequest(bucket=self.name, key=key)

@@ -18,8 +18,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn
 
-from provider.eas_service import failure_story, trouble_lines
-from provider.model_config_file import ConfigObject, models_failures, owner_failures
+from provider.cluster import Cluster
+from provider.eas_service import about_trouble, failure_story, trouble_lines
+from provider.model_config_file import (
+    CLUSTER_INPUTS,
+    ConfigObject,
+    StoredConfig,
+    config_map_failures,
+    in_bucket,
+    in_config_map,
+    models_failures,
+    owner_failures,
+)
 from provider.oss import Bucket
 from provider.published_model import remove_version
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
@@ -118,8 +128,12 @@ class ServedConfig(Resource):
         "models": Property("object", "wanted models: base path, platform, policy, labels", required=True),
         "published": Property("object", "version numbers in the bucket, by model", required=True),
         "services": Property(
-            "object", "by service name: url, target, token, reads, pollSeconds, reachable", required=True
+            "object",
+            "by service name: url, target, token or, on Kubernetes, pods (namespace, selector); reads, pollSeconds, "
+            "reachable",
+            required=True,
         ),
+        **CLUSTER_INPUTS,
         "waitSeconds": Property(
             "integer", "how long one step may take; default: 120, or longer for slow polling", compared=False
         ),
@@ -153,6 +167,13 @@ class ServedConfig(Resource):
     def validate(self, inputs: Properties) -> Iterable[Failure]:
         yield from owner_failures(inputs)
         yield from models_failures(inputs, "models")
+        yield from config_map_failures(inputs)
+        for name, service in (table(inputs, "services") if not has_unknown(inputs["services"]) else {}).items():
+            if isinstance(service, dict) and service.get("pods"):
+                if not service.get("pollSeconds"):
+                    yield Failure(f"services.{name}.pollSeconds", "pods follow a ConfigMap only if they poll it")
+                if not inputs.get("configMap"):
+                    yield Failure("configMap", f"is needed for service {name}, which runs on Kubernetes")
         if not has_unknown(inputs["published"]):
             for model, versions in table(inputs, "published").items():
                 if not isinstance(versions, list) or not all(_is_version(version) for version in versions):
@@ -201,7 +222,7 @@ class ServedConfig(Resource):
     # ---- with the cloud --------------------------------------------------------------------------------------------
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
-        id_ = f"oss://{text(inputs, 'bucket')}/{text(inputs, 'key')}"
+        id_ = _Files(ctx, inputs, _Wanted.read(inputs).services).uri
         return id_, _Rollout(ctx, id_, inputs, {}, {}).run()
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
@@ -211,9 +232,8 @@ class ServedConfig(Resource):
                 "Fix: import or adopt the services, and let `pulumi up` make it"
             )
         wanted = _Wanted.read(inputs)
-        stored = _config_object(ctx, inputs).find()
-        file = stored.parse() if stored else None
-        fleet = Fleet(ctx, [service for service in wanted.services if service.reachable])
+        file = _Files(ctx, inputs, wanted.services).find()
+        fleet = Fleet(ctx, [service for service in wanted.services if service.reachable], Cluster.of(inputs))
         fleet.count_replicas()
         served: dict[str, Any] = {}
         silent: list[str] = []
@@ -222,11 +242,11 @@ class ServedConfig(Resource):
                 served[name] = answer.as_property()
                 continue
             served[name] = {}
-            found = ctx.clients.eas.describe(name)
-            if found is not None and found.status == "Running":
+            status = fleet.status(name)
+            if status == "Running":
                 silent.append(f"service {name} is Running but cannot be asked what it serves: {answer}")
             else:
-                ctx.info(f"service {name} is {found.status if found else 'gone'}, so it serves nothing")
+                ctx.info(f"service {name} is {status}, so it serves nothing")
         obsolete = _versions(table(outputs, "obsolete"))
         read = outputs | inputs | _results(wanted, served, file, obsolete)
         if silent:
@@ -257,8 +277,8 @@ class _Rollout:
         self._wanted = _Wanted.read(inputs)
         self._before = _Wanted.read(old_inputs).file if old_inputs.get("models") else None
         self._bucket = Bucket(ctx.clients.oss, text(inputs, "bucket"))
-        self._file = _config_object(ctx, inputs)
-        self._fleet = Fleet(ctx, self._wanted.services)
+        self._file = _Files(ctx, inputs, self._wanted.services)
+        self._fleet = Fleet(ctx, self._wanted.services, Cluster.of(inputs))
         self._asked = tuple(service for service in self._fleet.polling if service.reachable)
         self._blind = tuple(service for service in self._wanted.services if not service.reachable)
         kept = _union(_versions(table(old_inputs, "published")), _versions(table(old_outputs, "obsolete")))
@@ -277,8 +297,7 @@ class _Rollout:
         Raises:
             RolloutError: a step failed; the message says where things stand.
         """
-        stored = self._file.read()
-        original = self._stored = stored.parse() if stored else None
+        original = self._stored = self._file.read()
         self._fleet.count_replicas()
         # Files go only once no service serves them, and a policy goes by the files: it is spelt out until then.
         target = _spelt_out(self._wanted.file, self._wanted.published, self._on_disk)
@@ -331,7 +350,7 @@ class _Rollout:
     def _in_force(self) -> ModelServerConfig | None:
         """The config polling services follow now: the file's, once they are seen to; else what they really serve."""
         if not self._asked:
-            return self._stored
+            return self._stored or self._file.first
         basis = self._stored or self._before or self._wanted.file
         patience = max(2 * service.poll_seconds for service in self._asked) + _SETTLE_SECONDS
         answers: dict[str, Answers] = {}
@@ -487,17 +506,24 @@ class _Rollout:
         lines = [f"{title}: not done after {seconds:g} s"]
         for name, reason in pending.items():
             lines.append(f"  service {name}: {reason}")
-            lines += [f"    log: {line}" for line in trouble_lines(self._ctx, name, models)]
+            lines += [f"    log: {line}" for line in self._log_lines(name, models)]
         lines.append(
             "What was served before is still served, and the file stays as this step wrote it. "
             "Fix: run the update again to continue; allow more time with customTimeouts or waitSeconds"
         )
         raise RolloutError("\n".join(lines))
 
+    def _log_lines(self, service: str, models: Iterable[str]) -> list[str]:
+        """The newest log lines of a service that tell of trouble with the models at hand."""
+        found = self._fleet.named(service)
+        if found is None or found.pods is None:
+            return trouble_lines(self._ctx, service, models)
+        return about_trouble(self._fleet.pod_log(found.pods), models)
+
     def _fall_back(self, error: VersionFailedError, in_force: ModelServerConfig | None) -> NoReturn:
         """Write the file back as it was before the step that failed, without the version that cannot be loaded."""
         lines = [str(error)]
-        lines += [f"  log: {line}" for line in trouble_lines(self._ctx, error.service, (error.model,))]
+        lines += [f"  log: {line}" for line in self._log_lines(error.service, (error.model,))]
         safe = _without(in_force, error.model, error.version) if in_force else None
         if safe is not None and safe != self._stored:
             self._write(safe)
@@ -627,8 +653,43 @@ class _Rollout:
 # ---- helpers -------------------------------------------------------------------------------------------------------
 
 
-def _config_object(ctx: Context, inputs: Properties) -> ConfigObject:
-    return ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), text(inputs, "key"), text(inputs, "owner"))
+class _Files:
+    """The model config file in every place where services read it: in the bucket, in a ConfigMap, or in both.
+
+    Between two writes a run may be killed. Files that do not say the same count as none: the rollout then goes on from
+    what services really serve, and writes both.
+    """
+
+    def __init__(self, ctx: Context, inputs: Properties, services: Iterable[Service]) -> None:
+        where = {service.pods is not None for service in services}
+        self._objects: list[ConfigObject] = []
+        if False in where or not where:
+            self._objects.append(in_bucket(ctx, inputs))
+        if True in where:
+            self._objects.append(in_config_map(inputs))
+        self.first: ModelServerConfig | None = None  # what one of the files says, once they were read
+
+    @property
+    def uri(self) -> str:
+        return self._objects[0].uri
+
+    def find(self) -> ModelServerConfig | None:
+        """What the files say, whoever manages them."""
+        return self._same(found.find() for found in self._objects)
+
+    def read(self) -> ModelServerConfig | None:
+        """What the files say, if this stack manages them; raises OwnershipError where it does not."""
+        return self._same(found.read() for found in self._objects)
+
+    def write(self, config: ModelServerConfig) -> None:
+        """Replace the files, one after the other."""
+        for found in self._objects:
+            found.write(config)
+
+    def _same(self, stored: Iterable[StoredConfig | None]) -> ModelServerConfig | None:
+        parsed = [found.parse() if found else None for found in stored]
+        self.first = next((config for config in parsed if config is not None), None)
+        return parsed[0] if all(config == parsed[0] for config in parsed) else None
 
 
 def _prefix(key: str, model: Model) -> str:

@@ -1,18 +1,22 @@
-"""Asks the services that read a model config file what they serve, so that every replica behind a gateway is heard.
+"""Asks the services that read a model config file what they serve, so that every replica is heard.
 
-A gateway gives requests to replicas in turn. Each question is therefore asked twice as often as a service has replicas,
-without other questions in between and over a connection of its own each time, and counts only when every answer agrees.
-With a gateway that takes turns this proves the state of every replica (twice). With one that picks at random it makes
-it likely, no more: no API of EAS reaches a single replica from outside.
+On Kubernetes each ready pod is asked by itself, through the API server.
+
+On EAS, a gateway gives requests to replicas in turn. Each question is therefore asked twice as often as a service has
+replicas, without other questions in between and over a connection of its own each time, and counts only when every
+answer agrees. With a gateway that takes turns this proves the state of every replica (twice). With one that picks at
+random it makes it likely, no more: no API of EAS reaches a single replica from outside.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from provider.cluster import Cluster, Pods
 from provider.resource import Context
 from tfserving import client
 from tfserving.client import ModelClient, VersionStatus
@@ -21,9 +25,11 @@ from tfserving.errors import CloudError, ServiceError, ServiceNotFoundError, Ser
 T = TypeVar("T")
 
 MOUNT_CACHE_SECONDS = 60.0
-"""How long a replica may see an old file through its OSS mount (ossfs 2: attribute cache of 60 s)."""
+"""How long a replica may see an old file through its OSS mount (ossfs 2: attribute cache of 60 s), or through its
+ConfigMap (the kubelet looks again about once a minute)."""
 
 _ANSWER_SECONDS = 10.0
+_LOG_LINES = 200
 _UNKNOWN_REPLICAS = 2
 _THREADS = 8
 
@@ -33,12 +39,13 @@ class Service:
     """One service that reads the model config file.
 
     Attributes:
-        name: service name in EAS.
+        name: service name.
         url: base URL of an HTTP service, or empty.
         target: ``host:port`` of a gRPC service, or empty.
         token: access token.
         poll_seconds: how often it reads the file again; 0 is only when it starts.
         reachable: whether this machine can ask it.
+        pods: its pods, where it runs on Kubernetes.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Service:
     token: str = field(repr=False)
     poll_seconds: float
     reachable: bool
+    pods: Pods | None = None
 
     @classmethod
     def from_property(cls, name: str, value: Mapping[str, Any]) -> Service:
@@ -58,6 +66,7 @@ class Service:
             token=str(value.get("token") or ""),
             poll_seconds=float(value.get("pollSeconds") or 0),
             reachable=bool(value.get("reachable", True)),
+            pods=Pods.from_property(value["pods"]) if value.get("pods") else None,
         )
 
 
@@ -146,10 +155,12 @@ class Fleet:
     Args:
         ctx: the operation that asks.
         services: all of them.
+        cluster: where those with pods run; None: the environment's.
     """
 
-    def __init__(self, ctx: Context, services: Iterable[Service]) -> None:
+    def __init__(self, ctx: Context, services: Iterable[Service], cluster: Cluster | None = None) -> None:
         self._ctx = ctx
+        self._cluster = cluster or Cluster("", "")
         self.services = tuple(services)
         self._replicas: dict[str, int] = {}
 
@@ -164,8 +175,13 @@ class Fleet:
         return tuple(service for service in self.services if service.poll_seconds <= 0)
 
     def count_replicas(self) -> None:
-        """Ask EAS how many replicas each service has; an autoscaler may change that between two steps."""
+        """Ask EAS how many replicas each service has; an autoscaler may change that between two steps.
+
+        Pods are listed anew for every question.
+        """
         for service in self.services:
+            if service.pods is not None:
+                continue
             try:
                 found = self._ctx.clients.eas.describe(service.name)
             except CloudError as error:
@@ -173,6 +189,27 @@ class Fleet:
                 self._replicas[service.name] = _UNKNOWN_REPLICAS
             else:
                 self._replicas[service.name] = max(found.total, found.running, 1) if found else 1
+
+    def status(self, name: str) -> str:
+        """The state of a service in a word or two: ``Running``, as EAS says, or how many of its pods are ready."""
+        service = self.named(name)
+        if service is None or service.pods is None:
+            found = self._ctx.clients.eas.describe(name)
+            return found.status if found else "gone"
+        pods = self._cluster.pods(service.pods)
+        ready = sum(pod.ready for pod in pods)
+        return "Running" if ready else f"without a ready pod ({len(pods)} pods)" if pods else "gone"
+
+    def named(self, name: str) -> Service | None:
+        """The service of that name."""
+        return next((service for service in self.services if service.name == name), None)
+
+    def pod_log(self, pods: Pods) -> list[str]:
+        """The newest log lines of each pod, oldest first; none where they cannot be had."""
+        try:
+            return [line for pod in self._cluster.pods(pods) for line in self._cluster.log_tail(pod, _LOG_LINES)]
+        except CloudError:
+            return []
 
     def ask(
         self, services: Iterable[Service], models: Mapping[str, Iterable[str]]
@@ -185,33 +222,46 @@ class Fleet:
             return {service.name: answer for service, answer in zip(asked, found, strict=True)}
 
     def _answers(self, service: Service, models: Mapping[str, tuple[str, ...]]) -> Answers | ServiceError:
-        if not (service.url or service.target):
-            return ServiceUnreachableError(f"service {service.name} has no address")
-        times = 2 * self._replicas.get(service.name, _UNKNOWN_REPLICAS)
         states: dict[str, tuple[Mapping[int, VersionStatus], ...]] = {}
         labels: dict[str, dict[str, tuple[int | None, ...]]] = {}
         try:
+            connections = self._connections(service)
             for model, wanted in models.items():
                 self._ctx.check()
-                heard = self._repeat(service, times, _status_of(model))
+                heard = _repeat(connections, _status_of(model))
                 states[model] = tuple({status.version: status for status in answer or ()} for answer in heard)
-                labels[model] = {
-                    label: tuple(self._repeat(service, times, _version_of(model, label))) for label in wanted
-                }
+                labels[model] = {label: tuple(_repeat(connections, _version_of(model, label))) for label in wanted}
         except ServiceError as error:
             return error
+        except CloudError as error:
+            return ServiceUnreachableError(str(error))
         return Answers(states, labels)
 
-    def _repeat(self, service: Service, times: int, question: Callable[[ModelClient], T]) -> list[T | None]:
-        answers: list[T | None] = []
-        for _ in range(times):
-            address = {"target": service.target} if service.target else {"url": service.url}
-            with client.connect(**address, token=service.token, timeout=_ANSWER_SECONDS) as connection:
-                try:
-                    answers.append(question(connection))
-                except ServiceNotFoundError:
-                    answers.append(None)
-        return answers
+    def _connections(self, service: Service) -> list[Callable[[], ModelClient]]:
+        """How to ask: once per pod, or so often that each replica behind a gateway is heard."""
+        if service.pods is not None:
+            pods = self._cluster.pods(service.pods)
+            ready = [pod for pod in pods if pod.ready]
+            if not ready:
+                raise ServiceUnreachableError(f"none of the {len(pods)} pods of service {service.name} is ready")
+            return [functools.partial(self._cluster.connect, pod, _ANSWER_SECONDS) for pod in ready]
+        if not (service.url or service.target):
+            raise ServiceUnreachableError(f"service {service.name} has no address")
+        address = {"target": service.target} if service.target else {"url": service.url}
+        one = functools.partial(client.connect, **address, token=service.token, timeout=_ANSWER_SECONDS)
+        return [one] * (2 * self._replicas.get(service.name, _UNKNOWN_REPLICAS))
+
+
+def _repeat(connections: Iterable[Callable[[], ModelClient]], question: Callable[[ModelClient], T]) -> list[T | None]:
+    """The answer of each connection; None where what is asked about is not known."""
+    answers: list[T | None] = []
+    for connect in connections:
+        with connect() as connection:
+            try:
+                answers.append(question(connection))
+            except ServiceNotFoundError:
+                answers.append(None)
+    return answers
 
 
 def _status_of(model: str) -> Callable[[ModelClient], list[VersionStatus]]:

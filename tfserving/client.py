@@ -12,6 +12,7 @@ import http.client
 import ipaddress
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,12 +168,19 @@ class RestClient(_Base):
         url: base URL of the service, path prefix included, without ``/v1``.
         token: sent as it is in the ``Authorization`` header; None or empty sends no header.
         timeout: seconds to wait for a connection, and for each part of an answer.
+        context: whom to trust and who to be in TLS; None: the system's authorities, and nobody.
 
     Raises:
         ServiceError: the URL is not an http(s) URL without a query, or the token cannot be a header's value.
     """
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         try:
             parts = urlsplit(url)
         except ValueError:  # brackets around what is no IPv6 address
@@ -190,6 +198,8 @@ class RestClient(_Base):
         self._token = _checked_token(token)
         self._timeout = timeout
         handlers: list[urllib_request.BaseHandler] = [_NoRedirect()]
+        if context is not None:
+            handlers.append(urllib_request.HTTPSHandler(context=context))
         if is_loopback(parts.hostname):
             handlers.append(urllib_request.ProxyHandler({}))
         self._opener = urllib_request.build_opener(*handlers)

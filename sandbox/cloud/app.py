@@ -20,7 +20,7 @@ from typing import Protocol
 from aiohttp import web
 
 from sandbox import paths
-from sandbox.cloud import account, console, eas
+from sandbox.cloud import account, console, cs, eas
 from sandbox.cloud.errors import ApiError, is_out_of_space, json_error, request_id
 from sandbox.cloud.openapi import openapi_call
 from sandbox.cloud.oss.mounts import LiveView
@@ -102,6 +102,7 @@ def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Applic
     app.on_startup.append(_start)
     app.on_cleanup.append(_stop)
     eas.register(app, state)
+    cs.register(app, state)
     account.register(app, state)
     state.add(OssService(objects))
     return app

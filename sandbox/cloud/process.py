@@ -28,11 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from sandbox import paths
 from sandbox.cloud.app import HEALTH_PATH, create_app, make_runner
 from sandbox.cloud.errors import is_out_of_space
+from sandbox.cloud.listener import Listener, tls_context
 from tfserving.errors import TFServingError
 
 log = logging.getLogger("sandbox.cloud")
@@ -151,9 +150,11 @@ async def _serve(files: CloudFiles, port: int, listener: socket.socket, ready_fd
         loop.add_signal_handler(number, stop.set)
     app = create_app(files.data, port)
     runner = make_runner(app)
+    site: Listener | None = None
     try:
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        site = Listener(runner, listener, tls_context(files.data))
+        site.start()
         _write_json(files.json, {"pid": os.getpid(), "port": port})
         log.info("listening on %s:%d, data in %s", paths.LOOPBACK, port, files.data)
         if ready_fd is None:
@@ -166,6 +167,8 @@ async def _serve(files: CloudFiles, port: int, listener: socket.socket, ready_fd
         log.info("stopping")
     finally:
         files.json.unlink(missing_ok=True)
+        if site is not None:
+            await site.stop()
         await runner.cleanup()
     log.info("stopped")
 

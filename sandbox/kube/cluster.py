@@ -84,6 +84,11 @@ class ClusterFiles:
     def ports(self) -> Path:
         return self.data / "ports.json"
 
+    @property
+    def pod_network(self) -> Path:
+        """Socket of the proxy through which the API server reaches pods (:mod:`sandbox.kube.network`)."""
+        return self.data / "pods.sock"
+
 
 class Cluster:
     """The programs of a running cluster.
@@ -190,7 +195,10 @@ class Cluster:
         serving = self._authority.issue("kube-apiserver", server=True)
         etcd = self._etcd_authority.issue("kube-apiserver-etcd-client")
         key = signing_key(self.files.pki / "service-accounts.key")
+        egress = self.files.data / "egress.yaml"
+        _write_private(egress, yaml.safe_dump(self._egress()))
         return {
+            "egress-selector-config-file": egress,
             "bind-address": paths.LOOPBACK,
             "advertise-address": paths.LOOPBACK,
             "secure-port": self._ports["kube-apiserver"],
@@ -209,6 +217,17 @@ class Cluster:
             "service-account-key-file": key,
             "service-account-signing-key-file": key,
             "profiling": False,
+        }
+
+    def _egress(self) -> dict[str, object]:
+        """Pods are reached through a proxy: the API server itself refuses to speak to loopback."""
+        # By its name alone: a whole path may be longer than the address of a socket can be.
+        uds = {"udsName": self.files.pod_network.name}
+        connection = {"proxyProtocol": "HTTPConnect", "transport": {"uds": uds}}
+        return {
+            "apiVersion": "apiserver.k8s.io/v1beta1",
+            "kind": "EgressSelectorConfiguration",
+            "egressSelections": [{"name": "cluster", "connection": connection}],
         }
 
     def _controller_manager(self) -> dict[str, object]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sandbox import paths
+from sandbox.kube.agent import Agent
 from sandbox.kube.cluster import START_SECONDS, STOP_SECONDS, Cluster, ClusterError, ClusterFiles, wait_for_signal
 from tfserving.errors import TFServingError
 
@@ -36,14 +37,19 @@ def run(files: ClusterFiles, ready_fd: int | None = None) -> None:
     try:
         with _locked(files):
             cluster = Cluster(files)
+            agent: Agent | None = None
             try:
                 cluster.start()
+                agent = Agent(cluster.kubeconfig, files.pod_network, files.data)
+                agent.start()
                 if ready_fd is None:
                     print(f"cluster at {cluster.url}, kubeconfig {cluster.kubeconfig}. Ctrl-C stops it.", flush=True)
                 else:
                     _report(ready_fd, _READY)
                 wait_for_signal(cluster)
             finally:
+                if agent is not None:
+                    agent.stop()
                 cluster.stop()
     except (TFServingError, OSError) as error:
         if ready_fd is not None:

@@ -15,12 +15,12 @@ from typing import Any
 
 import grpc
 
-from sandbox.model_server import inference, metrics
+from sandbox.model_server import address, inference, metrics
 from sandbox.model_server.api import Api
 from sandbox.model_server.core import ServerCore
 from sandbox.model_server.status import Code, StatusError, invalid_argument
 
-HOST = "127.0.0.1"
+HOST = address.host()
 _FAR_SECONDS = 7 * 24 * 3600.0
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _log = logging.getLogger(__name__)
@@ -235,17 +235,17 @@ class GrpcServer:
         addresses = [f"{HOST}:{self._options.port}"] if self._options.port else []
         if self._options.socket_path:
             addresses.append(f"unix:{self._options.socket_path}")
-        for address in addresses:
+        for where in addresses:
             try:
-                bound = self._server.add_insecure_port(address)
+                bound = self._server.add_insecure_port(where)
             except RuntimeError:
                 bound = 0
             if not bound:
                 raise invalid_argument("Failed to BuildAndStart gRPC server")
         self._server.start()
-        for address in addresses:
-            where = "UNIX socket " + address[5:] if address.startswith("unix:") else address
-            _log.info("Running gRPC ModelServer at %s ...", where)
+        for where in addresses:
+            shown = "UNIX socket " + where[5:] if where.startswith("unix:") else where
+            _log.info("Running gRPC ModelServer at %s ...", shown)
 
     def stop(self) -> None:
         """Stops listening, lets running calls finish within the grace period, then cancels them."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from aiohttp import web
 
+from sandbox.model_server import address
 from sandbox.model_server.rest import RestHandler
 
-HOST = "127.0.0.1"
+HOST = address.host()
 _log = logging.getLogger(__name__)
 
 

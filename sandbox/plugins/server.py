@@ -21,6 +21,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provid
 
 from sandbox.engine.properties import (
     UNKNOWN,
+    Path,
     Properties,
     difference,
     from_struct,
@@ -90,6 +91,14 @@ class ResourceType:
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
         """Inputs with defaults. Raises InputError."""
         return new
+
+    def replaces(self, path: Path, old: Properties, new: Properties) -> bool:
+        """Whether a change of the input at ``path`` needs a new resource."""
+        return str(path[0]) in self.replace_on
+
+    def deletes_first(self, old: Properties, new: Properties) -> bool:
+        """Whether the old resource must be gone before the new one is made."""
+        return self.delete_first
 
     def create(self, urn: str, inputs: Properties) -> tuple[str, Properties]:
         """Makes the resource. Returns its id and outputs. Raises NotReadyError if it was made but is not ready."""
@@ -183,18 +192,20 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
         """Inputs compared property by property."""
         kind = self._type(request)
-        found = difference(from_struct(request.old_inputs), from_struct(request.news))
+        old, new = from_struct(request.old_inputs), from_struct(request.news)
+        found = difference(old, new)
         response = provider_pb2.DiffResponse(changes=_CHANGES[bool(found)], hasDetailedDiff=True)
         for path, change in found.items():
-            top = str(parse_path(path)[0])
-            replaces = top in kind.replace_on
+            steps = parse_path(path)
+            top, replaces = str(steps[0]), kind.replaces(steps, old, new)
             response.detailedDiff[path].CopyFrom(
                 provider_pb2.PropertyDiff(kind=_KINDS[change, replaces], inputDiff=True)  # type: ignore[arg-type]
             )
             if top not in response.diffs:
                 response.diffs.append(top)
-                response.replaces.extend([top] * replaces)
-        response.deleteBeforeReplace = kind.delete_first
+            if replaces and top not in response.replaces:
+                response.replaces.append(top)
+        response.deleteBeforeReplace = bool(found) and kind.deletes_first(old, new)
         return response
 
     def Create(self, request: Any, context: Any) -> provider_pb2.CreateResponse:

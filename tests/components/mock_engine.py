@@ -99,9 +99,13 @@ class MockProviders(pulumi.runtime.Mocks):
             outputs["served"] = {name: {"modelB": {"versions": [1, 2], "labels": {"stable": 1}}} for name in services}
         if args.typ == "tfserving:index:ServedModel":
             outputs["served"] = {args.inputs["model"]: {"versions": [7], "labels": {}}}
+        if args.typ == "kubernetes:core/v1:Service" and outputs["spec"]["type"] == "LoadBalancer":
+            outputs["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}
         return f"{args.name}-id", outputs
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        if args.token == "alicloud:cs/getClusterCredential:getClusterCredential":
+            return {"kubeConfig": f"kubeconfig of {args.args['clusterId']}"}
         raise AssertionError(f"the program calls nothing, and called {args.token}")
 
 

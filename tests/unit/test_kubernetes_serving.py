@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -155,10 +156,11 @@ def test_models_come_from_oss_read_only_by_a_role() -> None:
     built = kubernetes.build(serving(namespace="ml"))
     assert built.volume is not None
     assert built.claim is not None
-    assert built.volume["metadata"]["name"] == "ml-vision-models"
+    name = built.volume["metadata"]["name"]
+    assert re.fullmatch(r"ml-vision-models-[0-9a-f]{10}", name)
     assert built.volume["spec"]["csi"] == {
         "driver": "ossplugin.csi.alibabacloud.com",
-        "volumeHandle": "ml-vision-models",
+        "volumeHandle": name,
         "readOnly": True,
         "volumeAttributes": {
             "fuseType": "ossfs2",
@@ -171,8 +173,31 @@ def test_models_come_from_oss_read_only_by_a_role() -> None:
     }
     assert built.volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
     assert built.volume["spec"]["claimRef"]["name"] == built.claim["metadata"]["name"]
-    assert built.claim["spec"]["volumeName"] == "ml-vision-models"
+    assert built.claim["spec"]["volumeName"] == name
     assert built.claim["spec"]["accessModes"] == built.volume["spec"]["accessModes"] == ["ReadOnlyMany"]
+
+
+def test_a_volume_that_leads_elsewhere_has_another_name_since_none_can_change() -> None:
+    def names(**changes: Any) -> tuple[str, str, str]:
+        spec = serving(volume=replace(VOLUME, **changes))
+        built = kubernetes.build(spec)
+        assert built.volume is not None
+        assert built.claim is not None
+        mounted = pod(spec)["volumes"][0]["persistentVolumeClaim"]["claimName"]
+        return built.volume["metadata"]["name"], built.claim["metadata"]["name"], mounted
+
+    before = names()
+    assert before[1] == before[2]
+    for change in (
+        {"bucket": "other"},
+        {"root": "elsewhere/"},
+        {"role_name": "other-role"},
+        {"role_name": "", "secret_name": "oss-key"},
+        {"fuse_type": "ossfs"},
+        {"mount_options": "-o attr_timeout=5"},
+    ):
+        assert not set(names(**change)) & set(before)
+    assert names() == before
 
 
 def test_models_come_from_oss_by_a_secret_where_there_is_no_role() -> None:
@@ -281,7 +306,7 @@ def test_ready_is_a_pod_whose_model_can_be_asked() -> None:
 
 def test_memory_is_request_and_limit_and_cpus_are_written_as_the_api_server_keeps_them() -> None:
     resources = container(serving(cpu=0.5, memory=4096))["resources"]
-    assert resources == {"requests": {"cpu": "500m", "memory": "4096Mi"}, "limits": {"memory": "4096Mi"}}
+    assert resources == {"requests": {"cpu": "500m", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
     assert container(serving(cpu=2))["resources"]["requests"]["cpu"] == "2"
     assert container(serving(cpu=2.0001))["resources"]["requests"]["cpu"] == "2"
 

@@ -124,12 +124,15 @@ def _metadata(spec: KubernetesServingSpec, name: str = "", *, namespaced: bool =
 
 def volume_name(spec: KubernetesServingSpec) -> str:
     """The PersistentVolume's name: it belongs to no namespace, so it carries the namespace's name."""
-    return f"{spec.namespace}-{spec.name}-models"
+    return f"{spec.namespace}-{claim_name(spec)}"
 
 
 def claim_name(spec: KubernetesServingSpec) -> str:
-    """The claim the pods mount."""
-    return spec.volume.claim or f"{spec.name}-models"
+    """The claim the pods mount. Its name tells what it leads to: neither claim nor volume can change once made."""
+    if spec.volume.claim:
+        return spec.volume.claim
+    told = {key: str(value) for key, value in _volume_attributes(spec).items()}
+    return f"{spec.name}-models-{digest(told | {'secretName': spec.volume.secret_name})}"
 
 
 def oss_url(spec: KubernetesServingSpec) -> str:
@@ -137,10 +140,11 @@ def oss_url(spec: KubernetesServingSpec) -> str:
     return f"{spec.volume.scheme}://{spec.volume.endpoint or f'oss-{spec.region}-internal.aliyuncs.com'}"
 
 
-def _volume(spec: KubernetesServingSpec) -> Manifest:
+def _volume_attributes(spec: KubernetesServingSpec) -> dict[str, str]:
+    """What the CSI driver is told."""
     volume = spec.volume
     root = volume.root.strip("/")
-    attributes = {
+    attributes: dict[str, str] = {
         "fuseType": volume.fuse_type,
         "bucket": volume.bucket,
         "url": oss_url(spec),
@@ -152,13 +156,18 @@ def _volume(spec: KubernetesServingSpec) -> Manifest:
         options = " ".join(filter(None, ("-o max_stat_cache_size=0 -o allow_other", options)))
     if options:
         attributes["otherOpts"] = options
-    name = volume_name(spec)
-    csi: dict[str, Any] = {"driver": CSI_DRIVER, "volumeHandle": name, "readOnly": True}
     if volume.role_name:
         attributes |= {"authType": "rrsa", "roleName": volume.role_name}
-    elif volume.secret_name:
+    return attributes
+
+
+def _volume(spec: KubernetesServingSpec) -> Manifest:
+    volume = spec.volume
+    name = volume_name(spec)
+    csi: dict[str, Any] = {"driver": CSI_DRIVER, "volumeHandle": name, "readOnly": True}
+    if volume.secret_name:
         csi["nodePublishSecretRef"] = {"name": volume.secret_name, "namespace": spec.namespace}
-    csi["volumeAttributes"] = attributes
+    csi["volumeAttributes"] = _volume_attributes(spec)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -332,7 +341,7 @@ def _container(spec: KubernetesServingSpec) -> dict[str, Any]:
 
 def _resources(spec: KubernetesServingSpec) -> dict[str, Any]:
     """Memory is a limit too: a model that grows must not take the node along. CPU is not: idle CPUs may be used."""
-    memory = f"{spec.memory}Mi"
+    memory = _memory(spec.memory)
     limits: dict[str, str] = {"memory": memory}
     # Kubernetes takes the limit of an extended resource for its request, too.
     if spec.gpu:
@@ -344,8 +353,13 @@ def _resources(spec: KubernetesServingSpec) -> dict[str, Any]:
     return {"requests": {"cpu": _cpu(spec.cpu), "memory": memory}, "limits": limits}
 
 
+def _memory(mebibytes: int) -> str:
+    """In the form in which the API server keeps it, or a second look would find a difference."""
+    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"
+
+
 def _cpu(cpus: float) -> str:
-    """In the form in which the API server keeps it."""
+    """Likewise."""
     millis = max(round(cpus * 1000), 1)
     return str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
 

@@ -52,3 +52,23 @@ def misfits(value: Any, shape: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from misfits(item, shape[0], f"{path}[{i}]")
     elif not isinstance(value, shape):
         yield path, f"must be of type {shape.__name__}"
+
+
+def sdk_call(what: str, call: Callable[..., Any], *arguments: Any, missing_is_fine: bool = False) -> Any:
+    """One call of an OpenAPI SDK.
+
+    Args:
+        what: for the message, after "cannot".
+        missing_is_fine: what is to be removed may be gone already.
+
+    Raises:
+        CloudError: the API refused, or did not answer.
+    """
+    try:
+        return call(*arguments)
+    except Exception as error:  # the SDKs raise their own exceptions and those of the libraries below them
+        code = str(getattr(error, "code", "") or "")
+        if missing_is_fine and ("NotFound" in code or getattr(error, "status_code", None) == 404):
+            return None
+        message = " ".join(str(getattr(error, "message", "") or error).split())
+        raise CloudError(f"cannot {what}: {message}", code) from None

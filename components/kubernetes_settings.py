@@ -1,0 +1,696 @@
+"""The Kubernetes half of the stack config: the cluster, its GPU node pools, and services with ``target: ack``.
+
+Read into the descriptions of :mod:`tfserving.kubernetes`. Keys and defaults are listed in ``stacks/Pulumi.ack.yaml``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from components.entry import EntryReader, Timeouts
+from components.reader import Reader
+from components.service_settings import ServiceContext
+from tfserving import kubernetes
+from tfserving.client import is_loopback
+from tfserving.kubernetes import (
+    DataDisk,
+    GpuNodePoolSpec,
+    GrpcIngress,
+    KubernetesServingSpec,
+    LoadBalancer,
+    ModelVolume,
+    PodAutoscaler,
+    PodMetric,
+    Scaling,
+    Spot,
+    Taint,
+    Toleration,
+)
+from tfserving.kubernetes.names import DNS_LABEL
+from tfserving.model_config import ModelServerConfig, did_you_mean, join_path
+
+TARGETS = ("eas", "ack")
+"""Where a service can run: on PAI-EAS, or on a Kubernetes cluster."""
+
+_CLUSTER_KEYS = (
+    "name",
+    "version",
+    "spec",
+    "vpcCidr",
+    "zones",
+    "serviceCidr",
+    "podCidr",
+    "publicApi",
+    "deletionProtection",
+)
+_KEYS = ("kubeconfig", "context", "namespace", "clusterId", "cluster", "volume")
+_VOLUME_TEXTS = {
+    "roleName": "role_name",
+    "secretName": "secret_name",
+    "fuseType": "fuse_type",
+    "mountOptions": "mount_options",
+    "endpoint": "endpoint",
+    "claim": "claim",
+}
+_POOL_TEXTS = {
+    "gpuSharing": "gpu_sharing",
+    "gpuPlacement": "gpu_placement",
+    "imageType": "image_type",
+    "systemDiskCategory": "system_disk_category",
+    "systemDiskPerformanceLevel": "system_disk_performance_level",
+    "resourceGroupId": "resource_group_id",
+}
+_POOL_INTEGERS = {
+    "desiredSize": "desired_size",
+    "systemDiskSize": "system_disk_size",
+    "maxUnavailable": "max_unavailable",
+}
+_POOL_BOOLEANS = {"autoRepair": "auto_repair", "autoUpgrade": "auto_upgrade"}
+_POOL_LISTS = {
+    "instanceTypes": "instance_types",
+    "vswitchIds": "vswitch_ids",
+    "securityGroupIds": "security_group_ids",
+}
+_POOL_KEYS = (
+    *_POOL_LISTS,
+    "scaling",
+    *_POOL_INTEGERS,
+    *_POOL_TEXTS,
+    "labels",
+    "taints",
+    "spot",
+    "dataDisks",
+    "kubelet",
+    *_POOL_BOOLEANS,
+    "tags",
+)
+_SPOT_KEYS = ("priceLimits", "onDemandBase", "onDemandPercentage", "compensate", "remedy")
+_SERVING_TEXTS = {
+    "model": "model",
+    "modelName": "model_name",
+    "rollout": "rollout",
+    "image": "image",
+    "mountPath": "mount_path",
+    "gpuSharing": "gpu_sharing",
+    "serviceAccount": "service_account",
+    "priorityClass": "priority_class",
+    "expose": "expose",
+}
+_SERVING_INTEGERS = {
+    "configPollSeconds": "config_poll_seconds",
+    "replicas": "replicas",
+    "memory": "memory",
+    "gpu": "gpu",
+    "gpuMemory": "gpu_memory",
+    "gpuCorePercentage": "gpu_core_percentage",
+    "gpuCardMemory": "gpu_card_memory",
+    "startupSeconds": "startup_seconds",
+    "drainSeconds": "drain_seconds",
+}
+_SERVING_BOOLEANS = {
+    "configFile": "config_file",
+    "allowLabelsForUnavailableVersions": "allow_labels_for_unavailable_versions",
+    "spread": "spread",
+    "headless": "headless",
+}
+_SERVING_KEYS = (
+    "target",
+    *_SERVING_TEXTS,
+    *_SERVING_INTEGERS,
+    *_SERVING_BOOLEANS,
+    "runAsUser",
+    "imagePullSecrets",
+    "flags",
+    "batching",
+    "monitoring",
+    "autoscaler",
+    "cpu",
+    "pool",
+    "nodeSelector",
+    "tolerations",
+    "loadBalancer",
+    "ingress",
+    "maxSurge",
+    "maxUnavailable",
+    "disruptionBudget",
+    "env",
+    "labels",
+    "annotations",
+    "volume",
+    "reachable",
+    "timeouts",
+)
+_SCALER_KEYS = ("min", "max", "cpu", "memory", "pods", "scaleDownStabilizationSeconds")
+_BALANCER_TEXTS = {
+    "addressType": "address_type",
+    "spec": "spec",
+    "id": "id",
+    "vswitchId": "vswitch_id",
+    "certificateId": "certificate_id",
+    "aclId": "acl_id",
+}
+_BALANCER_KEYS = (*_BALANCER_TEXTS, "forceOverrideListeners", "protocolPorts", "sourceRanges", "annotations")
+_INGRESS_KEYS = ("host", "class", "tlsSecret", "annotations")
+_TOLERATION_KEYS = ("key", "operator", "value", "effect")
+_CIDR = re.compile(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """A cluster this stack makes, with its network.
+
+    Attributes:
+        name: name of the cluster.
+        version: Kubernetes release (``1.35.2-aliyun.1``); empty: ACK's newest.
+        spec: ``ack.pro.small`` (GPU sharing needs Pro) and so on.
+        vpc_cidr: address block of the VPC.
+        zones: address block of a vSwitch by zone.
+        service_cidr: addresses of Services.
+        pod_cidr: addresses of pods.
+        public_api: the API server has an address on the internet.
+        deletion_protection: ACK refuses to delete it.
+    """
+
+    name: str
+    version: str = ""
+    spec: str = "ack.pro.small"
+    vpc_cidr: str = "10.0.0.0/16"
+    zones: Mapping[str, str] = field(default_factory=dict)
+    service_cidr: str = "172.21.0.0/20"
+    pod_cidr: str = "172.20.0.0/16"
+    public_api: bool = True
+    deletion_protection: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesSettings:
+    """The cluster of a stack.
+
+    Attributes:
+        kubeconfig: path of a kubeconfig, or its content; empty: ``KUBECONFIG``, ``~/.kube/config``, or for a cluster of
+            this stack what ACK gives out for it.
+        context: context of the kubeconfig; empty: its current one.
+        namespace: namespace of everything this stack makes in the cluster.
+        cluster_id: id of an ACK cluster that exists, for node pools.
+        cluster: a cluster this stack makes.
+        secret_kubeconfig: Pulumi holds the kubeconfig as secret.
+    """
+
+    kubeconfig: str = field(default="", repr=False)
+    context: str = ""
+    namespace: str = "default"
+    cluster_id: str = ""
+    cluster: ClusterSettings | None = None
+    secret_kubeconfig: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AckServiceSettings:
+    """One service with ``target: ack``.
+
+    Attributes:
+        name: service name.
+        spec: everything that ends up in the cluster.
+        reachable: the machine that runs Pulumi may ask the pods through the API server (``get`` of ``pods/proxy``); if
+            not, nothing they serve is proven.
+        timeouts: how long Pulumi waits.
+        secret_values: values of its environment may be secret.
+    """
+
+    name: str
+    spec: KubernetesServingSpec
+    reachable: bool = True
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    secret_values: bool = False
+
+    @property
+    def request_name(self) -> str:
+        """The name of a single model in requests."""
+        return kubernetes.model_name(self.spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AckContext:
+    """What services with ``target: ack`` take from the rest of the stack.
+
+    Attributes:
+        stack: what every service takes.
+        kubernetes: the cluster.
+        volume: where models come from, unless a service says otherwise.
+        pools: GPU node pools by name.
+    """
+
+    stack: ServiceContext
+    kubernetes: KubernetesSettings
+    volume: ModelVolume
+    pools: Mapping[str, GpuNodePoolSpec]
+
+
+def read_kubernetes(
+    reader: Reader, value: Any, path: str, project_dir: Path, secret: bool | None, local: bool
+) -> tuple[KubernetesSettings, Mapping[str, Any]]:
+    """Reads ``tf-serving:kubernetes``.
+
+    Args:
+        reader: takes the problems.
+        value: as configured.
+        path: where it stands.
+        project_dir: what a relative path of a kubeconfig is relative to.
+        secret: whether Pulumi holds it as secret; ``None`` where that is not known.
+        local: the stack is for this machine only, so its cluster must be named.
+
+    Returns:
+        the settings, and what they say of the volume, still to be read.
+    """
+    given = reader.mapping(value, path, _KEYS)
+    kubeconfig = _read_kubeconfig(reader, given, path, project_dir, secret)
+    if local and value is not None and not kubeconfig and given.get("cluster") is None:
+        message = "a local stack must not guess its cluster: the default kubeconfig may be of a real one"
+        fix = "set .sandbox/kube/cluster/kubeconfig"
+        reader.add(join_path(path, "kubeconfig"), message, "the path of a kubeconfig", fix)
+    cluster = None
+    if given.get("cluster") is not None:
+        cluster = _read_cluster(reader, given["cluster"], join_path(path, "cluster"))
+        if given.get("clusterId"):
+            message = "clusterId names a cluster that exists, cluster describes one to make"
+            reader.add(join_path(path, "clusterId"), message, fix="keep one of them")
+    cluster_id = reader.text(given.get("clusterId"), join_path(path, "clusterId"))
+    if cluster_id and not re.fullmatch(r"c[a-z0-9]{8,}", cluster_id):
+        reader.add(join_path(path, "clusterId"), f"{cluster_id!r} is not the id of an ACK cluster", "c...")
+    at = join_path(path, "namespace")
+    namespace = reader.text(given.get("namespace"), at, "default")
+    if not DNS_LABEL.fullmatch(namespace):
+        reader.add(at, f"{namespace!r} is not a namespace", "lower-case letters, digits and hyphens")
+    settings = KubernetesSettings(
+        kubeconfig=kubeconfig,
+        context=reader.text(given.get("context"), join_path(path, "context")),
+        namespace=namespace,
+        cluster_id=cluster_id,
+        cluster=cluster,
+        secret_kubeconfig=_is_content(kubeconfig),
+    )
+    return settings, reader.mapping(given.get("volume"), join_path(path, "volume"), _VOLUME_TEXTS)
+
+
+def _read_kubeconfig(
+    reader: Reader, given: Mapping[str, Any], path: str, project_dir: Path, secret: bool | None
+) -> str:
+    """The kubeconfig: its content, or an absolute path."""
+    at = join_path(path, "kubeconfig")
+    kubeconfig = reader.text(given.get("kubeconfig"), at, allowed="a path, or the content as a secret", lines=True)
+    if _is_content(kubeconfig):
+        if secret is False:
+            fix = f"pulumi config set --secret --path '{at}'"
+            reader.add(at, "the kubeconfig stands in the stack file in the clear", "a path, or a secret value", fix)
+    elif kubeconfig:
+        file = Path(kubeconfig).expanduser()
+        kubeconfig = str(file if file.is_absolute() else project_dir / file)
+    return kubeconfig
+
+
+def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *, local: bool) -> None:
+    """Looks into the kubeconfig a stack names.
+
+    Args:
+        reader: takes the problems.
+        settings: the cluster.
+        path: where the kubeconfig stands in the stack config.
+        local: the stack is for this machine only, and so must its cluster be.
+    """
+    if not settings.kubeconfig:
+        return
+    text = settings.kubeconfig
+    if not _is_content(text):
+        try:
+            text = Path(settings.kubeconfig).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            fix = "start the cluster: python -m sandbox kube start" if local else "get it from the ACK console or CLI"
+            reason = getattr(error, "strerror", None) or "it is no text"
+            reader.add(path, f"{settings.kubeconfig} cannot be read: {reason}", "the path of a kubeconfig", fix)
+            return
+    try:
+        server = _server(yaml.safe_load(text), settings.context)
+    except (yaml.YAMLError, KeyError, TypeError, StopIteration):
+        context = f"context {settings.context!r}" if settings.context else "current context"
+        reader.add(path, f"this is not a kubeconfig, or its {context} is missing", "clusters, users and contexts")
+        return
+    if local and not is_loopback(urlsplit(server).hostname or ""):
+        message = f"the cluster is {server}, and a local stack (tf-serving:endpoint) must not leave this machine"
+        reader.add(path, message, "a cluster on 127.0.0.1", "set .sandbox/kube/cluster/kubeconfig")
+
+
+def _server(kubeconfig: Any, context: str) -> str:
+    """Address of the API server of a context; raises where there is none."""
+    name = context or kubeconfig["current-context"]
+    cluster = next(item["context"]["cluster"] for item in kubeconfig["contexts"] if item["name"] == name)
+    return str(next(item["cluster"]["server"] for item in kubeconfig["clusters"] if item["name"] == cluster))
+
+
+def _is_content(kubeconfig: str) -> bool:
+    return "\n" in kubeconfig or kubeconfig.lstrip()[:1] == "{"
+
+
+def _read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:
+    given = reader.mapping(value, path, _CLUSTER_KEYS)
+    default = ClusterSettings(name="")
+
+    def text(key: str, fallback: str = "") -> str:
+        return reader.text(given.get(key), join_path(path, key), fallback)
+
+    name = text("name", "tf-serving")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
+        reader.add(join_path(path, "name"), f"{name!r} is not a name for a cluster", "letters, digits, - and _")
+    at = join_path(path, "zones")
+    zones = reader.mapping(given.get("zones"), at, allowed="address blocks by zone")
+    if not zones:
+        allowed = "address blocks by zone, such as {cn-hangzhou-i: 10.0.0.0/24}"
+        reader.add(at, "a cluster needs a vSwitch in at least one zone", allowed)
+    found = {zone: reader.text(block, join_path(at, zone)) for zone, block in zones.items()}
+    settings = ClusterSettings(
+        name=name,
+        version=text("version"),
+        spec=text("spec", default.spec),
+        vpc_cidr=text("vpcCidr", default.vpc_cidr),
+        zones=found,
+        service_cidr=text("serviceCidr", default.service_cidr),
+        pod_cidr=text("podCidr", default.pod_cidr),
+        public_api=reader.boolean(given.get("publicApi"), join_path(path, "publicApi"), True),
+        deletion_protection=reader.boolean(given.get("deletionProtection"), join_path(path, "deletionProtection")),
+    )
+    blocks = {
+        "vpcCidr": settings.vpc_cidr,
+        "serviceCidr": settings.service_cidr,
+        "podCidr": settings.pod_cidr,
+        **{f"zones.{zone}": block for zone, block in found.items()},
+    }
+    for key, block in blocks.items():
+        if not _CIDR.fullmatch(block):
+            reader.add(f"{path}.{key}", f"{block!r} is not an address block", "such as 10.0.0.0/16")
+    return settings
+
+
+def read_volume(reader: Reader, given: Mapping[str, Any], path: str, base: ModelVolume) -> ModelVolume:
+    """Reads a volume over what ``base`` says already."""
+    fields: dict[str, Any] = {
+        name: reader.text(given[key], join_path(path, key))
+        for key, name in _VOLUME_TEXTS.items()
+        if given.get(key) is not None
+    }
+    if "claim" in fields:
+        return ModelVolume(**fields)
+    # Naming one way to read OSS gives up the other.
+    if fields.keys() & {"role_name", "secret_name"}:
+        base = replace(base, role_name="", secret_name="", claim="")
+    return replace(base, **fields)
+
+
+def read_pools(
+    reader: Reader, value: Any, path: str, kubernetes_settings: KubernetesSettings
+) -> dict[str, GpuNodePoolSpec]:
+    """Reads and checks ``tf-serving:gpuNodePools``."""
+    given = reader.mapping(value, path, allowed="names of node pools with their settings")
+    pools = {name: _PoolReader(reader, name, item, join_path(path, name)).read(kubernetes_settings)
+             for name, item in given.items()}  # fmt: skip
+    if pools and not kubernetes_settings.cluster_id and kubernetes_settings.cluster is None:
+        message = "node pools belong to an ACK cluster, and none is named"
+        reader.add(path, message, fix="set tf-serving:kubernetes.clusterId, or tf-serving:kubernetes.cluster")
+    return pools
+
+
+class _PoolReader(EntryReader):
+    """Reads one GPU node pool."""
+
+    def __init__(self, reader: Reader, name: str, value: Any, path: str) -> None:
+        super().__init__(reader, name, value, path, _POOL_KEYS)
+
+    def read(self, settings: KubernetesSettings) -> GpuNodePoolSpec:
+        reader = self.reader
+        for key, name in _POOL_TEXTS.items():
+            self._keep(key, name, reader.text)
+        for key, name in _POOL_INTEGERS.items():
+            self._keep(key, name, reader.integer)
+        for key, name in _POOL_BOOLEANS.items():
+            self._keep(key, name, reader.boolean)
+        for key, name in _POOL_LISTS.items():
+            self._keep(key, name, lambda value, at: reader.texts(value, at, "a list of texts"))
+        self._keep("scaling", "scaling", self._scaling)
+        self._keep("labels", "labels", self._texts)
+        self._keep("tags", "tags", self._texts)
+        self._keep("taints", "taints", self._taints)
+        self._keep("spot", "spot", self._spot)
+        self._keep("dataDisks", "data_disks", self._disks)
+        self._keep("kubelet", "kubelet", reader.mapping)
+        if "vswitch_ids" not in self.fields and settings.cluster is not None:
+            self.fields["vswitch_ids"] = None  # those of the cluster this stack makes
+        spec = GpuNodePoolSpec(**{"name": self.name, "instance_types": (), **self.fields})
+        known = {problem.path for problem in reader.problems[self.first_problem :]}
+        if self._at("scaling") in known or self._at("desiredSize") in known:
+            known |= {self._at("scaling"), self._at("desiredSize")}
+        reader.problems += [
+            problem for problem in kubernetes.validate_pool(spec, self.path) if problem.path not in known
+        ]
+        return spec
+
+    def _scaling(self, value: Any, path: str) -> Scaling:
+        given = self.reader.mapping(value, path, ("min", "max"))
+        if given.get("max") is None:
+            self.reader.add(join_path(path, "max"), "max is missing", "the most nodes")
+        return Scaling(
+            min=self.reader.integer(given.get("min"), join_path(path, "min"), 0),
+            max=self.reader.integer(given.get("max"), join_path(path, "max"), 1),
+        )
+
+    def _taints(self, value: Any, path: str) -> tuple[Taint, ...]:
+        items = self.reader.items(value, path, "a list of key, value and effect")
+        found = []
+        for index, item in enumerate(items):
+            at = f"{path}[{index}]"
+            given = self.reader.mapping(item, at, ("key", "value", "effect"))
+            texts = {key: self.reader.text(text, join_path(at, key)) for key, text in given.items()}
+            found.append(Taint(**{"key": "", **{k: v for k, v in texts.items() if k in ("key", "value", "effect")}}))  # type: ignore[arg-type]
+        return tuple(found)
+
+    def _spot(self, value: Any, path: str) -> Spot:
+        reader = self.reader
+        if value in (True, "true"):
+            return Spot()
+        given = reader.mapping(value, path, _SPOT_KEYS, "true, or a mapping of priceLimits and others")
+        at = join_path(path, "priceLimits")
+        limits = reader.mapping(given.get("priceLimits"), at, allowed="prices per hour by instance type")
+        return Spot(
+            price_limits={
+                name: reader.number(price, join_path(at, name), allowed="a price per hour, above 0")
+                for name, price in limits.items()
+            },
+            on_demand_base=reader.integer(given.get("onDemandBase"), join_path(path, "onDemandBase")),
+            on_demand_percentage=reader.integer(given.get("onDemandPercentage"), join_path(path, "onDemandPercentage")),
+            compensate=reader.boolean(given.get("compensate"), join_path(path, "compensate"), True),
+            remedy=reader.boolean(given.get("remedy"), join_path(path, "remedy"), True),
+        )
+
+    def _disks(self, value: Any, path: str) -> tuple[DataDisk, ...]:
+        reader = self.reader
+        found = []
+        for index, item in enumerate(reader.items(value, path, "a list of disks, each with size")):
+            at = f"{path}[{index}]"
+            given = reader.mapping(item, at, ("size", "category", "performanceLevel"))
+            found.append(
+                DataDisk(
+                    size=reader.integer(given.get("size"), join_path(at, "size")),
+                    category=reader.text(given.get("category"), join_path(at, "category"), "cloud_essd"),
+                    performance_level=reader.text(given.get("performanceLevel"), join_path(at, "performanceLevel")),
+                )
+            )
+        return tuple(found)
+
+
+def read_ack_service(
+    reader: Reader, name: str, value: Any, path: str, context: AckContext, secret: bool | None
+) -> AckServiceSettings:
+    """Reads one entry of ``tf-serving:services`` with ``target: ack``; :func:`check_ack_service` is yet to come."""
+    return _AckServiceReader(reader, name, value, path, context).read(secret)
+
+
+def check_ack_service(
+    reader: Reader, service: AckServiceSettings, path: str, serving: ModelServerConfig
+) -> AckServiceSettings:
+    """Checks a service against everything that is known by now.
+
+    Args:
+        reader: takes the problems; what is at fault already is not told again.
+        service: as read.
+        path: where it stands.
+        serving: what the model config file says, which with ``rollout: restart`` is part of the pods.
+    """
+    spec = service.spec
+    if spec.config_file and spec.rollout == "restart":
+        spec = replace(spec, config=serving)
+    known = {problem.path for problem in reader.problems if problem.path.startswith(path)}
+    stack = {join_path(path, key) for key in ("region", "bucket", "namespace")}  # said once, and checked there
+    found = [problem for problem in kubernetes.validate(spec, path) if problem.path not in known | stack]
+    reader.problems += found
+    return replace(service, spec=spec)
+
+
+class _AckServiceReader(EntryReader):
+    """Reads one service on a cluster."""
+
+    def __init__(self, reader: Reader, name: str, value: Any, path: str, context: AckContext) -> None:
+        super().__init__(reader, name, value, path, _SERVING_KEYS)
+        self.context = context
+
+    def read(self, secret: bool | None) -> AckServiceSettings:
+        reader, context = self.reader, self.context
+        for key, name in _SERVING_TEXTS.items():
+            self._keep(key, name, reader.text)
+        for key, name in _SERVING_INTEGERS.items():
+            self._keep(key, name, reader.integer)
+        for key, name in _SERVING_BOOLEANS.items():
+            self._keep(key, name, reader.boolean)
+        self._keep("runAsUser", "run_as_user", self._user)
+        self._keep("cpu", "cpu", lambda value, at: reader.number(value, at, allowed="CPUs, such as 0.5 or 4"))
+        self._keep(
+            "imagePullSecrets", "image_pull_secrets", lambda value, at: reader.texts(value, at, "names of Secrets")
+        )
+        self._keep("flags", "flags", self._flags)
+        self._keep("autoscaler", "autoscaler", self._autoscaler)
+        self._keep("pool", "pool", self._pool)
+        self._keep("nodeSelector", "node_selector", self._texts)
+        self._keep("tolerations", "tolerations", self._tolerations)
+        self._keep("loadBalancer", "load_balancer", self._load_balancer)
+        self._keep("ingress", "ingress", self._ingress)
+        self._keep("maxSurge", "max_surge", self._number_or_share)
+        self._keep("maxUnavailable", "max_unavailable", self._number_or_share)
+        self._disruption_budget()
+        self._keep("env", "env", self._env)
+        self._keep("labels", "labels", self._texts)
+        self._keep("annotations", "annotations", self._texts)
+        self._files()
+        volume_path = self._at("volume")
+        given = reader.mapping(self.given.get("volume"), volume_path, _VOLUME_TEXTS)
+        stack = context.stack
+        spec = KubernetesServingSpec(
+            **{
+                "name": self.name,
+                "namespace": context.kubernetes.namespace,
+                "region": stack.region,
+                "volume": read_volume(reader, given, volume_path, context.volume),
+                "uses_labels": stack.labels and self.fields.get("config_file", False),
+                **self.fields,
+            }
+        )
+        self._check_model(spec)
+        return AckServiceSettings(
+            name=self.name,
+            spec=spec,
+            reachable=reader.boolean(self.given.get("reachable"), self._at("reachable"), True),
+            timeouts=self._timeouts(),
+            secret_values=bool(secret),
+        )
+
+    def _user(self, value: Any, path: str) -> int | None:
+        """``image`` leaves the user to the image."""
+        return None if value == "image" else self.reader.integer(value, path, least=0)
+
+    def _disruption_budget(self) -> None:
+        """``false`` is none."""
+        if self.given.get("disruptionBudget") in (False, "false"):
+            self.fields["disruption_budget"] = None
+        else:
+            self._keep("disruptionBudget", "disruption_budget", self._number_or_share)
+
+    def _files(self) -> None:
+        for name, text in (("batching", self._batching_text()), ("monitoring", self._monitoring_text())):
+            if text is not None:
+                self.fields[name] = text
+        monitoring = self.given.get("monitoring")
+        if isinstance(monitoring, Mapping) and isinstance(monitoring.get("path"), str):
+            self.fields["metrics_path"] = monitoring["path"]
+
+    def _autoscaler(self, value: Any, path: str) -> PodAutoscaler:
+        reader = self.reader
+        given = reader.mapping(value, path, _SCALER_KEYS)
+        for key in ("min", "max"):
+            if given and given.get(key) is None:
+                reader.add(join_path(path, key), f"{key} is missing", "a number of pods")
+        at = join_path(path, "pods")
+        metrics = reader.mapping(given.get("pods"), at, allowed="averages per pod by metric, such as {requests: 200}")
+        key = "scaleDownStabilizationSeconds"
+        return PodAutoscaler(
+            min=reader.integer(given.get("min"), join_path(path, "min"), 1),
+            max=reader.integer(given.get("max"), join_path(path, "max"), 1),
+            cpu=reader.optional_integer(given.get("cpu"), join_path(path, "cpu")),
+            memory=reader.optional_integer(given.get("memory"), join_path(path, "memory")),
+            pods=tuple(
+                PodMetric(name=name, average=reader.text(item, join_path(at, name))) for name, item in metrics.items()
+            ),
+            scale_down_stabilization_seconds=reader.integer(given.get(key), join_path(path, key), 300),
+        )
+
+    def _pool(self, value: Any, path: str) -> GpuNodePoolSpec | None:
+        name = self.reader.text(value, path)
+        pools = self.context.pools
+        if name not in pools:
+            allowed = ", ".join(pools) or "none: tf-serving:gpuNodePools is empty"
+            fix = did_you_mean(name, pools) or "for nodes of somebody else, use nodeSelector"
+            self.reader.add(path, f"there is no GPU node pool {name!r}", allowed, fix)
+            return None
+        return pools[name]
+
+    def _tolerations(self, value: Any, path: str) -> tuple[Toleration, ...]:
+        found = []
+        for index, item in enumerate(self.reader.items(value, path, "a list of key, operator, value and effect")):
+            at = f"{path}[{index}]"
+            given = self.reader.mapping(item, at, _TOLERATION_KEYS)
+            texts = {
+                key: self.reader.text(given[key], join_path(at, key))
+                for key in _TOLERATION_KEYS
+                if given.get(key) is not None
+            }
+            found.append(Toleration(**texts))  # type: ignore[arg-type]  # checked by the rules
+        return tuple(found)
+
+    def _load_balancer(self, value: Any, path: str) -> LoadBalancer:
+        reader = self.reader
+        given = reader.mapping(value, path, _BALANCER_KEYS)
+        fields: dict[str, Any] = {
+            name: reader.text(given[key], join_path(path, key))
+            for key, name in _BALANCER_TEXTS.items()
+            if given.get(key) is not None
+        }
+        at = join_path(path, "protocolPorts")
+        ports = {}
+        for port, protocol in reader.mapping(given.get("protocolPorts"), at, allowed="protocols by port").items():
+            ports[reader.integer(port, join_path(at, port))] = reader.text(protocol, join_path(at, port))
+        at = join_path(path, "forceOverrideListeners")
+        return LoadBalancer(
+            **fields,
+            force_override_listeners=reader.boolean(given.get("forceOverrideListeners"), at),
+            protocol_ports=ports,
+            source_ranges=reader.texts(given.get("sourceRanges"), join_path(path, "sourceRanges"), "address blocks"),
+            annotations=self._texts(given.get("annotations"), join_path(path, "annotations")),
+        )
+
+    def _ingress(self, value: Any, path: str) -> GrpcIngress:
+        reader = self.reader
+        given = reader.mapping(value, path, _INGRESS_KEYS)
+        return GrpcIngress(
+            host=reader.text(given.get("host"), join_path(path, "host")),
+            ingress_class=reader.text(given.get("class"), join_path(path, "class"), "alb"),
+            tls_secret=reader.text(given.get("tlsSecret"), join_path(path, "tlsSecret")),
+            annotations=self._texts(given.get("annotations"), join_path(path, "annotations")),
+        )
+
+    def _check_model(self, spec: KubernetesServingSpec) -> None:
+        models = self.context.stack.models
+        if spec.model and spec.model not in models:
+            allowed = ", ".join(models) or "none: tf-serving:models is empty"
+            fix = did_you_mean(spec.model, models)
+            self.reader.add(self._at("model"), f"there is no model {spec.model!r}", allowed, fix)

@@ -1,0 +1,272 @@
+"""A Kubernetes cluster as a rollout needs it: one ConfigMap to write, and pods that answer through the API server.
+
+Every pod is asked by itself (``pods/proxy``), so what is proven is proven of each replica, and whoever may change the
+stack can prove it, without an address of the service and from outside the cluster's network. Rights needed in the
+namespace: ``get``, ``create``, ``patch``, ``delete`` of ``configmaps``; ``list`` of ``pods``; ``get`` of ``pods/proxy``
+and ``pods/log``.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+from provider.clients import READ_SECONDS, one_line
+from provider.resource import text
+from provider.values import Properties
+from tfserving.client import RestClient, is_loopback
+from tfserving.errors import CloudError
+from tfserving.kubernetes import HTTP_PORT
+
+T = TypeVar("T")
+
+FIELD_MANAGER = "tf-serving-rollout"
+_LABELS = {"app.kubernetes.io/name": "tensorflow-serving", "app.kubernetes.io/managed-by": "pulumi"}
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The pods of one service.
+
+    Attributes:
+        namespace: their namespace.
+        selector: their labels.
+    """
+
+    namespace: str
+    selector: Mapping[str, str]
+
+    @classmethod
+    def from_property(cls, value: Mapping[str, Any]) -> Pods:
+        """The pods as the property ``pods`` describes them."""
+        return cls(str(value["namespace"]), {str(key): str(item) for key, item in value["selector"].items()})
+
+    @property
+    def label_selector(self) -> str:
+        """As the API takes it."""
+        return ",".join(f"{key}={value}" for key, value in sorted(self.selector.items()))
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod that is not on its way out.
+
+    Attributes:
+        namespace: its namespace.
+        name: its name.
+        ready: it takes requests.
+        config_maps: ConfigMaps it mounts.
+    """
+
+    namespace: str
+    name: str
+    ready: bool
+    config_maps: frozenset[str]
+
+
+class Cluster:
+    """The API server of one cluster, through the official client.
+
+    Args:
+        kubeconfig: path or content; empty: ``KUBECONFIG``, then ``~/.kube/config``.
+        context: context of the kubeconfig; empty: its current one.
+    """
+
+    def __init__(self, kubeconfig: str, context: str) -> None:
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._lock = threading.Lock()
+        self._made: Any = None
+
+    @classmethod
+    def of(cls, inputs: Properties) -> Cluster:
+        """The cluster that a resource's inputs name."""
+        return cls(text(inputs, "kubeconfig"), text(inputs, "kubeContext"))
+
+    def config_map(self, name: str) -> ConfigMap:
+        """A ConfigMap by ``namespace/name``, whether there is one or not."""
+        namespace, _, own = name.partition("/")
+        return ConfigMap(self, namespace, own)
+
+    def pods(self, pods: Pods) -> list[Pod]:
+        """The pods of a service by name, without those that are being removed."""
+        return self._pods(pods.namespace, pods.label_selector)
+
+    def readers(self, config_map: str) -> list[Pod]:
+        """The pods of this project that mount a ConfigMap, by ``namespace/name``."""
+        namespace, _, name = config_map.partition("/")
+        found = self._pods(namespace, f"app.kubernetes.io/name={_LABELS['app.kubernetes.io/name']}")
+        return [pod for pod in found if name in pod.config_maps]
+
+    def connect(self, pod: Pod, seconds: float) -> RestClient:
+        """A client for one pod's HTTP port, through the API server.
+
+        Args:
+            pod: the pod.
+            seconds: how long an answer may take.
+        """
+        settings = self._api.api_client.configuration
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}:{HTTP_PORT}/proxy"
+        context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
+        if not settings.verify_ssl:  # the kubeconfig says insecure-skip-tls-verify
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        token = settings.get_api_key_with_prefix("authorization") or ""
+        return RestClient(f"{settings.host.rstrip('/')}{path}", token, seconds, context)
+
+    def log_tail(self, pod: Pod, count: int) -> list[str]:
+        """The newest lines of a pod's log, oldest first."""
+
+        def read() -> str:
+            return str(
+                self._api.read_namespaced_pod_log(
+                    pod.name, pod.namespace, tail_lines=count, _request_timeout=READ_SECONDS
+                )
+            )
+
+        return self.call(f"read the log of pod {pod.namespace}/{pod.name}", read).splitlines()
+
+    def call(self, what: str, call: Callable[[], T]) -> T:
+        """One call; whatever it raises becomes a CloudError that starts with ``what``."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return call()
+        except ApiException as error:
+            raise CloudError(f"cannot {what}: {_reason(error)}", str(error.status)) from None
+        except (HTTPError, OSError) as error:
+            raise CloudError(f"cannot {what}: no answer from the API server: {one_line(error)}") from None
+
+    @property
+    def api(self) -> Any:
+        """The official client's ``CoreV1Api``."""
+        return self._api
+
+    @property
+    def _api(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._load()
+            return self._made
+
+    def _load(self) -> Any:
+        from kubernetes import client, config
+
+        load: Any = config  # untyped
+        options: dict[str, Any] = {"context": self._context or None, "persist_config": False}
+        try:
+            if "\n" in self._kubeconfig or self._kubeconfig.lstrip()[:1] == "{":
+                loaded = load.new_client_from_config_dict(yaml.safe_load(self._kubeconfig), **options)
+            else:
+                loaded = load.new_client_from_config(self._kubeconfig or None, **options)
+        except Exception as error:  # whatever is wrong with the file, and with programs that it names
+            shown = "the kubeconfig" if "\n" in self._kubeconfig else self._kubeconfig or "the default kubeconfig"
+            raise CloudError(f"{shown} cannot be used: {one_line(error)}") from None
+        if is_loopback(str(loaded.configuration.host).partition("://")[2].rpartition(":")[0].strip("[]")):
+            loaded.configuration.proxy = None
+        return client.CoreV1Api(loaded)
+
+    def _pods(self, namespace: str, selector: str) -> list[Pod]:
+        def listed() -> Any:
+            return self._api.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=READ_SECONDS)
+
+        found = self.call(f"list pods in namespace {namespace}", listed).items
+        return sorted(
+            (
+                Pod(
+                    namespace,
+                    str(item.metadata.name),
+                    any(
+                        condition.type == "Ready" and condition.status == "True"
+                        for condition in item.status.conditions or ()
+                    ),
+                    frozenset(volume.config_map.name for volume in item.spec.volumes or () if volume.config_map),
+                )
+                for item in found
+                if item.metadata.deletion_timestamp is None
+            ),
+            key=lambda pod: pod.name,
+        )
+
+
+class ConfigMap:
+    """Texts in one ConfigMap: what :class:`provider.oss.Bucket` is for small objects."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+
+    def uri(self, key: str) -> str:
+        """How a message names one text."""
+        return f"configmap://{self._namespace}/{self._name}/{key}"
+
+    def get_text(self, key: str) -> str | None:
+        """A text, or None where there is no such ConfigMap, or no such key in it."""
+        found = self._read()
+        return None if found is None else (found.data or {}).get(key)
+
+    def put_text(self, key: str, text: str, *, new_only: bool = False) -> None:
+        """Write a text in one request; with ``new_only``, one that is there is an error ``FileAlreadyExists``."""
+        found = self._read()
+        if found is not None and new_only and key in (found.data or {}):
+            raise CloudError(f"{self.uri(key)} exists already", "FileAlreadyExists")
+        api, options = self._cluster.api, {"field_manager": FIELD_MANAGER, "_request_timeout": READ_SECONDS}
+        if found is None:
+            body = {"metadata": {"name": self._name, "labels": _LABELS}, "data": {key: text}}
+            try:
+                self._call("create", lambda: api.create_namespaced_config_map(self._namespace, body, **options))
+            except CloudError as error:
+                if error.code == "409":
+                    raise CloudError(str(error), "FileAlreadyExists") from None
+                raise
+        else:
+            change = {"data": {key: text}}
+            self._call(
+                "change", lambda: api.patch_namespaced_config_map(self._name, self._namespace, change, **options)
+            )
+
+    def delete(self, _keys: list[str]) -> None:
+        """Remove the ConfigMap. It is fine if there is none."""
+        api = self._cluster.api
+        try:
+            self._call(
+                "remove",
+                lambda: api.delete_namespaced_config_map(self._name, self._namespace, _request_timeout=READ_SECONDS),
+            )
+        except CloudError as error:
+            if error.code != "404":
+                raise
+
+    def _read(self) -> Any:
+        api = self._cluster.api
+        try:
+            return self._call(
+                "read",
+                lambda: api.read_namespaced_config_map(self._name, self._namespace, _request_timeout=READ_SECONDS),
+            )
+        except CloudError as error:
+            if error.code == "404":
+                return None
+            raise
+
+    def _call(self, verb: str, call: Callable[[], T]) -> T:
+        return self._cluster.call(f"{verb} ConfigMap {self._namespace}/{self._name}", call)
+
+
+def _reason(error: Any) -> str:
+    """The API server's own words."""
+    try:
+        message = yaml.safe_load(error.body)["message"]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        message = error.reason
+    hint = " (the identity of the kubeconfig lacks this right)" if error.status == 403 else ""
+    return f"{error.status}: {one_line(message)}{hint}"
