@@ -145,6 +145,7 @@ class StackConfig:
             services={
                 str(name): str(entry.get("resource") or "") if isinstance(entry, dict) else ""
                 for name, entry in described
+                if not (isinstance(entry, dict) and entry.get("target") == "ack")
             },
         )
 
@@ -259,21 +260,24 @@ def _pulumi(stack: StackConfig, project_dir: Path) -> Iterator[Finding]:
         yield Finding("warning", "Pulumi CLI", f"{text}, older than the Python SDK ({sdk})", fix)
     else:
         yield Finding("ok", "Pulumi CLI", text)
-    yield _alicloud_plugin(project_dir)
+    yield _plugin("alicloud", project_dir)
+    if stack.values.get(f"{_NAMESPACE}:kubernetes") is not None:
+        yield _plugin("kubernetes", project_dir)
 
 
-def _alicloud_plugin(project_dir: Path) -> Finding:
-    wanted = metadata.version("pulumi-alicloud")
-    fix = f"pulumi plugin install resource alicloud v{wanted}"
+def _plugin(name: str, project_dir: Path) -> Finding:
+    subject, wanted = f"plugin {name}", metadata.version(f"pulumi-{name}")
+    fix = f"pulumi plugin install resource {name} v{wanted}"
     try:
         plugins = json.loads(_cli("plugin", "ls", "--json", cwd=project_dir) or "[]")
-        found = {str(each.get("version", "")) for each in plugins if each.get("name") == "alicloud"}
+        found = {str(each.get("version", "")) for each in plugins if each.get("name") == name}
     except (ValueError, AttributeError, TypeError):
-        return Finding("warning", "plugin alicloud", "`pulumi plugin ls --json` gives no list", fix)
+        return Finding("warning", subject, "`pulumi plugin ls --json` gives no list", fix)
     if wanted in found:
-        return Finding("ok", "plugin alicloud", wanted)
-    text = f"{wanted} is not installed; the first run downloads it, where that is allowed"
-    return Finding("warning", "plugin alicloud", text, fix)
+        return Finding("ok", subject, wanted)
+    return Finding(
+        "warning", subject, f"{wanted} is not installed; the first run downloads it, where that is allowed", fix
+    )
 
 
 def _own_plugin(project_dir: Path) -> Iterator[Finding]:

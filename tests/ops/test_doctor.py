@@ -505,6 +505,16 @@ def test_the_policy_has_every_call_the_provider_makes_to_oss(needs: ram_policy.N
     assert set().union(*rights.values()) <= actions(ram_policy.policy(needs), "oss")
 
 
+def test_services_on_kubernetes_are_none_of_eas_and_need_the_plugin(project: Project, cli: Callable[..., None]) -> None:
+    project.stack(tf_serving__services={"vision": {"target": "ack"}}, tf_serving__kubernetes={"clusterId": "c1"})
+    policy = ram_policy.policy(doctor.load("mine", project.root).needs)
+    assert actions(policy, "eas") == {"ListServices"}
+    cli()
+    findings = {each.subject: each for each in doctor._pulumi(doctor.load("mine", project.root), project.root)}
+    assert findings["plugin alicloud"].level == "ok"
+    assert "pulumi plugin install resource kubernetes v" in findings["plugin kubernetes"].fix
+
+
 def test_a_place_that_models_are_copied_from_may_be_read_and_no_more(project: Project) -> None:
     models = {"modelA": {}, "modelB": {"source": "oss://training/exports/modelB"}, "modelC": {"source": "exports/c"}}
     project.stack(tf_serving__models=models)
