@@ -632,7 +632,8 @@ def test_a_service_of_one_model_is_proven_to_serve_what_is_published(
     models.add("s", 1)
     published, eas, served = Stack(clouded, "PublishedModel"), extra(), Stack(clouded, "ServedModel")
     published.up(models.inputs("s", cloud.bucket, root))
-    flags = " --model_name=s --model_base_path=/models/s --max_num_load_retries=0 --file_system_poll_wait_seconds=1"
+    # A version may be seen before its saved_model.pb is there, and is then tried again.
+    flags = " --model_name=s --model_base_path=/models/s --max_num_load_retries=3 --load_retry_interval_micros=500000"
     inputs = service(cloud, "single_one", flags=flags, replicas=2)
     inputs["spec"]["storage"][0]["oss"]["path"] = f"oss://{cloud.bucket}/{root}"
     inputs["probe"]["models"] = ["s"]
