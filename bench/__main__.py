@@ -13,21 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import label, local_up, preview, publish
+from bench import label, local_up, preview, publish, world
 from bench.measure import ROOT, Result
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Result]]] = {
-    "preview": lambda options: [preview.no_op(options.repeat, *_sizes(options, (30, 300, 1000)))],
+    "preview": lambda options: [preview.no_op(options.repeat, options.sizes or (30, 300, 1000), options.engines)],
     "publish": lambda options: publish.against_naive(options.repeat, options.gigabytes),
     "resume": lambda options: [publish.resume(options.repeat, options.gigabytes)],
     "label": lambda options: [label.move(options.repeat)],
     "up": lambda options: [local_up.warm(options.repeat)],
-    "growth": lambda options: [preview.growth(options.repeat, *_sizes(options, (10, 100, 1000)))],
+    "growth": lambda options: [preview.growth(options.repeat, options.sizes or (10, 100, 1000), options.engines)],
 }
-
-
-def _sizes(options: argparse.Namespace, default: tuple[int, ...]) -> tuple[tuple[int, ...]]:
-    return (tuple(options.sizes) or default,)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[], help="versions or models, instead of the usual ones"
     )
+    parser.add_argument("--engines", nargs="+", choices=world.engines(), default=world.engines(), help="which engines")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="where the JSON files go")
     options = parser.parse_args(list(argv))
     if unknown := set(options.names) - BENCHMARKS.keys():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from bench.world import (
     Cloud,
     Project,
     cloud,
-    engines,
     names,
     own_cache,
     publish_beforehand,
@@ -25,7 +24,7 @@ from bench.world import (
 FILE_BYTES = 100_000_000
 
 
-def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
+def no_op(repeat: int, sizes: Sequence[int], engines: Sequence[str]) -> Result:
     """Preview of an up-to-date stack with N versions, three to a model, against an empty program."""
     result = Result(
         "noop-preview",
@@ -40,7 +39,7 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
                 models = _prepare(directory, sandbox, wanted)
                 watch = AccessWatch([found for found in models.rglob("*") if found.is_file()])
                 watched = AccessWatch.works(directory)
-                for engine in engines():
+                for engine in engines:
                     config = stack_config(sandbox.port, models, wanted)
                     project = Project(directory / f"{engine}-models", "models.py", config)
                     empty = Project(directory / f"{engine}-empty", "empty.py", config)
@@ -87,12 +86,12 @@ def no_op(repeat: int, sizes: tuple[int, ...] = (30, 300, 1000)) -> Result:
                             "bytes_read_beyond_empty": read,
                         }
                     )
-    if "pulumi" not in engines():
-        result.notes.append("the Pulumi CLI is not on PATH: measured on the sandbox engine alone")
+    if "pulumi" not in engines:
+        result.notes.append("measured without the Pulumi CLI")
     return result
 
 
-def growth(repeat: int, sizes: tuple[int, ...] = (10, 100, 1000)) -> Result:
+def growth(repeat: int, sizes: Sequence[int], engines: Sequence[str]) -> Result:
     """Time and memory of a no-op preview as the number of models grows, and where the time goes."""
     result = Result(
         "growth",
@@ -105,7 +104,7 @@ def growth(repeat: int, sizes: tuple[int, ...] = (10, 100, 1000)) -> Result:
             wanted = names(count, count)
             with cloud(directory) as sandbox:
                 models = _prepare(directory, sandbox, wanted)
-                for engine in engines():
+                for engine in engines:
                     config = stack_config(sandbox.port, models, wanted)
                     project = Project(directory / engine, "models.py", config)
                     project.up(engine)
