@@ -133,7 +133,7 @@ def test_a_cluster_with_its_network_and_a_gpu_pool_is_made_and_a_second_look_cha
 
 def test_a_changed_pool_is_changed_in_place(project: Project, cloud: Cloud) -> None:
     write(project, cloud, FULL)
-    project.up()
+    assert project.up().status == 0
     _, before, _ = cloud.pool()
     changed = FULL.replace("max=4", "max=8").replace('"maxPods": 64', '"maxPods": 32')
     write(project, cloud, changed.replace('taints=(Taint(key="nvidia.com/gpu", value="present"),),', ""))
@@ -147,7 +147,7 @@ def test_a_changed_pool_is_changed_in_place(project: Project, cloud: Cloud) -> N
 
 def test_autoscaling_is_turned_off_for_a_fixed_size(project: Project, cloud: Cloud) -> None:
     write(project, cloud, SCALED.format(most=4))
-    project.up()
+    assert project.up().status == 0
     write(project, cloud, "desired_size=2")
     assert counts(project, "up", "--yes") == {"update": 1}
     _, _, found = cloud.pool()
@@ -158,7 +158,7 @@ def test_autoscaling_is_turned_off_for_a_fixed_size(project: Project, cloud: Clo
 
 def test_a_pool_changed_in_the_console_is_drift_and_is_put_right(project: Project, cloud: Cloud) -> None:
     write(project, cloud, SCALED.format(most=4))
-    project.up()
+    assert project.up().status == 0
     cluster, pool, _ = cloud.pool()
     change = cs.ModifyClusterNodePoolRequest().from_map(
         {"auto_scaling": {"max_instances": 40}, "scaling_group": {"system_disk_size": 500}}
@@ -173,7 +173,7 @@ def test_a_pool_changed_in_the_console_is_drift_and_is_put_right(project: Projec
 
 def test_a_pool_removed_in_the_console_is_made_again(project: Project, cloud: Cloud) -> None:
     write(project, cloud, SCALED.format(most=4))
-    project.up()
+    assert project.up().status == 0
     cluster, pool, _ = cloud.pool()
     cloud.cs.delete_cluster_nodepool(cluster, pool, cs.DeleteClusterNodepoolRequest(force=True))
     threading.Event().wait(1)

@@ -207,7 +207,8 @@ class NetworkService:
 
     def _delete_vswitch(self, given: Mapping[str, str]) -> Record:
         id_ = self._vswitch(given.get("VSwitchId", ""))["VSwitchId"]
-        users = [found["id"] for found in self._store.all("clusters") if id_ in found["sent"].get("vswitch_ids", ())]
+        clusters = [found for found in self._store.all("clusters") if not found.get("deleting")]
+        users = [found["id"] for found in clusters if id_ in found["sent"].get("vswitch_ids", ())]
         if users:
             raise ApiError(400, "DependencyViolation", f"vSwitch {id_} is used by cluster {users[0]}.")
         self._store.remove("vswitches", id_)

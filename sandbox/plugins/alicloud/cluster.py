@@ -300,7 +300,7 @@ class NodePool(ResourceType):
             "labels": kubernetes.get("labels"),
             "taints": kubernetes.get("taints"),
             "scalingConfig": {key: scaling.get(name) for key, name in _SCALING.items() if scaling.get("enable")},
-            "kubeletConfiguration": (found.get("node_config") or {}).get("kubelet_configuration"),
+            "kubeletConfiguration": _without_empty((found.get("node_config") or {}).get("kubelet_configuration") or {}),
             "management": {
                 "enable": management.get("enable"),
                 "autoRepair": management.get("auto_repair"),
@@ -373,6 +373,11 @@ def _body(inputs: Properties) -> dict[str, Any]:
             "upgrade_config": {"max_unavailable": given.get("maxUnavailable")},
         }
     return body
+
+
+def _without_empty(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the lists and objects the SDK adds where there is nothing."""
+    return {key: value for key, value in settings.items() if value not in (None, [], {})}
 
 
 def _renamed(item: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
