@@ -1,4 +1,4 @@
-"""The stand-ins for the cluster's resource types by themselves, against the sandbox cloud: what is sent is read back."""
+"""The stand-ins for the cluster's resource types by themselves, against the sandbox cloud: what is sent is read."""
 
 from __future__ import annotations
 
