@@ -312,7 +312,7 @@ def test_a_config_map_edited_by_hand_is_drift_and_is_put_right(rollout: Rollout)
     rollout.up(serving(1, 2, stable=1, canary=2))
     assert rollout.served.refresh() == {}
     namespace = rollout.vision.spec.namespace
-    edited = rollout.config_map.replace('"stable"', '"other"')
+    edited = rollout.config_map.replace("'stable'", "'other'")
     path = rollout.vision.api.path("ConfigMap", namespace, CONFIG_MAP)
     body = {"data": {"model_config.pbtxt": edited}}
     assert rollout.vision.api.call("PATCH", path, body, "application/merge-patch+json").status == 200

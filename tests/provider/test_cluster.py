@@ -1,0 +1,230 @@
+"""Rollouts to pods against a small API server of these tests; ``tests/kube/test_pods.py`` has the real one."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provider.clients import Clients, CloudSettings
+from provider.cluster import Cluster, Pods
+from provider.model_config_file import ModelConfigFile
+from provider.resource import Context
+from provider.served_config import ServedConfig
+from tfserving import model_config
+from tfserving.errors import CloudError, OwnershipError
+from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
+
+NAME = "tf-serving-model-config"
+MAPS, PODS = "/api/v1/namespaces/models/configmaps", "/api/v1/namespaces/models/pods"
+
+
+class ApiServer(ThreadingHTTPServer):
+    """ConfigMaps, a list of pods, and pods that serve what the ConfigMap says; ``lagging`` ones never look at it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.maps: dict[str, dict[str, Any]] = {}
+        self.pods = {"a": "True", "b": "True", "c": "False"}
+        self.writes: list[str] = []
+        self.asked: set[str] = set()
+
+    @property
+    def text(self) -> str:
+        return str(self.maps[NAME]["data"]["model_config.pbtxt"])
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ApiServer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def handle_any(self) -> None:
+        path, server = self.path.partition("?")[0], self.server
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        name = path.removeprefix(f"{MAPS}/")
+        if self.command != "GET":
+            server.writes.append(self.command)
+        if path == MAPS:
+            server.maps[body["metadata"]["name"]] = body
+            self.answer(201, body)
+        elif path.startswith(f"{MAPS}/") and name in server.maps:
+            if self.command == "PATCH":
+                server.maps[name]["data"] |= body["data"]
+            self.answer(200, server.maps.pop(name) if self.command == "DELETE" else server.maps[name])
+        elif path == PODS:
+            self.answer(200, {"items": [_pod(name, ready) for name, ready in server.pods.items()]})
+        elif match := re.fullmatch(rf"{PODS}/(\w+):8501/proxy/v1/models/modelB(?:/labels/(\w+)/metadata)?", path):
+            server.asked.add(match[1])
+            self.serve(match[2])
+        else:
+            self.answer(404, {"kind": "Status", "message": f"there is no {path}", "code": 404})
+
+    def serve(self, label: str | None) -> None:
+        model = model_config.parse(self.server.text).get("modelB")
+        assert model is not None
+        fine = {"error_code": "OK", "error_message": ""}
+        if label is None:
+            states = [{"version": str(v), "state": "AVAILABLE", "status": fine} for v in model.policy.versions]
+            self.answer(200, {"model_version_status": states})
+        elif label in model.labels:
+            spec = {"name": "modelB", "version": str(model.labels[label])}
+            self.answer(200, {"model_spec": spec, "metadata": {"signature_def": {"signature_def": {}}}})
+        else:
+            self.answer(404, {"error": "no such label"})
+
+    do_GET = do_POST = do_PATCH = do_DELETE = handle_any
+
+
+def _pod(name: str, ready: str) -> dict[str, Any]:
+    volume = {"name": "config", "configMap": {"name": NAME}}
+    return {
+        "metadata": {"name": name, "namespace": "models"},
+        "spec": {"containers": [{"name": "tensorflow-serving"}], "volumes": [volume]},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    found = ApiServer()
+    thread = threading.Thread(target=found.serve_forever)
+    thread.start()
+    yield found
+    found.shutdown()
+    thread.join()
+    found.server_close()
+
+
+@pytest.fixture
+def common(server: ApiServer, tmp_path: Path) -> dict[str, Any]:
+    """Inputs that name the file."""
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"server": f"http://127.0.0.1:{server.server_address[1]}"}
+    content = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "abc"}}],
+    }
+    kubeconfig.write_text(json.dumps(content))
+    return {
+        "bucket": "examplebucket",
+        "key": "models/model_config.pbtxt",
+        "owner": "tf-serving/test",
+        "configMap": f"models/{NAME}",
+        "kubeconfig": str(kubeconfig),
+    }
+
+
+def context() -> Context:
+    cancelled = threading.Event()
+    settings = CloudSettings("cn-hangzhou", "127.0.0.1:1", "127.0.0.1:1", "HTTP", "sandbox", "sandbox")
+    return Context("urn", Path("/"), Clients(settings, cancelled), lambda *_, **__: None, cancelled)
+
+
+def serving(*versions: int, **labels: int) -> ModelServerConfig:
+    return ModelServerConfig(
+        (Model("modelB", "/models/modelB", policy=VersionPolicy.specific(versions), labels=labels),)
+    )
+
+
+def inputs(common: dict[str, Any], wanted: ModelServerConfig) -> dict[str, Any]:
+    pods = {"namespace": "models", "selector": {"app.kubernetes.io/instance": "vision"}}
+    found, failures = ServedConfig().check(
+        {},
+        {
+            **common,
+            "models": model_config.to_dict(wanted),
+            "published": {"modelB": [1, 2, 3]},
+            "services": {"vision": {"pods": pods, "reads": True, "pollSeconds": 1, "reachable": True}},
+            "waitSeconds": 20,
+        },
+    )
+    assert failures == []
+    return found
+
+
+def make(common: dict[str, Any], wanted: ModelServerConfig) -> None:
+    ModelConfigFile().create(context(), {**common, "initial": model_config.to_dict(wanted)})
+
+
+def test_the_steps_are_written_to_the_config_map_and_every_ready_pod_is_asked(
+    server: ApiServer, common: dict[str, Any]
+) -> None:
+    make(common, serving(1, stable=1))
+    served, before = ServedConfig(), inputs(common, serving(1, stable=1))
+    id_, outputs = served.create(context(), before)
+    assert id_ == f"configmap://models/{NAME}/model_config.pbtxt"
+    server.writes.clear()
+    after = inputs(common, serving(2, 3, stable=2, canary=3))
+    outputs = served.update(context(), id_, before, outputs, after)
+    assert server.writes == ["PATCH"] * 3  # widen, move, narrow
+    assert outputs["served"] == {"vision": {"modelB": {"versions": [2, 3], "labels": {"stable": 2, "canary": 3}}}}
+    assert server.asked == {"a", "b"}
+    found = served.read(context(), id_, after, outputs)
+    assert found is not None
+    assert served.diff(found.inputs, found.outputs, after).changes == {}
+
+
+def test_an_edit_by_hand_is_drift_and_is_put_right(server: ApiServer, common: dict[str, Any]) -> None:
+    make(common, serving(1, stable=1))
+    served, wanted = ServedConfig(), inputs(common, serving(1, stable=1))
+    id_, outputs = served.create(context(), wanted)
+    server.maps[NAME]["data"]["model_config.pbtxt"] = server.text.replace("'stable'", "'other'")
+    found = served.read(context(), id_, wanted, outputs)
+    assert found is not None
+    paths = served.diff(found.inputs, found.outputs, wanted).changes
+    assert ("served", "vision", "modelB", "labels", "stable") in paths
+    served.update(context(), id_, found.inputs, found.outputs, wanted)
+    assert "'stable'" in server.text
+    assert "'other'" not in server.text
+
+
+def test_the_config_map_is_one_stacks_own_and_goes_with_it(server: ApiServer, common: dict[str, Any]) -> None:
+    file, declared = ModelConfigFile(), {**common, "initial": model_config.to_dict(serving(1))}
+    id_, outputs = file.create(context(), declared)
+    with pytest.raises(OwnershipError, match="is managed by tf-serving/test"):
+        file.create(context(), {**declared, "owner": "tf-serving/other"})
+    file.delete(context(), id_, declared, outputs)
+    assert server.maps == {}
+    file.delete(context(), id_, declared, outputs)
+
+
+def test_a_file_no_ready_pod_reads_is_written_as_declared(server: ApiServer, common: dict[str, Any]) -> None:
+    make(common, serving(1, stable=1))
+    declared = {**common, "initial": model_config.to_dict(serving(2, stable=2))}
+    for ready, unused in (("True", False), ("False", True)):
+        server.pods = {"a": ready}
+        found = ModelConfigFile().read(context(), "id", declared, declared)
+        assert found is not None
+        assert found.outputs["unused"] is unused
+
+
+def test_pods_without_polling_and_services_without_a_config_map_are_refused(common: dict[str, Any]) -> None:
+    good = inputs(common, serving(1))
+    silent = {"vision": {**good["services"]["vision"], "pollSeconds": 0}}
+    _, failures = ServedConfig().check({}, {**good, "services": silent})
+    assert [failure.path for failure in failures] == ["services.vision.pollSeconds"]
+    _, failures = ServedConfig().check({}, {key: value for key, value in good.items() if key != "configMap"})
+    assert [failure.path for failure in failures] == ["configMap"]
+
+
+def test_a_kubeconfig_that_is_none_is_an_error_that_names_it() -> None:
+    with pytest.raises(CloudError, match="/nowhere cannot be used"):
+        Cluster("/nowhere", "").pods(Pods("models", {}))
