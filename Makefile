@@ -1,6 +1,8 @@
 # Two commands matter: `make up` and `make test`. Everything they need is installed into .venv.
 
 ENGINE ?= sandbox
+# Test files at a time. Most of them wait for servers rather than for a processor.
+JOBS ?= 2
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 BIN := .venv/bin
@@ -33,7 +35,7 @@ kube: .venv/.ready-sandbox
 	@$(BIN)/python -m sandbox kube build
 
 test: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "slow or not slow" -n $(JOBS) --dist loadfile --durations 20
 
 test-fast: .venv/.ready-dev
 	$(BIN)/python -m pytest
@@ -42,8 +44,8 @@ lint: .venv/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/zizmor --offline --no-progress --quiet .github
 	$(BIN)/mypy policy/rules.py
+	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 bench: .venv/.ready-sandbox
 	$(BIN)/python -m bench
