@@ -176,7 +176,6 @@ def _volume(spec: KubernetesServingSpec) -> Manifest:
             "capacity": {"storage": "1Ti"},
             "accessModes": ["ReadOnlyMany"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": "",
             "volumeMode": "Filesystem",
             "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": spec.namespace,
                          "name": claim_name(spec)},
