@@ -300,15 +300,15 @@ def _one_per_resource(steps: Any) -> tuple[Step, ...]:
     for step in steps:
         if step.op in _REPLACING:
             known = found.get(step.urn)
-            if known is None or (known.op == "replace" and not known.new):
+            if known is None or known.op == "refresh" or (known.op == "replace" and not known.new):
                 found[step.urn] = _as_replace(step, known)
-        else:
-            found.setdefault(step.urn, step)
+        elif step.urn not in found or found[step.urn].op == "refresh":  # a look at it, before what is done with it
+            found[step.urn] = step
     return tuple(found.values())
 
 
 def _as_replace(step: Step, known: Step | None) -> Step:
-    old = step.old or (known.old if known else {})
+    old = step.old or (known.old if known and known.op == "replace" else {})
     return replace(step, op="replace", old=old)
 
 

@@ -153,7 +153,7 @@ def test_an_object_that_comes_from_a_file_is_refused_by_name(project: Project, c
     project.configure(endpoint=cloud.endpoint_address)
     project.program(OBJECT.format(arguments='key="a.txt", source="file.txt"'))
     outcome = project.run("preview")
-    assert outcome.status == 255
+    assert outcome.status == 1
     assert "source: is not supported by the sandbox's stand-in" in outcome.out
 
 

@@ -49,7 +49,7 @@ def test_a_mandatory_violation_ends_the_preview_and_nothing_is_made(project: Pro
     project.program('Thing("good", value="green")\nThing("bad", value="red")')
     for command in ("preview", "up"):
         outcome = project.run(command, *(["--yes"] if command == "up" else []), "--policy-pack", pack)
-        assert outcome.status == 255
+        assert outcome.status == 1
         assert "policy no-red: No red." in outcome.out + outcome.err
         assert "red is not allowed" in outcome.out + outcome.err
     assert project.world == {}

@@ -40,6 +40,16 @@ def test_a_label_that_moves() -> None:
     assert told(promotion()) == [("", "modelB: label stable 1 -> 2")]
 
 
+def test_what_is_looked_at_before_it_changes_is_told_as_what_changes() -> None:
+    look = {**promotion(), "op": "refresh", "detailedDiff": None}
+    assert told(look, promotion()) == told(promotion())
+    halves = [
+        step(op, SERVICE, "x-service", state(service_inputs()), state(service_inputs()), replace=("name",))
+        for op in ("refresh", "create-replacement", "replace", "delete-replaced")
+    ]
+    assert told(*halves) == told(*halves[1:])
+
+
 def test_a_new_image_of_the_same_repository_is_told_by_its_tag_and_with_the_restart() -> None:
     new = service_inputs(image=f"{REGISTRY}/tensorflow-serving:2.17.1")
     assert told(update(new, {"spec.containers[0].image": "update"})) == [

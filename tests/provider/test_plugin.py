@@ -107,7 +107,8 @@ def test_the_schema_names_every_resource_with_its_properties(plugin: Plugin) -> 
     schema = json.loads(plugin.call("GetSchema", provider_pb2.GetSchemaRequest(version=0)).schema)
     assert schema["name"] == "tfserving"
     assert set(schema["resources"]) == {
-        f"tfserving:index:{kind}" for kind in ("PublishedModel", "ModelConfigFile", "EasService", "ServedConfig")
+        f"tfserving:index:{kind}"
+        for kind in ("PublishedModel", "ModelConfigFile", "EasService", "ServedConfig", "ServedModel")
     }
     service = schema["resources"]["tfserving:index:EasService"]
     assert service["properties"]["token"]["secret"] is True
