@@ -88,7 +88,7 @@ def test_it_ends_when_the_process_that_started_it_is_gone(engine: tuple[Engine, 
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), 10, "the end of the plugin")
+    until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), 30, "the end of the plugin")
 
 
 def _is_zombie(pid: int) -> bool:
