@@ -497,7 +497,9 @@ class GrpcClient(_Base):
                 status,
             ) from error
         if code in _UNREACHABLE:
-            raise ServiceUnreachableError(f"{self._where}: {code.name}: {message or 'no answer'}", status) from error
+            late = code is grpc.StatusCode.DEADLINE_EXCEEDED
+            shown = f"no answer: {code.name}" if late or not message else f"{code.name}: {message}"
+            raise ServiceUnreachableError(f"{self._where}: {shown}", status) from error
         if code is grpc.StatusCode.NOT_FOUND or _UNKNOWN_LABEL in message:
             raise ServiceNotFoundError(message, status) from error
         raise ServiceError(message or code.name, status) from error
