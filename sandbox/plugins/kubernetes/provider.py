@@ -94,20 +94,20 @@ class Kubernetes(Provider):
         try:
             response = self._client.call_api(method, url, headers, body, _request_timeout=_SECONDS)
             raw = response.read()
-        except client.ApiException as error:
-            raise ApiServerError(_message(error), str(error.status)) from None
-        except (HTTPError, OSError) as error:
+        except (client.ApiException, HTTPError, OSError) as error:
             raise CloudError(f"no answer from the API server: {' '.join(str(error).split())}") from None
+        if not 200 <= response.status < 300:  # which the client makes an exception only where it makes models
+            raise ApiServerError(_message(response.status, response.reason, raw), str(response.status))
         found = response.headers
         warnings = [_warning(value) for name, value in found.items() if name.lower() == "warning"]
         return Answer(json.loads(raw or b"{}"), tuple(warnings))
 
 
-def _message(error: Any) -> str:
+def _message(status: int, reason: str, body: bytes) -> str:
     try:
-        return str(json.loads(error.body)["message"])
+        return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        return f"{error.status} {error.reason}"
+        return f"{status} {reason}"
 
 
 def _warning(header: str) -> str:
