@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import alibabacloud_oss_v2 as oss
 import grpc
 import pytest
 from pulumi.runtime.proto import engine_pb2_grpc
@@ -20,8 +21,9 @@ from pulumi.runtime.proto import engine_pb2_grpc
 from sandbox.kube.cluster import Cluster
 from sandbox.kube.network import PodNetwork
 from sandbox.kube.node import Node
-from tests.provider.harness import Engine, Failed, Plugin, Stack, config, free_port, until
-from tfserving import kubernetes, model_config
+from tests.cloud.conftest import running_cloud
+from tests.provider.harness import OWNER, Cloud, Engine, Failed, Plugin, Stack, config, until
+from tfserving import kubernetes, manifest, model_config
 from tfserving.client import GrpcClient, RestClient
 from tfserving.kubernetes import KubernetesServingSpec, ModelVolume
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
@@ -30,6 +32,8 @@ pytestmark = pytest.mark.slow
 
 FLAGS = {"num_load_threads": 2, "file_system_poll_wait_seconds": 1, "max_num_load_retries": 0}
 CONFIG_MAP = "tf-serving-model-config"
+BUCKET = "examplebucket"
+PREFIX = "models/tf_serving/modelB/"
 WRITE_MODELS = """
 import sys
 from pathlib import Path
@@ -93,8 +97,8 @@ class Service:
     spec: KubernetesServingSpec
 
     def apply(self) -> None:
-        for manifest in kubernetes.build(self.spec).all():
-            answer = self.api.apply(manifest)
+        for wanted in kubernetes.build(self.spec).all():
+            answer = self.api.apply(wanted)
             assert answer.status in (200, 201), answer.body
             assert answer.warnings == []
 
@@ -130,7 +134,7 @@ def service(api: Any, node: Node, make_namespace: Callable[..., str]) -> Callabl
             "name": "vision",
             "namespace": make_namespace(),
             "region": "cn-hangzhou",
-            "volume": ModelVolume(bucket="examplebucket", root="models/tf_serving/", role_name="model-reader"),
+            "volume": ModelVolume(bucket=BUCKET, root="models/tf_serving/", role_name="model-reader"),
             "flags": FLAGS,
             "drain_seconds": 1,
             "cpu": 0.1,
@@ -169,30 +173,42 @@ def test_a_pod_with_one_model_is_ready_only_when_it_can_be_asked(service: Callab
     vision = service(model="late")
     vision.apply()
     until(lambda: vision.pods() and vision.pods()[0].get("status", {}).get("podIP"), 60, "the pod's process")
-    time.sleep(3)
+    running = vision.node.pods[vision.pods()[0]["metadata"]["uid"]]
+    asked = b"Could not find base path /models/late"
+    until(lambda: running.log.exists() and asked in running.log.read_bytes(), 60, "the look for the model")
     (pod,) = vision.pods()
     ready = {item["type"]: item["status"] for item in pod["status"]["conditions"]}["Ready"]
     assert ready == "False"
-    (models / "late").symlink_to(models / "modelB")
+    shutil.copytree(models / "modelB" / "3", models / "late.partial" / "3")
+    (models / "late.partial").rename(models / "late")
     try:
         vision.wait()
         with vision.rest() as client:
             assert client.predict("late", [[10.0]], version=3).outputs == [[8.0]]
     finally:
-        (models / "late").unlink()
+        shutil.rmtree(models / "late")
 
 
 # ---- rollouts
 
 
 @pytest.fixture(scope="module")
-def plugin() -> Iterator[Plugin]:
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """The bucket as the provider sees it. Pods read a directory instead: only the files' removal goes there."""
+    with running_cloud(tmp_path_factory.mktemp("oss")) as cloud:
+        found = Cloud(f"127.0.0.1:{cloud.port}", cloud.client(use_path_style=True), BUCKET)
+        found.oss.put_bucket(oss.PutBucketRequest(bucket=BUCKET))
+        yield found
+
+
+@pytest.fixture(scope="module")
+def plugin(bucket: Cloud) -> Iterator[Plugin]:
     engine, server = Engine(), grpc.server(futures.ThreadPoolExecutor(4))
     engine_pb2_grpc.add_EngineServicer_to_server(engine, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     found = Plugin(engine, f"127.0.0.1:{port}")
-    found.configure(**config(f"127.0.0.1:{free_port()}"))  # nothing listens there: pods need no bucket
+    found.configure(**config(bucket.endpoint))
     yield found
     found.stop()
     server.stop(0)
@@ -204,9 +220,9 @@ class Rollout:
     def __init__(self, vision: Service, plugin: Plugin) -> None:
         self.vision, self.plugin = vision, plugin
         self.common = {
-            "bucket": "examplebucket",
+            "bucket": BUCKET,
             "key": "models/tf_serving/model_config.pbtxt",
-            "owner": "tf-serving/test",
+            "owner": OWNER,
             "configMap": f"{vision.spec.namespace}/{CONFIG_MAP}",
             "kubeconfig": str(vision.api.cluster.kubeconfig),
         }
@@ -298,14 +314,21 @@ def test_versions_and_labels_move_in_every_pod_without_a_restart_and_no_request_
     assert rollout.served.refresh() == {}
 
 
-def test_a_version_that_cannot_load_changes_nothing_and_the_next_run_goes_on(rollout: Rollout) -> None:
+def test_a_version_that_cannot_load_changes_nothing_and_the_next_run_goes_on(
+    rollout: Rollout, bucket: Cloud, models: Path
+) -> None:
+    published = replace(manifest.build(models / "modelB" / "9"), owner=OWNER)
+    bucket.put(f"{PREFIX}9/saved_model.pb", (models / "modelB" / "9" / "saved_model.pb").read_bytes())
+    bucket.put(f"{PREFIX}9{manifest.SUFFIX}", published.to_json())
     rollout.up(serving(1, stable=1))
     with pytest.raises(Failed, match="version 9 of modelB cannot be loaded"):
         rollout.up(serving(1, 9, stable=9), 1, 2, 3, 9)
     assert "versions: 9" not in rollout.config_map
     with rollout.vision.rest() as client:
         assert client.labelled_version("modelB", "stable") == 1
+    assert len(bucket.keys(PREFIX)) == 2
     assert rollout.up(serving(1, 2, stable=2)) == "update"
+    assert bucket.keys(PREFIX) == []  # version 9 is published no longer
 
 
 def test_a_config_map_edited_by_hand_is_drift_and_is_put_right(rollout: Rollout) -> None:
