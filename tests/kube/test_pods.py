@@ -175,7 +175,7 @@ def test_a_pod_with_one_model_is_ready_only_when_it_can_be_asked(service: Callab
     until(lambda: vision.pods() and vision.pods()[0].get("status", {}).get("podIP"), 60, "the pod's process")
     running = vision.node.pods[vision.pods()[0]["metadata"]["uid"]]
     asked = b"Could not find base path /models/late"
-    until(lambda: running.log.exists() and asked in running.log.read_bytes(), 60, "the look for the model")
+    until(lambda: running.log.exists() and asked in running.log.read_bytes(), 120, "the look for the model")
     (pod,) = vision.pods()
     ready = {item["type"]: item["status"] for item in pod["status"]["conditions"]}["Ready"]
     assert ready == "False"
