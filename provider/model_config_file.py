@@ -252,7 +252,8 @@ class ModelConfigFile(Resource):
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
         file, initial = _file(ctx, news), _initial(news)
-        stored = file.read(text(old_inputs, "owner"))
+        # By its state the stack manages the file: one without an owner was written anew by hand, and is put right.
+        stored = file.read(text(old_inputs, "owner"), "")
         unused = _unused(ctx, news)
         if stored is None:
             file.write(initial, new_only=True)
