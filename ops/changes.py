@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ops.digest import UNKNOWN, Digest, Step, has_unknown, lookup
 from tfserving import model_config
 from tfserving.errors import TFServingError
+from tfserving.manifest import amounts
 from tfserving.model_config import ModelServerConfig
 
 EAS_SERVICE = "tfserving:index:EasService"
@@ -95,15 +96,6 @@ def compact(value: Any) -> str:
     """A value on one line."""
     text = value if value == UNKNOWN else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def amount(count: float) -> str:
-    """Bytes as people say them: ``1.2 GB``."""
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def plain(value: Any) -> str:
@@ -196,7 +188,7 @@ def _size(files: Any) -> str:
     count, total = files.get("files"), files.get("bytes")
     if not isinstance(count, int) or not isinstance(total, int | float):
         return ""
-    return f" ({count} file{'s' if count != 1 else ''}, {amount(total)})"
+    return f" ({amounts(count, total)})"
 
 
 def _versions(properties: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from provider.values import UNKNOWN, Change, Properties, has_unknown
 from tfserving import manifest as manifests
 from tfserving import saved_model
 from tfserving.errors import CloudError, OwnershipError, SavedModelError
-from tfserving.manifest import FileEntry, Manifest
+from tfserving.manifest import FileEntry, Manifest, amount, amounts
 
 T = TypeVar("T")
 
@@ -688,7 +688,7 @@ class _Publication:
         self._seal(job, manifest)
         objects[_MANIFEST] = self._sealed(number)
         _clear_staging(self._bucket, self._prefix, number)
-        self._ctx.info(f"{self._title(number)}: {_amounts(len(manifest.files), manifest.size)} in {self._at(number)}")
+        self._ctx.info(f"{self._title(number)}: {amounts(len(manifest.files), manifest.size)} in {self._at(number)}")
         self._finish(number, manifest.digest, _summary(objects))
 
     def _sealed(self, number: int) -> ObjectInfo:
@@ -950,20 +950,7 @@ def _names(paths: list[str]) -> str:
 def _size(summary: Mapping[str, Any] | None) -> str:
     if not summary:
         return ""
-    return f" ({_amounts(summary['files'], summary['bytes'])})"
-
-
-def _amounts(files: int, size: int) -> str:
-    return f"{files} file{'s' * (files != 1)}, {amount(size)}"
-
-
-def amount(count: float) -> str:
-    """Bytes for a person: ``1.2 GB``."""
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+    return f" ({amounts(summary['files'], summary['bytes'])})"
 
 
 def _duration(seconds: float) -> str:

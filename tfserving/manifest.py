@@ -435,3 +435,17 @@ def build(version_dir: Path, cache: HashCache | None = None) -> Manifest:
     if not entries:
         raise SavedModelError(f"{version_dir} holds no file")
     return Manifest(tuple(entries))
+
+
+def amount(count: float) -> str:
+    """Bytes for a person: ``1.2 GB``."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def amounts(files: int, size: float) -> str:
+    """Files and bytes for a person: ``5 files, 1.2 GB``."""
+    return f"{files} file{'s' * (files != 1)}, {amount(size)}"
