@@ -106,14 +106,17 @@ class Bucket:
 
         With ``new_only``, an object that is there already is an error with the code ``FileAlreadyExists``.
         """
+        content = text.encode()
         request = self._sdk.PutObjectRequest(
             bucket=self.name,
             key=key,
-            body=text.encode(),
+            body=content,
             content_type="text/plain; charset=utf-8",
             forbid_overwrite=True if new_only else None,
         )
-        self._call("write", key, lambda: self._client.put_object(request))
+        stored = self._call("write", key, lambda: self._client.put_object(request)).hash_crc64
+        if stored and str(stored) != str(crc64(content)):
+            raise self._other_content(key)
 
     def head(self, key: str) -> StoredFile | None:
         """Size, checksum and ETag of an object, or None where there is none."""
@@ -328,7 +331,10 @@ class Bucket:
                 raise
             return
         if crc != entry.crc64 and (crc or not self.holds(key, entry)):
-            raise ContentError(f"oss://{self.name}/{key} is not what was to be stored there")
+            raise self._other_content(key)
+
+    def _other_content(self, key: str) -> ContentError:
+        return ContentError(f"oss://{self.name}/{key} is not what was to be stored there. Fix: run the update again")
 
     def holds(self, key: str, entry: FileEntry) -> bool:
         """Whether an object is there with the size and checksum of ``entry``."""
@@ -402,17 +408,27 @@ class PartUpload:
         result = self._bucket._call(
             "write", self._key, lambda: client.upload_part(request, retry_max_attempts=_TRANSFER_ATTEMPTS)
         )
+        if result.hash_crc64 and str(result.hash_crc64) != str(body.sent_crc64):
+            raise ContentError(
+                f"OSS did not receive part {number} of {self._path} as it was sent. Fix: run the update again, "
+                "which sends this part anew"
+            )
         return _etag(result.etag)
 
 
 class _FileRange:
-    """A stretch of a file as a body the SDK can read, measure and rewind."""
+    """A stretch of a file as a body the SDK can read, measure and rewind.
+
+    Attributes:
+        sent_crc64: checksum of what was read since the start of the stretch.
+    """
 
     def __init__(self, descriptor: int, start: int, length: int) -> None:
         self._descriptor = descriptor
         self._start = start
         self._length = length
         self._position = 0
+        self.sent_crc64 = 0
 
     def __len__(self) -> int:
         return self._length
@@ -424,11 +440,14 @@ class _FileRange:
             self._descriptor, left if size < 0 else min(left, max(size, _BLOCK_BYTES)), self._start + self._position
         )
         self._position += len(data)
+        self.sent_crc64 = crc64(data, self.sent_crc64)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
         self._position = max(0, origin + offset)
+        if not self._position:
+            self.sent_crc64 = 0
         return self._position
 
     def tell(self) -> int:
@@ -439,10 +458,10 @@ class _FileRange:
 
     def crc64(self) -> int:
         """The checksum of the stretch; leaves the position at its start."""
-        crc = 0
         self.seek(0)
-        while data := self.read(_BLOCK_BYTES):
-            crc = crc64(data, crc)
+        while self.read(_BLOCK_BYTES):
+            pass
+        crc = self.sent_crc64
         self.seek(0)
         return crc
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import crcmod
+import fastcrc
 
 from tfserving.errors import SavedModelError
 
@@ -51,14 +51,10 @@ _CACHE_FORMAT = 1
 _SETTLED_NS = 20_000_000
 _COARSE_SETTLED_NS = 2_000_000_000
 
-_crc64: Callable[[bytes | memoryview, int], int] = crcmod.mkCrcFun(
-    0x142F0E1EBA9EA3693, initCrc=0, rev=True, xorOut=0xFFFFFFFFFFFFFFFF
-)
-
 
 def crc64(data: bytes | memoryview, crc: int = 0) -> int:
     """CRC-64 of ``data``, continuing from the ``crc`` of what came before it."""
-    return _crc64(data, crc)
+    return int(fastcrc.crc64.xz(data, crc))
 
 
 @dataclass(frozen=True)

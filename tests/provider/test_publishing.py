@@ -17,7 +17,7 @@ import pytest
 from google.protobuf import empty_pb2
 
 from provider.clients import Clients
-from provider.oss import Bucket, ContentError, ObjectName
+from provider.oss import Bucket, ContentError, ObjectName, _FileRange
 from provider.published_model import PublishedModel, remove_version
 from provider.resource import Context
 from provider.values import UNKNOWN, Properties
@@ -389,6 +389,33 @@ def test_a_file_that_changes_on_the_way_is_not_kept(cloud: Cloud, root: str, tmp
     with pytest.raises(ContentError, match="changed while it was uploaded"):
         upload.send(upload.parts[-1], lambda _: None)
     assert cloud.keys(root) == []
+
+
+class Damaged(_FileRange):
+    """A body that arrives otherwise than it was read."""
+
+    def read(self, size: int = -1) -> bytes:
+        data = super().read(size)
+        return data[:-1] + bytes([data[-1] ^ 1]) if data else data
+
+
+def test_a_part_that_arrives_damaged_is_sent_again_by_the_next_run(
+    cloud: Cloud, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, bucket, sent = tmp_path / "large", Bucket(cloud.oss, cloud.bucket), [0]
+    file.write_bytes(random.Random(1).randbytes(17 << 20))
+    entry = FileEntry("large", 17 << 20, str(manifest.crc64(file.read_bytes())), "")
+    upload = bucket.begin(f"{root}large", file, entry, None)
+    with monkeypatch.context() as line:
+        line.setattr("provider.oss._FileRange", Damaged)
+        with pytest.raises(ContentError, match="did not receive part 1 "):
+            upload.send(1, lambda _: None)
+    upload.send(2, lambda _: None)
+    again = bucket.begin(f"{root}large", file, entry, bucket.unfinished(root)[f"{root}large"])
+    for part in again.parts:
+        again.send(part, lambda count: sent.append(count))
+    assert bucket.holds(f"{root}large", entry)
+    assert sum(sent) == (8 << 20) + (1 << 20)  # the damaged part, and the one that had not been sent
 
 
 def test_a_preview_names_each_version_with_its_size(

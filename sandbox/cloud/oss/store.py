@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
-import crcmod
+import fastcrc
 from alibabacloud_oss_v2.crc import Crc64
 
 from sandbox.cloud.oss import errors
@@ -36,8 +36,6 @@ log = logging.getLogger("sandbox.cloud.oss")
 
 NULL_VERSION = "null"
 """Version id of objects written while versioning is not enabled."""
-
-_crc64 = crcmod.mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, rev=True, xorOut=0xFFFFFFFFFFFFFFFF)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS buckets (
@@ -245,7 +243,7 @@ class BlobWriter:
             OSError: the disk is full.
         """
         self._md5.update(data)
-        self._crc64 = _crc64(data, self._crc64)
+        self._crc64 = fastcrc.crc64.xz(data, self._crc64)
         self._append(data)
 
     def append_blob(self, part: Part) -> None:
