@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 from urllib import error, request
 
 import alibabacloud_oss_v2 as oss
+import pytest
 import yaml
 from alibabacloud_eas20210701.client import Client as EasClient
 from alibabacloud_tea_openapi.models import Config
@@ -148,6 +150,19 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def example_models(factory: pytest.TempPathFactory) -> Path:
+    """The example models, trained once for a whole test run however many processes it has."""
+    base = factory.getbasetemp()
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "example-models"
+    shared.mkdir(exist_ok=True)
+    with open(shared / ".lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(
+            [sys.executable, "-m", "sandbox", "models", "--out", str(shared / "out")], cwd=PROJECT, check=True
+        )
+    return shared / "out"
 
 
 def copy_project(to: Path) -> Checkout:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.checkout import Checkout, copy_project
+from tests.e2e.checkout import Checkout, copy_project, example_models
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +18,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         yield made
     finally:
         made.run("cloud", "stop")
+
+
+@pytest.fixture(scope="module")
+def prepared(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The checkout with the example models, as they are after a first `make up`."""
+    shutil.copytree(example_models(tmp_path_factory), checkout.root / ".sandbox" / "models")
+    return checkout

@@ -82,20 +82,19 @@ def development_services(checkout: Checkout) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def stack(checkout: Checkout) -> Iterator[Checkout]:
-    services = development_services(checkout)
+def stack(prepared: Checkout) -> Iterator[Checkout]:
+    services = development_services(prepared)
     del services["triton"]  # it gets a test of its own: the sandbox has no Triton to run
-    checkout.set({"name": BUCKET, "existing": True}, "tf-serving:bucket")
-    checkout.set(services | {"sliced": SLICED, "own_image": OWN_IMAGE}, SERVICES)
-    checkout.succeed("models")
-    checkout.succeed("cloud", "start")
-    client = checkout.oss()
+    prepared.set({"name": BUCKET, "existing": True}, "tf-serving:bucket")
+    prepared.set(services | {"sliced": SLICED, "own_image": OWN_IMAGE}, SERVICES)
+    prepared.succeed("cloud", "start")
+    client = prepared.oss()
     client.put_bucket(oss.PutBucketRequest(BUCKET, acl="private"))
     client.put_object(oss.PutObjectRequest(BUCKET, STRANGE, body=b"kept"))
-    printed = checkout.succeed("up", "--yes", timeout=900)
+    printed = prepared.succeed("up", "--yes", timeout=900)
     assert "rests on EAS" in printed.replace("\n", " "), "a scenario deployment with labels is warned about"
-    yield checkout
-    checkout.run("local", "down")
+    yield prepared
+    prepared.run("local", "down")
 
 
 def client(stack: Checkout, name: str) -> ModelClient:

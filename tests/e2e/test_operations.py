@@ -31,10 +31,10 @@ CONFIG_FILE = "models/tf_serving/model_config.pbtxt"
 
 
 @pytest.fixture(scope="module")
-def stack(checkout: Checkout) -> Iterator[Checkout]:
-    checkout.succeed("local", "up", timeout=600)
-    yield checkout
-    checkout.run("local", "down")
+def stack(prepared: Checkout) -> Iterator[Checkout]:
+    prepared.succeed("local", "up", timeout=600)
+    yield prepared
+    prepared.run("local", "down")
 
 
 @pytest.fixture

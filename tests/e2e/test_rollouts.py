@@ -51,17 +51,17 @@ with tf.io.TFRecordWriter(str(file)) as writer:
 
 
 @pytest.fixture(scope="module")
-def stack(checkout: Checkout) -> Iterator[Checkout]:
-    for service in checkout.config()["config"]["tf-serving:services"]:
-        checkout.set(2, "tf-serving:services", service, "replicas")
+def stack(prepared: Checkout) -> Iterator[Checkout]:
+    for service in prepared.config()["config"]["tf-serving:services"]:
+        prepared.set(2, "tf-serving:services", service, "replicas")
         # A version that cannot load is tried again five times, a minute apart, by default.
-        checkout.set(
+        prepared.set(
             {"max_num_load_retries": 1, "load_retry_interval_micros": 1000000}, "tf-serving:services", service, "flags"
         )
-    checkout.succeed("local", "up", timeout=600)
-    assert len(checkout.processes()) == 4
-    yield checkout
-    checkout.run("local", "down")
+    prepared.succeed("local", "up", timeout=600)
+    assert len(prepared.processes()) == 4
+    yield prepared
+    prepared.run("local", "down")
 
 
 def models(stack: Checkout) -> Path:

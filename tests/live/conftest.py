@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.checkout import PROJECT, Checkout, copy_project
+from tests.e2e.checkout import Checkout, copy_project, example_models
 from tests.live.cli import Cli
 
 REAL_PLUGIN = "pulumi-resource-alicloud"
@@ -24,9 +24,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     if shutil.which("pulumi") is None:
         pytest.skip("the Pulumi CLI is not on PATH")
     checkout = copy_project(tmp_path_factory.mktemp("cli") / "project")
-    exported = PROJECT / ".sandbox" / "models"
-    if exported.is_dir():  # saves their training; out of date ones are exported anew
-        shutil.copytree(exported, checkout.root / ".sandbox" / "models")
+    shutil.copytree(example_models(tmp_path_factory), checkout.root / ".sandbox" / "models")
     env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     if not _has_real_plugin():
         env["PATH"] = f"{_stand_in(tmp_path_factory.mktemp('plugins'), checkout)}{os.pathsep}{env['PATH']}"
