@@ -171,6 +171,16 @@ def test_a_pool_changed_in_the_console_is_drift_and_is_put_right(project: Projec
     assert counts(project, "preview", "--refresh") == {}
 
 
+def test_a_pool_removed_in_the_console_is_made_again(project: Project, cloud: Cloud) -> None:
+    write(project, cloud, SCALED.format(most=4))
+    assert project.up().status == 0
+    cluster, pool, _ = cloud.pool()
+    cloud.cs.delete_cluster_nodepool(cluster, pool, cs.DeleteClusterNodepoolRequest(force=True))
+    threading.Event().wait(1)
+    assert counts(project, "up", "--yes", "--refresh") == {"create": 1}
+    assert cloud.pool()[1] != pool
+
+
 def test_the_kubeconfig_of_the_cluster_is_secret_in_the_state(project: Project, cloud: Cloud) -> None:
     write(project, cloud, SCALED.format(most=4))
     with (project.root / "__main__.py").open("a") as program:

@@ -180,6 +180,17 @@ def test_a_moved_label_is_a_new_config_map_a_rolling_update_and_then_the_old_one
     assert [v["configMap"]["name"] for v in volumes if v["name"] == "config"] == [new]
 
 
+def test_a_volume_that_leads_elsewhere_replaces_volume_and_claim(stack: Stack) -> None:
+    stack.write()
+    stack.up()
+    (old,) = stack.names("PersistentVolumeClaim")
+    stack.write(role="other-reader")
+    assert stack.up() == {"replace": 2, "update": 1}
+    (new,) = stack.names("PersistentVolumeClaim")
+    assert new != old
+    assert stack.get("PersistentVolumeClaim", new)["status"]["phase"] == "Bound"
+
+
 def test_an_object_edited_by_hand_is_drift_and_is_put_right(stack: Stack) -> None:
     stack.write()
     stack.up()
@@ -195,6 +206,14 @@ def test_an_object_edited_by_hand_is_drift_and_is_put_right(stack: Stack) -> Non
     assert stack.counts("up", "--yes", "--refresh") == {"update": 1}
     assert stack.deployment()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 11
     assert stack.counts("preview", "--refresh") == {}
+
+
+def test_an_object_removed_by_hand_is_made_again(stack: Stack) -> None:
+    stack.write()
+    stack.up()
+    assert stack.api.call("DELETE", stack.api.path("Service", stack.namespace, "vision")).status == 200
+    assert stack.counts("up", "--yes", "--refresh") == {"create": 1}
+    assert stack.get("Service")["spec"]["type"] == "ClusterIP"
 
 
 def test_pods_that_fit_no_node_end_the_run_with_the_schedulers_reason(stack: Stack) -> None:
