@@ -23,9 +23,9 @@ class Service:
     Attributes:
         name: EAS service name.
         protocol: ``http`` or ``grpc``.
-        url: base URL without a trailing slash; empty for gRPC.
-        target: ``host:port``; empty for HTTP.
-        token: sent as the ``authorization`` header or metadata.
+        url: base URL without a trailing slash; empty for a PAI-EAS service that answers gRPC.
+        target: ``host:port``; empty for a PAI-EAS service that answers HTTP.
+        token: sent as the ``authorization`` header or metadata; empty on Kubernetes.
         models: model name to what the stack config wants of it.
     """
 

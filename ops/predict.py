@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class Answer:
 
 
 def choose_service(services: Mapping[str, Service], name: str, grpc: bool) -> Service:
-    """The service called ``name``.
+    """The service called ``name``, with the one address to ask: a service on Kubernetes has one for each protocol.
 
     Raises:
         PredictError: there is none, or gRPC was asked of an HTTP service.
@@ -82,11 +82,11 @@ def choose_service(services: Mapping[str, Service], name: str, grpc: bool) -> Se
     service = services.get(name)
     if service is None:
         raise PredictError(f"there is no service {name!r} in this stack; it has {', '.join(sorted(services))}")
-    if grpc and service.protocol != "grpc":
-        others = sorted(other.name for other in services.values() if other.protocol == "grpc")
+    if grpc and not service.target:
+        others = sorted(other.name for other in services.values() if other.target)
         hint = f"ask {' or '.join(others)}" if others else "deploy one with port 8500 and grpc: true"
         raise PredictError(f"service {name!r} answers HTTP only, because a PAI-EAS service has one protocol; {hint}")
-    return service
+    return replace(service, protocol="grpc", url="") if grpc or not service.url else replace(service, target="")
 
 
 def read_input(file: Path, shape: Sequence[int | None] | None) -> tuple[list[Any], str | None]:
@@ -231,9 +231,10 @@ def curl(
         PredictError: the instances do not fit the inputs.
     """
     header = shlex.quote(f"Authorization: {service.token}") if show_token else '"Authorization: $TOKEN"'
+    authorization = f"-H {header} " if service.token else ""
     if service.protocol == "http":
         body = json.dumps({"signature_name": request.signature_name, "instances": request.instances})
-        return f"curl -sS -H {header} -d {shlex.quote(body)} {shlex.quote(service.url + request.path)}"
+        return f"curl -sS {authorization}-d {shlex.quote(body)} {shlex.quote(service.url + request.path)}"
     spec: dict[str, Any] = {"name": request.model, "signature_name": request.signature_name}
     if request.label:
         spec["version_label"] = request.label
@@ -243,7 +244,7 @@ def curl(
     body = json.dumps({"model_spec": spec, "inputs": inputs})
     # TensorFlow Serving offers reflection since 2.15.1; before that grpcurl also needs -import-path and -proto.
     call = "tensorflow.serving.PredictionService/Predict"
-    return f"grpcurl -plaintext -H {header} -d {shlex.quote(body)} {shlex.quote(service.target)} {call}"
+    return f"grpcurl -plaintext {authorization}-d {shlex.quote(body)} {shlex.quote(service.target)} {call}"
 
 
 def _column(instances: Sequence[Any], name: str) -> list[Any]:

@@ -47,7 +47,14 @@ def test_grpc_of_an_http_service_names_the_one_that_speaks_it() -> None:
         choose_service(SERVICES, "multi_http", grpc=True)
     with pytest.raises(PredictError, match="deploy one with port 8500 and grpc: true"):
         choose_service({"multi_http": HTTP}, "multi_http", grpc=True)
-    assert choose_service(SERVICES, "multi_grpc", grpc=True) is GRPC
+    assert choose_service(SERVICES, "multi_grpc", grpc=True) == GRPC
+    assert choose_service(SERVICES, "multi_grpc", grpc=False) == GRPC
+
+
+def test_a_service_with_an_address_for_each_protocol_is_asked_at_one() -> None:
+    both = {"vision": Service("vision", "http", "http://127.0.0.1:1", "127.0.0.1:2", "", {})}
+    assert choose_service(both, "vision", grpc=False) == Service("vision", "http", "http://127.0.0.1:1", "", "", {})
+    assert choose_service(both, "vision", grpc=True) == Service("vision", "grpc", "", "127.0.0.1:2", "", {})
 
 
 # ---- what is sent --------------------------------------------------------------------------------------------------
