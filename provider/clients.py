@@ -60,6 +60,11 @@ class CloudSettings:
     profile: str = ""
 
 
+IMPORTS = threading.RLock()
+"""Held while an SDK is imported. Where two threads enter packages that import each other in a circle at different
+places, Python gives one of them a module that is half there."""
+
+
 def is_loopback_endpoint(endpoint: str) -> bool:
     """Whether ``host[:port]`` is this machine."""
     return is_loopback(urlsplit(f"//{endpoint}").hostname or "")
@@ -71,7 +76,6 @@ class Clients:
     def __init__(self, settings: CloudSettings, cancelled: threading.Event) -> None:
         self.settings = settings
         self._cancelled = cancelled
-        self._lock = threading.Lock()
         endpoints = [endpoint for endpoint in (settings.eas_endpoint, settings.oss_endpoint) if endpoint]
         if len(endpoints) == 2 and all(map(is_loopback_endpoint, endpoints)):
             # The SDKs send even loopback requests to a proxy named in the environment.
@@ -107,7 +111,7 @@ class Clients:
     @property
     def eas(self) -> EasApi:
         """The EAS API."""
-        with self._lock:
+        with IMPORTS:
             return self._eas
 
     @cached_property
@@ -132,7 +136,7 @@ class Clients:
     @property
     def oss(self) -> Any:
         """The OSS client of the official SDK (``alibabacloud_oss_v2.Client``)."""
-        with self._lock:
+        with IMPORTS:
             return self._oss
 
     @cached_property

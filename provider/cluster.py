@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from provider.clients import READ_SECONDS, one_line
+from provider.clients import IMPORTS, READ_SECONDS, one_line
 from provider.resource import text
 from provider.values import Properties
 from tfserving.client import RestClient, is_loopback
@@ -135,8 +135,9 @@ class Cluster:
 
     def call(self, what: str, call: Callable[[], T]) -> T:
         """One call; whatever it raises becomes a CloudError that starts with ``what``."""
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
+        with IMPORTS:
+            from kubernetes.client.exceptions import ApiException
+            from urllib3.exceptions import HTTPError
 
         try:
             return call()
@@ -158,7 +159,8 @@ class Cluster:
             return self._made
 
     def _load(self) -> Any:
-        from kubernetes import client, config
+        with IMPORTS:
+            from kubernetes import client, config
 
         load: Any = config  # untyped
         options: dict[str, Any] = {"context": self._context or None, "persist_config": False}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -228,3 +230,32 @@ def test_pods_without_polling_and_services_without_a_config_map_are_refused(comm
 def test_a_kubeconfig_that_is_none_is_an_error_that_names_it() -> None:
     with pytest.raises(CloudError, match="/nowhere cannot be used"):
         Cluster("/nowhere", "").pods(Pods("models", {}))
+
+
+IMPORTING = """
+import sys, threading
+from provider import clients
+from provider.cluster import Cluster
+
+SDKS = ("alibabacloud", "darabonba", "kubernetes", "requests", "urllib3")
+outside = set()
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        # The Kubernetes client loads modules of its own as they are used.
+        if name.startswith(SDKS) and not name.startswith("kubernetes.") and not clients.IMPORTS._is_owned():
+            outside.add(name)
+
+sys.meta_path.insert(0, Watch())
+settings = clients.CloudSettings("cn-hangzhou", "127.0.0.1:1", "127.0.0.1:1", "HTTP", "sandbox", "sandbox")
+made = clients.Clients(settings, threading.Event())
+Cluster(sys.argv[1], "").call("wait", lambda: None)
+assert Cluster(sys.argv[1], "").api and made.oss and made.eas
+print("kubernetes" in sys.modules, "alibabacloud_oss_v2" in sys.modules, sorted(outside))
+"""
+
+
+def test_sdks_are_imported_by_one_thread_at_a_time(server: ApiServer, common: dict[str, Any]) -> None:
+    kubeconfig = str(common["kubeconfig"])
+    done = subprocess.run([sys.executable, "-c", IMPORTING, kubeconfig], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True True []\n", "")
