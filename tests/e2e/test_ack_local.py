@@ -1,0 +1,128 @@
+"""TensorFlow Serving on Kubernetes from a person's seat: the example stack on a real API server, up to down.
+
+One stack for the whole file, so the tests run in order and leave the stack as they found it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+
+from sandbox.kube import build
+from tests.e2e.checkout import Checkout
+
+pytestmark = pytest.mark.slow
+
+STACK = ("--stack", "ack-local")
+MODELS, SERVICES = "tf-serving:models", "tf-serving:services"
+
+
+@dataclass(frozen=True)
+class AckLocal:
+    """The example stack in a checkout of its own, and the cluster it runs on."""
+
+    checkout: Checkout
+
+    def run(self, *arguments: str, module: str = "sandbox") -> str:
+        printed = self.checkout.succeed(*arguments, *STACK, module=module, timeout=600)
+        assert "Traceback" not in printed
+        return printed
+
+    def predict(self, *arguments: str) -> str:
+        return self.run("predict", "vision", "modelB", *arguments, module="ops")
+
+    def label(self, **versions: int) -> None:
+        file = self.checkout.root / "stacks" / "Pulumi.ack-local.yaml"
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document["config"][MODELS]["modelB"]["labels"] = versions
+        file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    def api(self) -> client.CoreV1Api:
+        kubeconfig = self.checkout.root / ".sandbox" / "kube" / "cluster" / "kubeconfig"
+        return client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+
+    def pods(self) -> dict[str, int]:
+        """Pods with how often their containers were started again."""
+        return {
+            pod.metadata.uid: sum(status.restart_count for status in pod.status.container_statuses)
+            for pod in self.api().list_namespaced_pod("default").items
+        }
+
+
+@pytest.fixture(scope="module")
+def ack(prepared: Checkout) -> Iterator[AckLocal]:
+    if why := build.missing():
+        pytest.skip(why)
+    programs = prepared.root / ".sandbox" / "kube" / "bin"
+    programs.parent.mkdir()
+    programs.symlink_to(build.BIN, target_is_directory=True)
+    file = prepared.root / "stacks" / "Pulumi.ack-local.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("127.0.0.1:7580", f"127.0.0.1:{prepared.port}"), encoding="utf-8")
+    prepared.succeed("kube", "start")
+    try:
+        prepared.succeed("cloud", "start")
+        made = AckLocal(prepared)
+        assert "23 created" in made.run("up", "--yes")
+        yield made
+    finally:
+        prepared.run("kube", "stop")
+
+
+def test_a_service_answers_over_both_protocols_by_version_and_label(ack: AckLocal) -> None:
+    assert "vision (HTTP, http://127." in ack.predict("--label", "stable")
+    for arguments, version in (
+        (("--label", "stable"), 1),
+        (("--label", "canary"), 2),
+        (("--version", "1"), 1),
+        (("--grpc", "--label", "stable"), 1),
+        (("--grpc",), 2),
+    ):
+        assert f"modelB version {version}" in ack.predict(*arguments)
+    assert "Authorization" not in ack.predict("--curl")  # nobody asks for a token
+
+
+def test_a_second_look_changes_nothing(ack: AckLocal) -> None:
+    assert "23 unchanged" in ack.run("preview", "--expect-no-changes")
+    ack.run("refresh", "--preview-only", "--expect-no-changes")
+    assert "stack ack-local: no drift" in ack.run("drift", module="ops")
+
+
+def test_the_doctor_finds_it_well_and_the_policies_have_nothing_against_it(ack: AckLocal) -> None:
+    assert "0 errors, 0 warnings" in ack.run("doctor", module="ops")
+    assert "unchanged" in ack.run("preview", "--policy-pack", "policy", "--expect-no-changes")
+
+
+def test_labels_move_in_place_and_back(ack: AckLocal) -> None:
+    before = ack.pods()
+    assert list(before.values()) == [0]
+    ack.label(stable=2, canary=1)
+    printed = ack.run("up", "--yes")
+    assert "1 updated" in printed
+    assert "22 unchanged" in printed
+    assert "modelB version 2" in ack.predict("--label", "stable")
+    assert "modelB version 1" in ack.predict("--label", "canary")
+    ack.label(stable=1, canary=2)
+    ack.run("up", "--yes")
+    assert "modelB version 1" in ack.predict("--label", "stable")
+    assert ack.pods() == before
+
+
+def test_destroy_leaves_an_empty_cluster_and_nothing_running(ack: AckLocal) -> None:
+    assert "23 deleted" in ack.run("destroy", "--yes")
+    api = ack.api()
+    left: list[Any] = [
+        *api.list_namespaced_pod("default").items,
+        *api.list_namespaced_persistent_volume_claim("default").items,
+        *api.list_persistent_volume().items,
+        *[found for found in api.list_namespaced_config_map("default").items if found.metadata.name[:5] != "kube-"],
+        *[found for found in api.list_namespaced_service("default").items if found.metadata.name != "kubernetes"],
+    ]
+    assert [found.metadata.name for found in left] == []
+    assert ack.checkout.processes() == {}
+    assert "cluster stopped" in ack.checkout.succeed("kube", "stop")
