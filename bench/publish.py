@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +18,68 @@ from bench.world import BUCKET, MODEL_ROOT, Cloud, cloud, names, own_cache, save
 
 VERSIONS = 30
 MODELS = 10
-LINE_DELAY = 0.02
-LINE_RATE = 5e6
-LINE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Way:
+    """What lies between the client and OSS.
+
+    Attributes:
+        name: of the result.
+        text: in words.
+        delay: seconds that bytes take one way.
+        rate: bytes a second that one connection carries; 0 is as fast as it goes.
+        share: how much of the whole is sent, so that a slow line ends before the day does.
+    """
+
+    name: str
+    text: str
+    delay: float = 0.0
+    rate: float = 0.0
+    share: float = 1.0
+
+
+WAYS = (
+    Way("publish", "loopback"),
+    Way("publish-region", "a line as in one region: 1 ms one way, 100 MB/s per connection", 0.001, 100e6),
+    Way("publish-far", "a poor line: 20 ms one way, 5 MB/s per connection", 0.02, 5e6, 0.1),
+)
 
 
 def against_naive(repeat: int, gigabytes: float) -> list[Result]:
-    """30 versions in 120 files against sequential single PUTs, on loopback and over a line with a delay."""
-    return [
-        _compare(repeat, gigabytes, "publish", "loopback", 0.0, 0.0),
-        _compare(
-            repeat,
-            gigabytes * LINE_SHARE,
-            "publish-line",
-            f"a line of {LINE_DELAY * 1000:.0f} ms one way and {LINE_RATE / 1e6:.0f} MB/s per connection",
-            LINE_DELAY,
-            LINE_RATE,
-        ),
-    ]
+    """30 versions in 120 files against sequential single PUTs, on loopback and over two kinds of line."""
+    return [_compare(repeat, gigabytes * way.share, way) for way in WAYS]
 
 
-def _compare(repeat: int, gigabytes: float, name: str, where: str, delay: float, rate: float) -> Result:
+def _compare(repeat: int, gigabytes: float, way: Way) -> Result:
     result = Result(
-        name,
-        f"publish {gigabytes:.1f} GB in {VERSIONS} versions, {VERSIONS * 4} files, over {where}; medians of {repeat}",
+        way.name,
+        f"publish {gigabytes:.1f} GB in {VERSIONS} versions, {VERSIONS * 4} files; {way.text}; medians of {repeat}",
         ("way", "time", "MB/s", "faster", "peak above idle"),
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as path:
         directory = Path(path)
         source = _models(directory, int(gigabytes * 1e9))
         found: dict[str, list[dict[str, Any]]] = {"naive": [], "ours": [], "ours, hashes known": []}
-        with cloud(directory) as sandbox, Line(sandbox.port, delay=delay, rate=rate) as line:
-            port = line.port if rate else sandbox.port
+        with cloud(directory) as sandbox, Line(sandbox.port, delay=way.delay, rate=way.rate) as line:
+            port = line.port if way.rate else sandbox.port
             for turn in range(repeat):
-                for way, measured in found.items():
+                for side, measured in found.items():
                     # A first publication has to hash the files as well; one after a preview has not.
-                    cache = own_cache(directory / (f"cache-{turn}" if way == "ours" else "cache-known"))
-                    if way == "ours, hashes known" and not turn:
+                    cache = own_cache(directory / (f"cache-{turn}" if side == "ours" else "cache-known"))
+                    if side == "ours, hashes known" and not turn:
                         _publish(sandbox.port, source, "ours", cache)
                         sandbox.empty(MODEL_ROOT)
-                    measured.append(_publish(port, source, way.split(",")[0], cache))
-                    _check(sandbox, way)
+                    measured.append(_publish(port, source, side.split(",")[0], cache))
+                    _check(sandbox, side)
                     sandbox.empty(MODEL_ROOT)
-        seconds = {way: [each["seconds"] for each in measured] for way, measured in found.items()}
-        memory = {way: median([each["peak"] - each["idle"] for each in measured]) for way, measured in found.items()}
-        for way in found:
-            faster = median(seconds["naive"]) / median(seconds[way])
-            rate_seen = gigabytes * 1000 / median(seconds[way])
-            result.row(way, spread(seconds[way]), f"{rate_seen:.0f}", f"{faster:.2f}x", f"{memory[way] / 1e6:.0f} MB")
-        result.data = {"gigabytes": gigabytes, "where": where, "measurements": found}
+        seconds = {side: [each["seconds"] for each in measured] for side, measured in found.items()}
+        for side, measured in found.items():
+            faster = median(seconds["naive"]) / median(seconds[side])
+            rate_seen = gigabytes * 1000 / median(seconds[side])
+            memory = median([each["peak"] - each["idle"] for each in measured]) / 1e6
+            result.row(side, spread(seconds[side]), f"{rate_seen:.0f}", f"{faster:.2f}x", f"{memory:.0f} MB")
+        result.data = {"gigabytes": gigabytes, "where": way.text, "measurements": found}
     return result
 
 

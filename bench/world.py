@@ -42,6 +42,14 @@ def free_port() -> int:
 # ---- cloud ---------------------------------------------------------------------------------------------------------
 
 
+def sdk_client(port: int) -> oss.Client:
+    """The official OSS client with its defaults."""
+    settings = oss.config.load_default()
+    settings.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
+    settings.region, settings.endpoint = REGION, f"http://127.0.0.1:{port}"
+    return oss.Client(settings)
+
+
 class Cloud:
     """A sandbox cloud with one bucket, not versioned.
 
@@ -52,10 +60,7 @@ class Cloud:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        settings = oss.config.load_default()
-        settings.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
-        settings.region, settings.endpoint = REGION, f"http://127.0.0.1:{port}"
-        self.client = oss.Client(settings)
+        self.client = sdk_client(port)
 
     def empty(self, prefix: str = "") -> None:
         """Remove objects and unfinished uploads."""

@@ -28,7 +28,6 @@ from types import TracebackType
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 import fastcrc
-from alibabacloud_oss_v2.crc import Crc64
 
 from sandbox.cloud.oss import errors
 
@@ -249,9 +248,9 @@ class BlobWriter:
     def append_blob(self, part: Part) -> None:
         """Adds the bytes of a part. Only the CRC is kept up to date; the MD5 of the blob means nothing after this."""
         with open(self._store.blob_path(part.blob), "rb") as source:
-            while chunk := source.read(1 << 22):
+            while chunk := source.read(1 << 20):
+                self._crc64 = fastcrc.crc64.xz(chunk, self._crc64)
                 self._append(chunk)
-        self._crc64 = Crc64.combine(self._crc64, int(part.crc64), part.size)
 
     def _append(self, data: bytes | memoryview) -> None:
         if self._file is None:
