@@ -154,6 +154,13 @@ def parse_version(text: str) -> Version | None:
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 
 
+def image_version(image: str) -> Version | None:
+    """The TensorFlow Serving version an image's tag names, ``None`` for other images and tags."""
+    repository, _, tag = image.partition("@")[0].rpartition(":")
+    is_tf_serving = "tensorflow-serving" in repository.rpartition("/")[2] or repository.endswith("tensorflow/serving")
+    return parse_version(tag) if is_tf_serving else None
+
+
 @dataclass(frozen=True)
 class Parsed:
     """A parsed command line: what TensorFlow Serving would understand, and what it would drop.

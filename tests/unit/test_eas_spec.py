@@ -357,7 +357,7 @@ def test_health_checks_can_be_replaced_and_left_out() -> None:
 )
 def test_a_short_image_is_eas_own_and_a_full_one_is_left_alone(image: str, uri: str, version: Any) -> None:
     assert eas_spec.image_uri(image, "cn-hangzhou") == uri
-    assert eas_spec.image_version(image) == version
+    assert flags.image_version(image) == version
     gpu = InstanceType(type="ecs.gn6i-c4g1.xlarge")
     assert problems(service(image=image, instance_types=(gpu,))) == []
 

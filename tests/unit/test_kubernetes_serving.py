@@ -434,7 +434,7 @@ def test_everything_is_listed_in_an_order_in_which_it_can_be_made() -> None:
         ({**LIVE, "allow_labels_for_unavailable_versions": False}, ["allowLabelsForUnavailableVersions", "refuses"]),
         ({**RESTART, "config": ModelServerConfig()}, ["there is no model to serve"]),
         ({"allow_labels_for_unavailable_versions": True}, ["does not read"]),
-        ({"mount_path": "/usr/models"}, ["would hide a directory of the image"]),
+        ({"mount_path": "/usr/models"}, ["would hide the image's own /usr"]),
         ({"mount_path": "models"}, ["is not an absolute path"]),
         ({"volume": ModelVolume(bucket="examplebucket")}, ["nothing says in whose name OSS is read", "RRSA"]),
         ({"volume": replace(VOLUME, secret_name="key")}, ["volume: both a role and a Secret"]),

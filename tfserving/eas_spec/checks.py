@@ -20,7 +20,6 @@ from tfserving.eas_spec.description import (
     ServiceSpec,
     config_file_path,
     gpu_memory_fraction,
-    image_version,
     mount_path,
     own_flags,
     runs_tf_serving,
@@ -29,65 +28,35 @@ from tfserving.eas_spec.description import (
 )
 from tfserving.eas_spec.service_json import are_objects, build
 from tfserving.errors import Problem
+from tfserving.flags import image_version
 from tfserving.flags import validate as validate_flags
 from tfserving.model_config import join_path
+from tfserving.service_checks import (
+    CONTROL,
+    FLAG_KEYS,
+    Checks,
+    check_batching,
+    check_bucket,
+    check_environment,
+    check_flag_keys,
+    check_labels_at_start,
+    check_labels_over_http,
+    check_models,
+    check_mount,
+    check_slice_flag,
+    check_slice_keys,
+    is_amount,
+    is_pinned,
+)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
 _REGION = re.compile(r"[a-z]{2}-[a-z0-9-]+")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/-]*(@sha256:[0-9a-f]{64})?")
 _INSTANCE_TYPE = re.compile(r"(ecs|ml)\.[a-z0-9][a-z0-9._-]*|dedicated_resource")
 _GPU_TYPE = re.compile(r"ecs\.(ebm|scc|v|s)*gn\d.*|ml\.g.*")
-_MOVING_TAG = re.compile(r"latest.*|nightly.*|.*-latest|stable|master|main")
-_SHARE = re.compile(r"(100|[1-9]?\d)%")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RESERVED_PORTS = (8080, 9090)
-_SYSTEM_DIRS = (
-    "bin",
-    "boot",
-    "dev",
-    "etc",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "proc",
-    "root",
-    "run",
-    "sbin",
-    "sys",
-    "usr",
-)
 _METRICS = ("qps", "qps1k", "cpu", "memory", "gpu", "gpu[util]")
 _MAX_REPLICAS = 1000
 _RESERVED_LABELS = (SCENARIO_LABEL, "managed-by", "pulumi-owner")
-
-# Flags that a key of the stack config sets: said twice, the flag on the command line would win unseen.
-_FLAG_KEYS = {
-    "model_name": "modelName",
-    "model_base_path": "model and mountPath",
-    "model_config_file": "configFile",
-    "model_config_file_poll_wait_seconds": "configPollSeconds",
-    "allow_version_labels_for_unavailable_models": "allowLabelsForUnavailableVersions",
-}
-
-
-class _Checks:
-    """Collects the problems of one service under its path in the stack config."""
-
-    def __init__(self, spec: ServiceSpec, path: str) -> None:
-        self.spec = spec
-        self.path = path
-        self.problems: list[Problem] = []
-
-    def refuse(self, key: str, message: str, allowed: str = "", fix: str = "") -> None:
-        self.problems.append(Problem(f"{self.path}.{key}" if key else self.path, message, allowed, fix))
-
-    def at_least(self, key: str, value: int | None, least: int, most: int | None = None) -> None:
-        if value is not None and (value < least or (most is not None and value > most)):
-            self.refuse(key, f"{key.rpartition('.')[2]} is {value}", f"{least} {f'to {most}' if most else 'or more'}")
 
 
 def validate(spec: ServiceSpec, path: str) -> list[Problem]:
@@ -97,7 +66,7 @@ def validate(spec: ServiceSpec, path: str) -> list[Problem]:
         spec: the service.
         path: its place in the stack config (``tf-serving:services.multi_grpc``); problems are at keys below it.
     """
-    checks = _Checks(spec, path)
+    checks = Checks(spec, path)
     _check_identity(checks)
     if spec.deployment == "scenario":
         _check_scenario(checks)
@@ -144,7 +113,7 @@ def warnings(spec: ServiceSpec) -> list[str]:
     return found
 
 
-def _check_identity(checks: _Checks) -> None:
+def _check_identity(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     if not _NAME.fullmatch(spec.name):
         close = re.sub(r"[^a-z0-9_]+", "_", spec.name.lower()).strip("_")[:63]
@@ -155,9 +124,7 @@ def _check_identity(checks: _Checks) -> None:
         checks.refuse("deployment", f"`{spec.deployment}` is not a way to deploy", "scenario, custom")
     if not _REGION.fullmatch(spec.region):
         checks.refuse("region", f"`{spec.region}` is not a region", "a region id such as cn-hangzhou")
-    if not _BUCKET.fullmatch(spec.bucket):
-        allowed = "3 to 63 lower-case letters, digits and hyphens, no hyphen at the ends"
-        checks.refuse("bucket", f"`{spec.bucket}` is not a bucket name", allowed)
+    check_bucket(checks, spec.bucket)
     if _is_bad_key(spec.root.strip("/")):
         checks.refuse("modelRoot", f"`{spec.root}` is not a directory in a bucket", "names separated by single slashes")
     if spec.bucket_region and spec.bucket_region != spec.region:
@@ -171,10 +138,10 @@ def _check_identity(checks: _Checks) -> None:
 
 def _is_bad_key(key: str) -> bool:
     parts = key.split("/") if key else []
-    return any(part in ("", ".", "..") for part in parts) or bool(_CONTROL.search(key)) or "\\" in key
+    return any(part in ("", ".", "..") for part in parts) or bool(CONTROL.search(key)) or "\\" in key
 
 
-def _check_scenario(checks: _Checks) -> None:
+def _check_scenario(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     fix = "set deployment: custom"
 
@@ -206,16 +173,10 @@ def _check_scenario(checks: _Checks) -> None:
         refuse("mountPath", f"a scenario deployment of one model mounts it at {IMAGE_BASE_PATH}")
 
 
-def _check_models(checks: _Checks) -> None:
+def _check_models(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
+    check_models(checks)
     if spec.config_file:
-        if spec.model:
-            message = (
-                f"both configFile and model `{spec.model}`: a service serves one model, or those of the config file"
-            )
-            checks.refuse("model", message, "", "remove one of them")
-        if spec.model_name:
-            checks.refuse("modelName", "the config file names its models", "", "remove modelName")
         if not spec.config_file_name or _is_bad_key(spec.config_file_name):
             message = f"`{spec.config_file_name}` is not a file name under the model directory"
             checks.refuse("configFileName", message, "model_config.pbtxt")
@@ -233,29 +194,11 @@ def _check_models(checks: _Checks) -> None:
                 checks.refuse(
                     key, f"{key} is about the config file, which this service does not read", "", f"remove {key}"
                 )
-    for key, name in (("model", spec.model), ("modelName", spec.model_name)):
-        if name and (not _MODEL_NAME.fullmatch(name) or name in (".", "..")):
-            checks.refuse(key, f"`{name}` is not a model name", "letters, digits and _ . -")
-    checks.at_least("configPollSeconds", spec.config_poll_seconds, 0)
-    _check_mount(checks, "mountPath", spec.mount_path)
+    checks.within("configPollSeconds", spec.config_poll_seconds, 0)
+    check_mount(checks, "mountPath", spec.mount_path)
 
 
-def _check_mount(checks: _Checks, key: str, directory: str) -> None:
-    parts = directory.rstrip("/").split("/")
-    if (
-        not directory.startswith("/")
-        or any(part in ("", ".", "..") for part in parts[1:])
-        or _CONTROL.search(directory)
-    ):
-        checks.refuse(key, f"`{directory}` is not an absolute path", "/models, /mnt/models, ...")
-    elif len(parts) < 2 or parts[1] in _SYSTEM_DIRS:
-        where = "/" if len(parts) < 2 else f"/{parts[1]}"
-        if directory.rstrip("/") != "/dev/shm":  # noqa: S108 - shared memory is mounted there, nothing is written
-            message = f"`{directory}` would hide the image's own {where}"
-            checks.refuse(key, message, "/models, /mnt/models, ...")
-
-
-def _check_port(checks: _Checks) -> None:
+def _check_port(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     port = service_port(spec)
     if spec.deployment == "scenario":
@@ -278,31 +221,22 @@ def _is_gpu_image(image: str) -> bool:
     return image.partition("@")[0].endswith("-gpu")
 
 
-def _check_image(checks: _Checks) -> None:
+def _check_image(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     image = spec.image
     allowed = "tensorflow-serving:X.Y.Z, tensorflow-serving:X.Y.Z-gpu, or a full image URI with a tag or digest"
-    if not _IMAGE.fullmatch(image):
-        checks.refuse("image", f"`{image}` is not an image", allowed)
+    if not is_pinned(checks, image, allowed):
         return
-    name, at, _ = image.partition("@")
-    repository, colon, tag = name.rpartition(":")
-    if not at and (not colon or "/" in tag):
-        checks.refuse("image", f"`{image}` has no tag: what runs would change by itself", allowed, "pin a version")
-        return
-    if not at and _MOVING_TAG.fullmatch(tag):
-        checks.refuse("image", f"`{image}` moves: what runs would change by itself", allowed, "pin a version")
-    base = (repository or name).rpartition("/")[2]
+    base = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
     if runs_tf_serving(spec) and (("/" not in image and base != "tensorflow-serving") or "triton" in base):
         message = f"`{image}` is not TensorFlow Serving, and no start command is given"
         fix = "set deployment: custom with command or script, and port"
         checks.refuse("image", message, allowed, fix)
-    if spec.uses_labels and not spec.grpc and (version := image_version(image)) and version < (2, 3, 0):
-        message = f"version labels over HTTP exist since TensorFlow Serving 2.3, the image is {tag}"
-        checks.refuse("image", message, "2.3.0 or later")
+    if spec.uses_labels and not spec.grpc:
+        check_labels_over_http(checks, image_version(image))
 
 
-def _check_start(checks: _Checks) -> None:
+def _check_start(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     if spec.deployment == "scenario" or not (spec.command or spec.script):
         return
@@ -340,7 +274,7 @@ def _check_start(checks: _Checks) -> None:
         checks.problems += validate_flags(own.values, service_port(spec), spec.grpc, image_version(spec.image), here)
 
 
-def _check_command(checks: _Checks) -> None:
+def _check_command(checks: Checks[ServiceSpec]) -> None:
     command = checks.spec.command
     try:
         lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
@@ -357,34 +291,32 @@ def _check_command(checks: _Checks) -> None:
         checks.refuse("command", message, "a single command", "use script")
 
 
-def _check_flags(checks: _Checks) -> None:
+def _check_flags(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     if spec.deployment == "scenario" or not runs_tf_serving(spec):
         return
-    for name, key in _FLAG_KEYS.items():
-        if name in spec.flags:
-            checks.refuse(f"flags.{name}", f"--{name} is set by {key}", "", f"use {key}")
+    check_flag_keys(checks, FLAG_KEYS)
     for name, given, key in (
         ("batching_parameters_file", spec.batching_parameters_file, "batching"),
         ("monitoring_config_file", spec.monitoring_config_file, "monitoring"),
     ):
         if given and name in spec.flags:
             checks.refuse(f"flags.{name}", f"--{name} is set by {key}", "", "remove one of them")
-    if spec.batching_parameters_file and spec.flags.get("enable_batching") is False:
-        checks.refuse("flags.enable_batching", "batching is set, and turned off here", "", "remove one of them")
+    if spec.batching_parameters_file:
+        check_batching(checks)
     if spec.grpc and (spec.flags.get("ssl_config_file") or spec.flags.get("use_alts_credentials")):
         name = "ssl_config_file" if spec.flags.get("ssl_config_file") else "use_alts_credentials"
         message = f"--{name} encrypts the container's port, where EAS's gateway speaks plain HTTP/2"
         checks.refuse(f"flags.{name}", message, "", "remove it")
     # What keys of the stack config set has been looked at; the rest must go with it, on the port it has by nature.
-    set_by_keys = {*_FLAG_KEYS, *({"batching_parameters_file"} if spec.batching_parameters_file else ())}
+    set_by_keys = {*FLAG_KEYS, *({"batching_parameters_file"} if spec.batching_parameters_file else ())}
     flags = {name: value for name, value in tf_serving_flags(spec).items() if name not in set_by_keys}
     flags |= {"model_config_file": config_file_path(spec)} if spec.config_file else {}
     port = GRPC_PORT if spec.grpc else HTTP_PORT
     checks.problems += validate_flags(flags, port, spec.grpc, image_version(spec.image), f"{checks.path}.flags")
 
 
-def _check_labels(checks: _Checks) -> None:
+def _check_labels(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     if spec.deployment == "scenario" or not spec.config_file:
         return
@@ -394,13 +326,8 @@ def _check_labels(checks: _Checks) -> None:
     if own is not None:
         allowed = bool(own.values.get("allow_version_labels_for_unavailable_models"))
         polls = int(own.values.get("model_config_file_poll_wait_seconds", 0))
-    if spec.uses_labels and not allowed:
-        checks.refuse(
-            "allowLabelsForUnavailableVersions",
-            "the config file has version labels, which TensorFlow Serving refuses at start, before a version is loaded",
-            "true",
-            "set allowLabelsForUnavailableVersions: true",
-        )
+    if not allowed:
+        check_labels_at_start(checks)
     if spec.uses_labels and not polls:
         checks.refuse(
             "configPollSeconds",
@@ -410,11 +337,11 @@ def _check_labels(checks: _Checks) -> None:
         )
 
 
-def _check_resources(checks: _Checks) -> None:
+def _check_resources(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
-    checks.at_least("replicas", spec.replicas, 1)
-    checks.at_least("cpu", spec.cpu, 1)
-    checks.at_least("memory", spec.memory, 1)
+    checks.within("replicas", spec.replicas, 1)
+    checks.within("cpu", spec.cpu, 1)
+    checks.within("memory", spec.memory, 1)
     if (spec.cpu is None) != (spec.memory is None):
         missing = "memory" if spec.memory is None else "cpu"
         checks.refuse(missing, "cpu and memory go together", "", f"set {missing} too")
@@ -442,7 +369,7 @@ def _check_resources(checks: _Checks) -> None:
         if item.spot_price_limit is not None and not 0 < item.spot_price_limit < math.inf:
             message = f"`{item.spot_price_limit}` is not a price"
             checks.refuse(f"{here}.spotPriceLimit", message, "USD per hour, above 0")
-        if item.capacity is not None and not _is_amount(item.capacity, least=1):
+        if item.capacity is not None and not is_amount(item.capacity, least=1):
             checks.refuse(
                 f"{here}.capacity", f"`{item.capacity}` is not a capacity", 'a number from 1, or "1%" to "100%"'
             )
@@ -451,38 +378,22 @@ def _check_resources(checks: _Checks) -> None:
         checks.refuse("disableSpotProtection", message, "", "remove it, or set spotPriceLimit")
 
 
-def _is_amount(value: int | str, *, least: int) -> bool:
-    if isinstance(value, str):
-        return bool(_SHARE.fullmatch(value)) and int(value[:-1]) >= least
-    return not isinstance(value, bool) and value >= least
-
-
-def _check_gpu(checks: _Checks) -> None:
+def _check_gpu(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
-    checks.at_least("gpu", spec.gpu, 0)
-    checks.at_least("gpuMemory", spec.gpu_memory, 0)
+    checks.within("gpu", spec.gpu, 0)
+    checks.within("gpuMemory", spec.gpu_memory, 0)
     if spec.gpu_memory and spec.gpu:
         message = f"gpuMemory asks for a slice, gpu: {spec.gpu} for whole cards, and EAS then ignores the slice"
         checks.refuse("gpuMemory", message, "", "remove one of them")
     if spec.gpu_memory and not spec.resource:
         message = "GPUs are sliced on resource groups only, not on public resources"
         checks.refuse("gpuMemory", message, "", "set resource: eas-r-..., or use whole GPUs")
-    if spec.gpu_core_percentage and not spec.gpu_memory:
-        checks.refuse("gpuCorePercentage", "gpuCorePercentage needs gpuMemory", "", "set gpuMemory")
-    if spec.gpu_core_percentage:
-        checks.at_least("gpuCorePercentage", spec.gpu_core_percentage, 1, 100)
-    if spec.gpu_card_memory and not spec.gpu_memory:
-        checks.refuse("gpuCardMemory", "gpuCardMemory is the card gpuMemory is a slice of", "", "set gpuMemory")
-    checks.at_least("gpuCardMemory", spec.gpu_card_memory, 0)
-    share = gpu_memory_fraction(spec)
+    check_slice_keys(checks)
     if spec.gpu_memory > spec.gpu_card_memory > 0:
         message = f"a slice of {spec.gpu_memory} GB is larger than the card with {spec.gpu_card_memory} GB"
         checks.refuse("gpuMemory", message, f"1 to {spec.gpu_card_memory}")
-    elif share is not None:
-        given = spec.flags.get("per_process_gpu_memory_fraction")
-        if isinstance(given, int | float) and not isinstance(given, bool) and (given > share or given == 0):
-            message = f"the slice is {share} of the card, the flag would let TensorFlow take {given or 'all'} of it"
-            checks.refuse("flags.per_process_gpu_memory_fraction", message, f"up to {share}", "remove the flag")
+    else:
+        check_slice_flag(checks, gpu_memory_fraction(spec))
     types = [item.type for item in spec.instance_types if item.type != "dedicated_resource"]
     on_gpu = spec.gpu or spec.gpu_memory or spec.resource or any(_GPU_TYPE.fullmatch(name) for name in types)
     if runs_tf_serving(spec) and _is_gpu_image(spec.image) and not on_gpu:
@@ -498,7 +409,7 @@ def _check_gpu(checks: _Checks) -> None:
         checks.refuse("image", f"image {spec.image} has no GPU support", f"{spec.image}-gpu")
 
 
-def _check_network(checks: _Checks) -> None:
+def _check_network(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     if spec.vpc:
         for key, prefix, value in (
@@ -526,7 +437,7 @@ def _check_network(checks: _Checks) -> None:
         )
 
 
-def _check_scaling(checks: _Checks) -> None:
+def _check_scaling(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     scaler = spec.autoscaler
     if scaler:
@@ -552,20 +463,20 @@ def _check_scaling(checks: _Checks) -> None:
             ("scaleDownStabilizationSeconds", scaler.scale_down_stabilization_seconds),
             ("scaleToZeroGraceSeconds", scaler.scale_to_zero_grace_seconds),
         ):
-            checks.at_least(f"autoscaler.{key}", seconds, 0)
+            checks.within(f"autoscaler.{key}", seconds, 0)
     rolling = spec.rolling_strategy
     if rolling:
         for key, amount in (("maxSurge", rolling.max_surge), ("maxUnavailable", rolling.max_unavailable)):
-            if not _is_amount(amount, least=0):
+            if not is_amount(amount, least=0):
                 checks.refuse(f"rollingStrategy.{key}", f"`{amount}` is not an amount", 'a number, or "0%" to "100%"')
         if {rolling.max_surge, rolling.max_unavailable} <= {0, "0%"}:
             message = "maxSurge and maxUnavailable are both 0: no replica could ever be replaced"
             checks.refuse("rollingStrategy", message, "", "set maxSurge: 1")
 
 
-def _check_probes(checks: _Checks) -> None:
+def _check_probes(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
-    checks.at_least("startupSeconds", spec.startup_seconds, 10)
+    checks.within("startupSeconds", spec.startup_seconds, 10)
     health = spec.health_checks or HealthChecks()
     for name, probe in (("startup", health.startup), ("liveness", health.liveness), ("readiness", health.readiness)):
         if probe is None:
@@ -573,7 +484,7 @@ def _check_probes(checks: _Checks) -> None:
         here = f"healthCheck.{name}"
         if probe.kind not in ("http", "tcp", "exec"):
             checks.refuse(here, f"`{probe.kind}` is not a kind of check", "http, tcp, exec")
-        if probe.kind == "http" and (not probe.path.startswith("/") or _CONTROL.search(probe.path)):
+        if probe.kind == "http" and (not probe.path.startswith("/") or CONTROL.search(probe.path)):
             checks.refuse(f"{here}.path", f"`{probe.path}` is not a path", "/...")
         if probe.kind == "http" and spec.grpc and runs_tf_serving(spec) and probe.port in (None, GRPC_PORT):
             checks.refuse(
@@ -581,27 +492,20 @@ def _check_probes(checks: _Checks) -> None:
             )
         if probe.kind == "exec" and not probe.command:
             checks.refuse(f"{here}.command", "there is no command to run", "a list of words")
-        checks.at_least(f"{here}.port", probe.port, 1, 65535)
-        checks.at_least(f"{here}.initialDelaySeconds", probe.initial_delay_seconds, 0)
-        checks.at_least(f"{here}.periodSeconds", probe.period_seconds, 1)
-        checks.at_least(f"{here}.timeoutSeconds", probe.timeout_seconds, 1)
-        checks.at_least(f"{here}.failureThreshold", probe.failure_threshold, 1)
+        checks.within(f"{here}.port", probe.port, 1, 65535)
+        checks.within(f"{here}.initialDelaySeconds", probe.initial_delay_seconds, 0)
+        checks.within(f"{here}.periodSeconds", probe.period_seconds, 1)
+        checks.within(f"{here}.timeoutSeconds", probe.timeout_seconds, 1)
+        checks.within(f"{here}.failureThreshold", probe.failure_threshold, 1)
         if probe.success_threshold != 1 and (name != "readiness" or probe.success_threshold < 1):
             allowed = "1 or more" if name == "readiness" else "1"
             checks.refuse(f"{here}.successThreshold", f"successThreshold is {probe.success_threshold}", allowed)
 
 
-def _check_environment(checks: _Checks) -> None:
+def _check_environment(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
-    for name in sorted(spec.env):
-        if not _ENV_NAME.fullmatch(name):
-            allowed = "letters, digits and _ . -, the first no digit"
-            checks.refuse("env", f"`{name}` is not a variable name", allowed)
-        elif runs_tf_serving(spec) and name in ("MODEL_NAME", "MODEL_BASE_PATH"):
-            checks.refuse(f"env.{name}", f"{name} belongs to the image's entry point", "", "use model and modelName")
-        elif "\x00" in spec.env[name]:
-            checks.refuse(join_path("env", name), "the value holds a zero byte", "text")
-    checks.at_least("rpcKeepaliveMs", spec.rpc_keepalive_ms, 0)
+    check_environment(checks, ("MODEL_NAME", "MODEL_BASE_PATH") if runs_tf_serving(spec) else ())
+    checks.within("rpcKeepaliveMs", spec.rpc_keepalive_ms, 0)
     if re.search(r"\s", spec.workspace_id):
         checks.refuse("workspaceId", f"`{spec.workspace_id}` is not a workspace id", "the number of a PAI workspace")
     if spec.token and not re.fullmatch(r"[\x21-\x7e]+", spec.token):
@@ -609,11 +513,11 @@ def _check_environment(checks: _Checks) -> None:
     for name in sorted(spec.labels):
         if name in _RESERVED_LABELS:
             checks.refuse(f"labels.{name}", f"label {name} marks what this project made", "", "use another label")
-        elif not name or _CONTROL.search(name + spec.labels[name]):
+        elif not name or CONTROL.search(name + spec.labels[name]):
             checks.refuse("labels", f"`{name}` is not a label", "text")
 
 
-def _check_extra_config(checks: _Checks) -> None:
+def _check_extra_config(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     extra = spec.extra_config
     if not isinstance(extra, Mapping):
@@ -647,7 +551,7 @@ def _check_extra_config(checks: _Checks) -> None:
         _check_built(checks, build(spec))
 
 
-def _check_built(checks: _Checks, config: Mapping[str, Any]) -> None:
+def _check_built(checks: Checks[ServiceSpec], config: Mapping[str, Any]) -> None:
     """The rules that ``extra_config`` could break, on the JSON it ends up in."""
     spec = checks.spec
     here = "extraConfig"
@@ -676,8 +580,8 @@ def _check_built(checks: _Checks, config: Mapping[str, Any]) -> None:
         checks.refuse(f"{here}.metadata", "EAS ignores gpu_memory with gpu", "", "remove one of them")
     mounts = [str(item.get("mount_path", "")) for item in config.get("storage") or ()]
     for index, mount in enumerate(mounts):
-        if mount != mount_path(spec):
-            _check_mount(checks, f"{here}.storage[{index}].mount_path", mount)
+        if mount not in (mount_path(spec), "/dev/shm"):  # noqa: S108 - shared memory: nothing is hidden there
+            check_mount(checks, f"{here}.storage[{index}].mount_path", mount)
         for other in mounts[:index]:
             inside, outside = sorted((mount.rstrip("/") + "/", other.rstrip("/") + "/"), key=len, reverse=True)
             if inside.startswith(outside):

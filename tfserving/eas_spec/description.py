@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tfserving.flags import FlagValue, Parsed, Version, parse, parse_version, render
+from tfserving.flags import FlagValue, Parsed, parse, render
 
 DEFAULT_IMAGE = "tensorflow-serving:2.14.1"
 """EAS's own image, the version its TensorFlow Serving page uses."""
@@ -272,14 +272,6 @@ def image_uri(image: str, region: str) -> str:
     if "/" in image:
         return image
     return f"eas-registry-vpc.{region}.cr.aliyuncs.com/pai-eas/{image}"
-
-
-def image_version(image: str) -> Version | None:
-    """The TensorFlow Serving version an image's tag names, ``None`` for other images and tags."""
-    repository, _, tag = image.partition("@")[0].rpartition(":")
-    name = repository.rpartition("/")[2]
-    is_tf_serving = "tensorflow-serving" in name or repository.endswith("tensorflow/serving")
-    return parse_version(tag) if is_tf_serving else None
 
 
 def model_name(spec: ServiceSpec) -> str:

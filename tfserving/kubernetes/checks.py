@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from tfserving.errors import Problem
+from tfserving.flags import image_version
 from tfserving.flags import validate as validate_flags
 from tfserving.flags import warnings as flag_warnings
 from tfserving.kubernetes.description import (
@@ -23,7 +24,6 @@ from tfserving.kubernetes.description import (
     gpu_memory_fraction,
     gpu_sharing,
     image,
-    image_version,
     most_pods,
     tf_serving_flags,
     tolerations,
@@ -33,66 +33,34 @@ from tfserving.kubernetes.manifests import ANNOTATION_PREFIX
 from tfserving.kubernetes.names import DNS_LABEL, EFFECTS, is_label_key, is_subdomain, label_problems, untolerated
 from tfserving.kubernetes.node_pool import SHARING_MODES, SLICED_MODES, cards, cards_per_node, most_nodes
 from tfserving.model_config import join_path
+from tfserving.service_checks import (
+    CONTROL,
+    FLAG_KEYS,
+    Checks,
+    check_batching,
+    check_bucket,
+    check_environment,
+    check_flag_keys,
+    check_labels_at_start,
+    check_labels_over_http,
+    check_models,
+    check_mount,
+    check_slice_flag,
+    check_slice_keys,
+    is_amount,
+    is_pinned,
+)
 
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _ENDPOINT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
-_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/-]*(@sha256:[0-9a-f]{64})?")
-_MOVING_TAG = re.compile(r"latest.*|nightly.*|.*-latest|stable|master|main")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SHARE = re.compile(r"(100|[1-9]?\d)%")
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|Ki|Mi|Gi)?")
 _METRIC = re.compile(r"[A-Za-z_:][A-Za-z0-9_:.-]*")
 _LONGEST_NAME = 45  # the longest suffix of an object's name is 17 characters, and a label value holds 63
 _MAX_PODS = 1000
-_SYSTEM_DIRS = (
-    "bin",
-    "boot",
-    "dev",
-    "etc",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "proc",
-    "root",
-    "run",
-    "sbin",
-    "sys",
-    "usr",
-)
 _RESERVED_LABELS = "app.kubernetes.io"
 
-# Flags that a key of the stack config sets: said twice, the flag on the command line would win unseen.
-_FLAG_KEYS = {
-    "model_name": "modelName",
-    "model_base_path": "model and mountPath",
-    "model_config_file": "configFile",
-    "model_config_file_poll_wait_seconds": "configPollSeconds",
-    "allow_version_labels_for_unavailable_models": "allowLabelsForUnavailableVersions",
-    "batching_parameters_file": "batching",
-    "monitoring_config_file": "monitoring",
-}
+_FLAG_KEYS = {**FLAG_KEYS, "batching_parameters_file": "batching", "monitoring_config_file": "monitoring"}
 _FIXED_PORTS = {"port": GRPC_PORT, "rest_api_port": HTTP_PORT}
-
-
-class _Checks:
-    """Collects the problems of one service under its path in the stack config."""
-
-    def __init__(self, spec: KubernetesServingSpec, path: str) -> None:
-        self.spec = spec
-        self.path = path
-        self.problems: list[Problem] = []
-
-    def refuse(self, key: str, message: str, allowed: str = "", fix: str = "") -> None:
-        self.problems.append(Problem(f"{self.path}.{key}" if key else self.path, message, allowed, fix))
-
-    def within(self, key: str, value: float | None, least: float, most: float | None = None) -> None:
-        if value is not None and (value < least or (most is not None and value > most)):
-            allowed = f"{least:g} {f'to {most:g}' if most is not None else 'or more'}"
-            self.refuse(key, f"{key.rpartition('.')[2]} is {value:g}", allowed)
 
 
 def validate(spec: KubernetesServingSpec, path: str) -> list[Problem]:
@@ -102,13 +70,12 @@ def validate(spec: KubernetesServingSpec, path: str) -> list[Problem]:
         spec: the deployment.
         path: its place in the stack config (``tf-serving:services.vision``); problems are at keys below it.
     """
-    checks = _Checks(spec, path)
+    checks = Checks(spec, path)
     _check_identity(checks)
     _check_volume(checks)
     _check_models(checks)
     _check_image(checks)
     _check_flags(checks)
-    _check_labels_flag(checks)
     _check_gpu(checks)
     _check_capacity(checks)
     _check_placement(checks)
@@ -149,7 +116,7 @@ def warnings(spec: KubernetesServingSpec) -> list[str]:
     return found
 
 
-def _check_identity(checks: _Checks) -> None:
+def _check_identity(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     if not DNS_LABEL.fullmatch(spec.name) or len(spec.name) > _LONGEST_NAME:
         close = re.sub(r"[^a-z0-9]+", "-", spec.name.lower()).strip("-")[:_LONGEST_NAME].rstrip("-")
@@ -170,7 +137,7 @@ def _check_identity(checks: _Checks) -> None:
             checks.refuse(join_path("annotations", key), f"`{key}` is not an annotation", "name or domain/name")
 
 
-def _check_volume(checks: _Checks) -> None:
+def _check_volume(checks: Checks[KubernetesServingSpec]) -> None:
     spec, volume = checks.spec, checks.spec.volume
     if volume.claim:
         if not is_subdomain(volume.claim):
@@ -181,21 +148,12 @@ def _check_volume(checks: _Checks) -> None:
                 checks.refuse(f"volume.{key}", message, "", f"remove {key}, or claim")
     else:
         _check_oss_volume(checks)
-    parts = spec.mount_path.rstrip("/").split("/")
-    if not spec.mount_path.startswith("/") or any(part in ("", ".", "..") for part in parts[1:]):
-        checks.refuse("mountPath", f"`{spec.mount_path}` is not an absolute path", "/models, /mnt/models, ...")
-    elif _CONTROL.search(spec.mount_path) or ":" in spec.mount_path:
-        checks.refuse("mountPath", f"{spec.mount_path!r} is not a path a container can mount", "/models, ...")
-    elif len(parts) < 2 or parts[1] in _SYSTEM_DIRS:
-        message = f"`{spec.mount_path}` would hide a directory of the image"
-        checks.refuse("mountPath", message, "/models, /mnt/models, ...")
+    check_mount(checks, "mountPath", spec.mount_path)
 
 
-def _check_oss_volume(checks: _Checks) -> None:
+def _check_oss_volume(checks: Checks[KubernetesServingSpec]) -> None:
     volume = checks.spec.volume
-    if not _BUCKET.fullmatch(volume.bucket):
-        allowed = "3 to 63 lower-case letters, digits and hyphens, no hyphen at the ends"
-        checks.refuse("bucket", f"`{volume.bucket}` is not a bucket name", allowed)
+    check_bucket(checks, volume.bucket)
     if volume.endpoint and not _ENDPOINT.fullmatch(volume.endpoint):
         message = f"`{volume.endpoint}` is not an endpoint"
         checks.refuse("volume.endpoint", message, "host or host:port, as the nodes reach it")
@@ -212,27 +170,23 @@ def _check_oss_volume(checks: _Checks) -> None:
         checks.refuse("volume.secretName", f"`{volume.secret_name}` is not the name of a Secret")
     if volume.fuse_type not in ("ossfs2", "ossfs"):
         checks.refuse("volume.fuseType", f"`{volume.fuse_type}` is not an OSS client of ACK", "ossfs2, ossfs")
-    if _CONTROL.search(volume.mount_options):
+    if CONTROL.search(volume.mount_options):
         checks.refuse(
             "volume.mountOptions", "the options hold a control character", "one line such as -o attr_timeout=5"
         )
 
 
-def _check_models(checks: _Checks) -> None:
+def _check_models(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     if spec.rollout not in ("poll", "restart"):
         checks.refuse("rollout", f"`{spec.rollout}` is not a way to roll out", "poll, restart")
+    check_models(checks)
     if spec.config_file:
-        if spec.model:
-            message = (
-                f"both configFile and model `{spec.model}`: a service serves one model, or those of the config file"
-            )
-            checks.refuse("model", message, "", "remove one of them")
-        if spec.model_name:
-            checks.refuse("modelName", "the config file names its models", "", "remove modelName")
         if spec.rollout == "poll" and spec.config_poll_seconds < 1:
             message = "with rollout: poll the server has to read the config file again"
             checks.refuse("configPollSeconds", message, "1 or more", "set configPollSeconds: 10, or rollout: restart")
+        if not spec.allow_labels_for_unavailable_versions:
+            check_labels_at_start(checks)
         if spec.rollout == "restart" and (spec.config is None or not spec.config.models):
             checks.refuse("configFile", "there is no model to serve", "", "declare models")
         return
@@ -245,75 +199,50 @@ def _check_models(checks: _Checks) -> None:
         if given:
             message = f"{key} is about the config file, which this service does not read"
             checks.refuse(key, message, "", f"remove {key}")
-    for key, name in (("model", spec.model), ("modelName", spec.model_name)):
-        if name and (not _MODEL_NAME.fullmatch(name) or name in (".", "..")):
-            checks.refuse(key, f"`{name}` is not a model name", "letters, digits and _ . -")
 
 
-def _check_image(checks: _Checks) -> None:
+def _check_image(checks: Checks[KubernetesServingSpec]) -> None:
     spec, name = checks.spec, image(checks.spec)
     allowed = "an image with a version tag or digest, such as tensorflow/serving:2.19.1"
-    if not _IMAGE.fullmatch(name):
-        checks.refuse("image", f"`{name}` is not an image", allowed)
+    if not is_pinned(checks, name, allowed):
         return
-    bare, at, _ = name.partition("@")
-    _, colon, tag = bare.rpartition(":")
-    if not at and (not colon or "/" in tag):
-        checks.refuse("image", f"`{name}` has no tag: what runs would change by itself", allowed, "pin a version")
-        return
-    if not at and _MOVING_TAG.fullmatch(tag):
-        checks.refuse("image", f"`{name}` moves: what runs would change by itself", allowed, "pin a version")
-    version = image_version(spec)
+    bare = name.partition("@")[0]
+    version = image_version(name)
     if uses_gpu(spec) and version and not bare.endswith("-gpu"):
         checks.refuse("image", f"image {name} has no GPU support", f"{bare}-gpu")
     if version and bare.endswith("-gpu") and not uses_gpu(spec):
         checks.refuse("image", f"image {name} needs a GPU, and none is asked for", "", "set gpu: 1, or gpuMemory")
-    if spec.uses_labels and version and version < (2, 3, 0):
-        message = f"version labels over HTTP exist since TensorFlow Serving 2.3, the image is {tag}"
-        checks.refuse("image", message, "2.3.0 or later")
+    if spec.uses_labels:
+        check_labels_over_http(checks, version)
     for index, secret in enumerate(spec.image_pull_secrets):
         if not is_subdomain(secret):
             checks.refuse(f"imagePullSecrets[{index}]", f"`{secret}` is not the name of a Secret")
 
 
-def _check_flags(checks: _Checks) -> None:
+def _check_flags(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     for name, port in _FIXED_PORTS.items():
         if name in spec.flags:
             message = f"--{name} is always {port}: probes and Services go by it"
             checks.refuse(f"flags.{name}", message, "", f"remove {name}; the Service's own ports can differ from it")
-    for name, key in _FLAG_KEYS.items():
-        if name in spec.flags:
-            checks.refuse(f"flags.{name}", f"--{name} is set by {key}", "", f"use {key}")
-    if spec.batching and spec.flags.get("enable_batching") is False:
-        checks.refuse("flags.enable_batching", "batching is set, and turned off here", "", "remove one of them")
+    check_flag_keys(checks, _FLAG_KEYS)
+    if spec.batching:
+        check_batching(checks)
     # What keys of the stack config set has been looked at; the rest must go with it.
     given = {name for name in spec.flags if name in _FLAG_KEYS or name in _FIXED_PORTS}
     flags = {name: value for name, value in tf_serving_flags(spec).items() if name not in given}
     here = f"{checks.path}.flags"
-    checks.problems += validate_flags(flags, HTTP_PORT, False, image_version(spec), here)
+    checks.problems += validate_flags(flags, HTTP_PORT, False, image_version(image(spec)), here)
     for name in ("ssl_config_file", "use_alts_credentials"):
         if flags.get(name) and spec.ingress:
             message = f"--{name} encrypts the pods' gRPC port, where the ingress speaks plain HTTP/2"
             checks.refuse(f"flags.{name}", message, "", "remove it, or ingress")
 
 
-def _check_labels_flag(checks: _Checks) -> None:
-    spec = checks.spec
-    if spec.config_file and spec.uses_labels and not spec.allow_labels_for_unavailable_versions:
-        checks.refuse(
-            "allowLabelsForUnavailableVersions",
-            "the config file has version labels, which TensorFlow Serving refuses at start, before a version is loaded",
-            "true",
-            "set allowLabelsForUnavailableVersions: true",
-        )
-
-
-def _check_gpu(checks: _Checks) -> None:
+def _check_gpu(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     checks.within("gpu", spec.gpu, 0)
     checks.within("gpuMemory", spec.gpu_memory, 0)
-    checks.within("gpuCardMemory", spec.gpu_card_memory, 0)
     sharing = gpu_sharing(spec)
     if spec.pool and spec.gpu_sharing and spec.gpu_sharing != spec.pool.gpu_sharing:
         message = f"the nodes of pool {spec.pool.name} share cards by {spec.pool.gpu_sharing}, not {spec.gpu_sharing}"
@@ -329,15 +258,10 @@ def _check_gpu(checks: _Checks) -> None:
         where = f"pool {spec.pool.name}" if spec.pool else "these nodes"
         message = f"{where} gives slices of cards (gpuSharing: {sharing}), whole cards do not exist there"
         checks.refuse("gpu", message, "", "set gpuMemory instead, in GiB")
-    if spec.gpu_core_percentage:
-        checks.within("gpuCorePercentage", spec.gpu_core_percentage, 1, 100)
-        if not spec.gpu_memory:
-            checks.refuse("gpuCorePercentage", "gpuCorePercentage needs gpuMemory", "", "set gpuMemory")
-        elif sharing and sharing != "core_mem":
-            message = f"gpuSharing: {sharing} does not divide a card's computing power"
-            checks.refuse("gpuCorePercentage", message, "gpuSharing: core_mem", "remove it, or change the pool")
-    if spec.gpu_card_memory and not spec.gpu_memory:
-        checks.refuse("gpuCardMemory", "gpuCardMemory is the card gpuMemory is a slice of", "", "set gpuMemory")
+    check_slice_keys(checks)
+    if spec.gpu_core_percentage and spec.gpu_memory and sharing not in ("", "core_mem"):
+        message = f"gpuSharing: {sharing} does not divide a card's computing power"
+        checks.refuse("gpuCorePercentage", message, "gpuSharing: core_mem", "remove it, or change the pool")
     if spec.pool and not uses_gpu(spec):
         message = f"it runs on GPU node pool {spec.pool.name} and asks for no GPU: the card would stay idle"
         checks.refuse("gpu", message, "", "set gpu: 1 or gpuMemory, or remove pool")
@@ -346,7 +270,7 @@ def _check_gpu(checks: _Checks) -> None:
         checks.refuse("gpu", message, f"1 to {most}")
 
 
-def _check_slice(checks: _Checks, sharing: str) -> None:
+def _check_slice(checks: Checks[KubernetesServingSpec], sharing: str) -> None:
     spec = checks.spec
     card = card_memory(spec)
     if not sharing:
@@ -365,11 +289,7 @@ def _check_slice(checks: _Checks, sharing: str) -> None:
             "without isolation TensorFlow takes the whole card unless it is told its share, and the card is not known"
         )
         checks.refuse("gpuCardMemory", message, "memory of one card in GiB", "set gpuCardMemory")
-    share = gpu_memory_fraction(spec)
-    given = spec.flags.get("per_process_gpu_memory_fraction")
-    if share is not None and isinstance(given, int | float) and (given > share or given == 0):
-        message = f"the slice is {share} of the card, the flag would let TensorFlow take {given or 'all'} of it"
-        checks.refuse("flags.per_process_gpu_memory_fraction", message, f"up to {share}", "remove the flag")
+    check_slice_flag(checks, gpu_memory_fraction(spec))
 
 
 def _pods_per_pool(spec: KubernetesServingSpec) -> int | None:
@@ -390,7 +310,7 @@ def _is_full(spec: KubernetesServingSpec) -> bool:
     return fitting is not None and most_pods(spec) >= fitting
 
 
-def _check_capacity(checks: _Checks) -> None:
+def _check_capacity(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     fitting = _pods_per_pool(spec)
     if spec.pool and fitting and most_pods(spec) > fitting:
@@ -399,7 +319,7 @@ def _check_capacity(checks: _Checks) -> None:
         checks.refuse(key, message, f"1 to {fitting}", "raise the pool's scaling.max or desiredSize")
 
 
-def _check_placement(checks: _Checks) -> None:
+def _check_placement(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     checks.problems += label_problems(spec.node_selector, f"{checks.path}.nodeSelector")
     for index, toleration in enumerate(spec.tolerations or ()):
@@ -427,7 +347,7 @@ def _check_placement(checks: _Checks) -> None:
                 checks.refuse(join_path("nodeSelector", key), message, labels[key])
 
 
-def _check_scaling(checks: _Checks) -> None:
+def _check_scaling(checks: Checks[KubernetesServingSpec]) -> None:
     spec, scaler = checks.spec, checks.spec.autoscaler
     checks.within("replicas", spec.replicas, 0, _MAX_PODS)
     if scaler:
@@ -451,13 +371,13 @@ def _check_scaling(checks: _Checks) -> None:
                 checks.refuse(here, f"`{metric.average}` is not a target", "a quantity above 0, such as 200 or 500m")
         checks.within("autoscaler.scaleDownStabilizationSeconds", scaler.scale_down_stabilization_seconds, 0, 3600)
     for key, amount in (("maxSurge", spec.max_surge), ("maxUnavailable", spec.max_unavailable)):
-        if not _is_amount(amount):
+        if not is_amount(amount):
             checks.refuse(key, f"`{amount}` is not an amount", 'a number, or "0%" to "100%"')
     if {spec.max_surge, spec.max_unavailable} <= {0, "0%"}:
         message = "maxSurge and maxUnavailable are both 0: no pod could ever be replaced"
         checks.refuse("maxSurge", message, "", "set maxSurge: 1, or maxUnavailable: 1")
     if spec.disruption_budget is not None:
-        if not _is_amount(spec.disruption_budget):
+        if not is_amount(spec.disruption_budget):
             checks.refuse(
                 "disruptionBudget", f"`{spec.disruption_budget}` is not an amount", 'a number, or "0%" to "100%"'
             )
@@ -466,13 +386,7 @@ def _check_scaling(checks: _Checks) -> None:
             checks.refuse("disruptionBudget", message, "1 or more", "set disruptionBudget: 1")
 
 
-def _is_amount(value: int | str) -> bool:
-    if isinstance(value, str):
-        return bool(_SHARE.fullmatch(value))
-    return not isinstance(value, bool) and value >= 0
-
-
-def _check_exposure(checks: _Checks) -> None:
+def _check_exposure(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     if spec.expose not in ("cluster", "headless", "loadBalancer"):
         checks.refuse("expose", f"`{spec.expose}` is not a way to reach a service", "cluster, headless, loadBalancer")
@@ -487,7 +401,7 @@ def _check_exposure(checks: _Checks) -> None:
         _check_ingress(checks, spec.ingress)
 
 
-def _check_load_balancer(checks: _Checks, balancer: LoadBalancer) -> None:
+def _check_load_balancer(checks: Checks[KubernetesServingSpec], balancer: LoadBalancer) -> None:
     if balancer.address_type not in ("intranet", "internet"):
         message = f"`{balancer.address_type}` is not an address type"
         checks.refuse("loadBalancer.addressType", message, "intranet, internet")
@@ -535,7 +449,9 @@ _BALANCER_KEYS = {
 }
 
 
-def _check_protocol_ports(checks: _Checks, here: str, ports: Mapping[int, str], certificate: str) -> None:
+def _check_protocol_ports(
+    checks: Checks[KubernetesServingSpec], here: str, ports: Mapping[int, str], certificate: str
+) -> None:
     for port, protocol in ports.items():
         at = f"{here}.{port}"
         if port not in (GRPC_PORT, HTTP_PORT):
@@ -550,7 +466,7 @@ def _check_protocol_ports(checks: _Checks, here: str, ports: Mapping[int, str], 
             checks.refuse("loadBalancer.certificateId", message, "id of a server certificate", "set certificateId")
 
 
-def _check_protocol_annotation(checks: _Checks, here: str, text: str) -> None:
+def _check_protocol_annotation(checks: Checks[KubernetesServingSpec], here: str, text: str) -> None:
     for item in text.split(","):
         protocol, _, port = item.partition(":")
         if port.strip() == str(GRPC_PORT) and protocol.strip() != "tcp":
@@ -560,7 +476,7 @@ def _check_protocol_annotation(checks: _Checks, here: str, text: str) -> None:
     checks.refuse(here, "the annotation is set by protocolPorts", "", "use loadBalancer.protocolPorts")
 
 
-def _check_ingress(checks: _Checks, ingress: GrpcIngress) -> None:
+def _check_ingress(checks: Checks[KubernetesServingSpec], ingress: GrpcIngress) -> None:
     if not is_subdomain(ingress.host.removeprefix("*.")) or "." not in ingress.host:
         checks.refuse("ingress.host", f"`{ingress.host}` is not a host name", "such as vision.example.com")
     if ingress.ingress_class not in ("alb", "nginx"):
@@ -577,7 +493,7 @@ def _check_ingress(checks: _Checks, ingress: GrpcIngress) -> None:
             checks.refuse(join_path("ingress.annotations", name), message, "", "remove the annotation")
 
 
-def _check_pod(checks: _Checks) -> None:
+def _check_pod(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     if not spec.cpu > 0:
         checks.refuse("cpu", f"`{spec.cpu:g}` is not a number of CPUs", "above 0, such as 0.5 or 4")
@@ -588,8 +504,4 @@ def _check_pod(checks: _Checks) -> None:
     for key, name in (("serviceAccount", spec.service_account), ("priorityClass", spec.priority_class)):
         if name and not is_subdomain(name):
             checks.refuse(key, f"`{name}` is not the name of an object")
-    for name, value in sorted(spec.env.items()):
-        if not _ENV_NAME.fullmatch(name):
-            checks.refuse("env", f"`{name}` is not a variable name", "letters, digits and _ . -, the first no digit")
-        elif "\x00" in value:
-            checks.refuse(join_path("env", name), "the value holds a zero byte", "text")
+    check_environment(checks)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tfserving import model_config
-from tfserving.flags import FlagValue, Version, parse_version, render
+from tfserving.flags import FlagValue, render
 from tfserving.kubernetes.names import Toleration
 from tfserving.kubernetes.node_pool import POOL_LABEL, GpuNodePoolSpec, GpuSharing, cards
 from tfserving.model_config import ModelServerConfig
@@ -266,13 +266,6 @@ def uses_gpu(spec: KubernetesServingSpec) -> bool:
 def image(spec: KubernetesServingSpec) -> str:
     """The image of the container."""
     return spec.image or (f"{DEFAULT_IMAGE}-gpu" if uses_gpu(spec) else DEFAULT_IMAGE)
-
-
-def image_version(spec: KubernetesServingSpec) -> Version | None:
-    """The TensorFlow Serving version the image's tag names; ``None`` for other images and tags."""
-    repository, _, tag = image(spec).partition("@")[0].rpartition(":")
-    name = repository.rpartition("/")[2]
-    return parse_version(tag) if "tensorflow-serving" in name or repository.endswith("tensorflow/serving") else None
 
 
 def model_name(spec: KubernetesServingSpec) -> str:
