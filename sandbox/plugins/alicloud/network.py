@@ -12,23 +12,49 @@ from tfserving.errors import CloudError
 if TYPE_CHECKING:
     from sandbox.plugins.alicloud.provider import Alicloud
 
-_NETWORK: dict[str, Any] = {"vpcName": str, "cidrBlock": str, "description": str}
-_SWITCH: dict[str, Any] = {"vswitchName": str, "vpcId": str, "zoneId": str, "cidrBlock": str, "description": str}
 
+class _Piece(ResourceType):
+    """A piece of a network: what its describing call tells is its state."""
 
-class Network(ResourceType):
-    """A VPC."""
-
-    computed: ClassVar[tuple[str, ...]] = ("status", "routerId")
+    known: ClassVar[dict[str, Any]]
+    """Types of the inputs by name."""
 
     def __init__(self, provider: Alicloud) -> None:
         self._provider = provider
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
         """Refuses inputs the stand-in does not know."""
-        if failures := list(misfits(new, _NETWORK, "")):
+        if failures := list(misfits(new, self.known, "")):
             raise InputError(*failures)
         return new
+
+    def read(self, state: State) -> tuple[Properties, Properties] | None:
+        """Asks the API; None where the piece is gone."""
+        found = self._describe(state.id)
+        if found is None:
+            return None
+        return {key: found[key] for key in state.inputs if key in found}, {**state.outputs, **found}
+
+    def _outputs(self, id_: str, inputs: Properties) -> Properties:
+        return {**inputs, **(self._describe(id_) or {})}
+
+    def _describe(self, id_: str) -> Properties | None:
+        try:
+            return self._ask(id_)
+        except CloudError as error:
+            if "NotFound" in error.code:
+                return None
+            raise
+
+    def _ask(self, id_: str) -> Properties:
+        raise NotImplementedError
+
+
+class Network(_Piece):
+    """A VPC."""
+
+    known: ClassVar[dict[str, Any]] = {"vpcName": str, "cidrBlock": str, "description": str}
+    computed: ClassVar[tuple[str, ...]] = ("status", "routerId")
 
     def create(self, urn: str, inputs: Properties) -> tuple[str, Properties]:
         """CreateVpc."""
@@ -39,14 +65,7 @@ class Network(ResourceType):
             description=inputs.get("description"),
         )
         id_ = sdk_call("create a VPC", self._provider.vpc.create_vpc, request).body.vpc_id
-        return id_, {**inputs, **(self._describe(id_) or {})}
-
-    def read(self, state: State) -> tuple[Properties, Properties] | None:
-        """DescribeVpcAttribute."""
-        found = self._describe(state.id)
-        if found is None:
-            return None
-        return {key: found[key] for key in state.inputs if key in found}, {**state.outputs, **found}
+        return id_, self._outputs(id_, inputs)
 
     def update(self, state: State, inputs: Properties) -> Properties:
         """ModifyVpcAttribute, the address block included."""
@@ -58,21 +77,16 @@ class Network(ResourceType):
             description=inputs.get("description"),
         )
         sdk_call(f"change VPC {state.id}", self._provider.vpc.modify_vpc_attribute, request)
-        return {**inputs, **(self._describe(state.id) or {})}
+        return self._outputs(state.id, inputs)
 
     def delete(self, state: State) -> None:
         """DeleteVpc."""
         request = models().DeleteVpcRequest(region_id=self._provider.region, vpc_id=state.id)
         sdk_call(f"delete VPC {state.id}", self._provider.vpc.delete_vpc, request, missing_is_fine=True)
 
-    def _describe(self, id_: str) -> Properties | None:
+    def _ask(self, id_: str) -> Properties:
         request = models().DescribeVpcAttributeRequest(region_id=self._provider.region, vpc_id=id_)
-        try:
-            body = sdk_call(f"read VPC {id_}", self._provider.vpc.describe_vpc_attribute, request).body
-        except CloudError as error:
-            if "NotFound" in error.code:
-                return None
-            raise
+        body = sdk_call(f"read VPC {id_}", self._provider.vpc.describe_vpc_attribute, request).body
         return {
             "vpcName": body.vpc_name,
             "cidrBlock": body.cidr_block,
@@ -82,21 +96,19 @@ class Network(ResourceType):
         }
 
 
-class Switch(ResourceType):
+class Switch(_Piece):
     """A vSwitch."""
 
+    known: ClassVar[dict[str, Any]] = {
+        "vswitchName": str,
+        "vpcId": str,
+        "zoneId": str,
+        "cidrBlock": str,
+        "description": str,
+    }
     replace_on: ClassVar[frozenset[str]] = frozenset({"vpcId", "zoneId", "cidrBlock"})
     delete_first: ClassVar[bool] = True  # two with one address block cannot be
     computed: ClassVar[tuple[str, ...]] = ("status",)
-
-    def __init__(self, provider: Alicloud) -> None:
-        self._provider = provider
-
-    def check(self, name: str, old: Properties, new: Properties) -> Properties:
-        """Refuses inputs the stand-in does not know."""
-        if failures := list(misfits(new, _SWITCH, "")):
-            raise InputError(*failures)
-        return new
 
     def create(self, urn: str, inputs: Properties) -> tuple[str, Properties]:
         """CreateVSwitch."""
@@ -109,14 +121,7 @@ class Switch(ResourceType):
             description=inputs.get("description"),
         )
         id_ = sdk_call("create a vSwitch", self._provider.vpc.create_vswitch, request).body.v_switch_id
-        return id_, {**inputs, **(self._describe(id_) or {})}
-
-    def read(self, state: State) -> tuple[Properties, Properties] | None:
-        """DescribeVSwitchAttributes."""
-        found = self._describe(state.id)
-        if found is None:
-            return None
-        return {key: found[key] for key in state.inputs if key in found}, {**state.outputs, **found}
+        return id_, self._outputs(id_, inputs)
 
     def update(self, state: State, inputs: Properties) -> Properties:
         """ModifyVSwitchAttribute."""
@@ -127,21 +132,16 @@ class Switch(ResourceType):
             description=inputs.get("description"),
         )
         sdk_call(f"change vSwitch {state.id}", self._provider.vpc.modify_vswitch_attribute, request)
-        return {**inputs, **(self._describe(state.id) or {})}
+        return self._outputs(state.id, inputs)
 
     def delete(self, state: State) -> None:
         """DeleteVSwitch."""
         request = models().DeleteVSwitchRequest(region_id=self._provider.region, v_switch_id=state.id)
         sdk_call(f"delete vSwitch {state.id}", self._provider.vpc.delete_vswitch, request, missing_is_fine=True)
 
-    def _describe(self, id_: str) -> Properties | None:
+    def _ask(self, id_: str) -> Properties:
         request = models().DescribeVSwitchAttributesRequest(region_id=self._provider.region, v_switch_id=id_)
-        try:
-            body = sdk_call(f"read vSwitch {id_}", self._provider.vpc.describe_vswitch_attributes, request).body
-        except CloudError as error:
-            if "NotFound" in error.code:
-                return None
-            raise
+        body = sdk_call(f"read vSwitch {id_}", self._provider.vpc.describe_vswitch_attributes, request).body
         return {
             "vswitchName": body.v_switch_name,
             "vpcId": body.vpc_id,
