@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The project directory."""
 
 _SAMPLE_SECONDS = 0.05
+_CATCH_UP_SECONDS = 0.02
 
 
 @dataclass
@@ -319,7 +320,8 @@ class Line:
                 if counted:
                     self.sent += len(data)
                     if self._rate:
-                        free = max(free, self._loop.time()) + len(data) / self._rate
+                        # Timers wake up late: what was lost of the last moment may be caught up.
+                        free = max(free, self._loop.time() - _CATCH_UP_SECONDS) + len(data) / self._rate
                         await asyncio.sleep(free - self._loop.time())
                 await queue.put((self._loop.time() + self._delay, data))
         except OSError:

@@ -57,7 +57,8 @@ def test_a_line_takes_the_time_it_is_told_to(server: int) -> None:
     with Line(server, delay=0.1, rate=1e6) as line:
         got, seconds = send(line.port, 300_000)
     assert got == 300_000
-    assert seconds >= 0.3 + 0.2
+    assert seconds >= 0.3 + 0.2 - 0.02  # a line may catch up with what its timers lost
+
 
 
 def test_a_read_file_is_noticed_and_an_unread_one_is_not(tmp_path: Path) -> None:
