@@ -60,7 +60,6 @@ def test_a_line_takes_the_time_it_is_told_to(server: int) -> None:
     assert seconds >= 0.3 + 0.2 - 0.02  # a line may catch up with what its timers lost
 
 
-
 def test_a_read_file_is_noticed_and_an_unread_one_is_not(tmp_path: Path) -> None:
     if not AccessWatch.works(tmp_path):
         pytest.skip("this file system keeps no times of access")
