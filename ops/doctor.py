@@ -22,18 +22,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import yaml
 
-from ops import ram_policy
+from ops import doctor_kubernetes, ram_policy
 from ops.engine import PROJECT_DIR
+from ops.finding import Finding
 from provider.clients import NO_CREDENTIALS, Clients, CloudSettings, is_loopback_endpoint, one_line
 from provider.oss import oss_error
 from tfserving.errors import CloudError, TFServingError
-
-Level = Literal["ok", "warning", "error", "skipped"]
 
 LEAST_CLI = (3, 227)
 """The first Pulumi CLI with the exit statuses that the drift check relies on (7: changes found)."""
@@ -47,23 +46,6 @@ _SECONDS = 5.0
 _PLUGIN_SECONDS = 30.0
 _CLI_SECONDS = 60.0
 _WIDTH = 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        level: ``ok``, ``warning`` (works, with a catch), ``error`` (will not work) or ``skipped`` (cannot be told).
-        subject: what was looked at.
-        text: what was found.
-        fix: what to do about it; empty where nothing has to be done.
-    """
-
-    level: Level
-    subject: str
-    text: str
-    fix: str = ""
 
 
 class DoctorError(TFServingError):
@@ -123,13 +105,23 @@ class StackConfig:
         return own or self.endpoint or regional[product]
 
     @property
+    def services(self) -> dict[str, dict[str, Any]]:
+        """What the stack file says of each service."""
+        found = self.values.get(f"{_NAMESPACE}:services")
+        described = found.items() if isinstance(found, dict) else ()
+        return {str(name): entry if isinstance(entry, dict) else {} for name, entry in described}
+
+    @property
+    def ack_services(self) -> dict[str, dict[str, Any]]:
+        """The services that run on Kubernetes."""
+        return {name: entry for name, entry in self.services.items() if entry.get("target") == "ack"}
+
+    @property
     def needs(self) -> ram_policy.Needs:
         """What the stack deploys."""
         bucket = self.values.get(f"{_NAMESPACE}:bucket")
         options = bucket if isinstance(bucket, dict) else {"name": bucket}
         root = (self.text(f"{_NAMESPACE}:modelRoot") or "models/tf_serving/").strip("/")
-        services = self.values.get(f"{_NAMESPACE}:services")
-        described = services.items() if isinstance(services, dict) else ()
         models = self.values.get(f"{_NAMESPACE}:models")
         entries = models.values() if isinstance(models, dict) else ()
         sources = {str(entry.get("source") or "") for entry in entries if isinstance(entry, dict)}
@@ -143,9 +135,9 @@ class StackConfig:
                 f"{source.removeprefix('oss://').rstrip('/')}/" for source in sources if source.startswith("oss://")
             ),
             services={
-                str(name): str(entry.get("resource") or "") if isinstance(entry, dict) else ""
-                for name, entry in described
-                if not (isinstance(entry, dict) and entry.get("target") == "ack")
+                name: str(entry.get("resource") or "")
+                for name, entry in self.services.items()
+                if name not in self.ack_services
             },
         )
 
@@ -192,6 +184,10 @@ def examine(stack: StackConfig, project_dir: Path = PROJECT_DIR) -> Iterator[Fin
     yield from _own_plugin(project_dir)
     yield from _state(stack, project_dir)
     yield from _stack_file(stack)
+    if stack.ack_services:
+        key = f"{_NAMESPACE}:kubernetes"
+        kubernetes = {"kubeconfig": {"secure": ""}} if key in stack.encrypted else stack.values.get(key)
+        yield from doctor_kubernetes.findings(kubernetes, stack.ack_services, project_dir, local=stack.is_local)
     if not stack.region:
         return
     reachable = True

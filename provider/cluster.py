@@ -69,6 +69,11 @@ class Pod:
     config_maps: frozenset[str]
 
 
+def is_content(kubeconfig: str) -> bool:
+    """Whether a kubeconfig is given by its content and not by its path."""
+    return "\n" in kubeconfig or kubeconfig.lstrip()[:1] == "{"
+
+
 class Cluster:
     """The API server of one cluster, through the official client.
 
@@ -165,7 +170,7 @@ class Cluster:
         load: Any = config  # untyped
         options: dict[str, Any] = {"context": self._context or None, "persist_config": False}
         try:
-            if "\n" in self._kubeconfig or self._kubeconfig.lstrip()[:1] == "{":
+            if is_content(self._kubeconfig):
                 loaded = load.new_client_from_config_dict(yaml.safe_load(self._kubeconfig), **options)
             else:
                 loaded = load.new_client_from_config(self._kubeconfig or None, **options)

@@ -19,7 +19,8 @@ import yaml
 from alibabacloud_credentials.utils import auth_util
 
 from ops import doctor, ram_policy
-from ops.doctor import DoctorError, Finding
+from ops.doctor import DoctorError
+from ops.finding import Finding
 from tests.cloud.conftest import free_port, running_cloud
 
 ROOT = Path(__file__).resolve().parents[2]
