@@ -75,6 +75,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=providers.tfserving),
         )
+    everywhere = [*services, *(cluster.services if cluster else ())]
     decided = [*repository.contents, *([served] if served else [])]
     proofs = {
         serving.service.name: prove(
@@ -83,14 +84,14 @@ def main() -> None:
                 serving=serving,
                 versions=versions,
                 after=decided,
+                cluster=cluster,
                 step_seconds=settings.rollout_seconds,
             ),
             pulumi.ResourceOptions(provider=providers.tfserving),
         )
-        for serving in services
+        for serving in everywhere
         if (versions := outputs.single_versions(settings, serving.service))
     }
-    everywhere = [*services, *(cluster.services if cluster else ())]
     for name, value in outputs.stack_outputs(settings, everywhere, served, proofs, signatures).items():
         pulumi.export(name, value)
 

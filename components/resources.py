@@ -245,16 +245,21 @@ class ServedModelArgs:
     """Inputs of :class:`ServedModel`.
 
     Attributes:
-        service: ``name``, ``url``, ``target``, ``token`` and ``reachable`` of the service.
+        service: ``name`` of the service; ``url``, ``target`` and ``token`` or, on Kubernetes, ``pods`` (``namespace``,
+            ``selector``); ``reachable``.
         model: the model's name in requests.
         versions: versions that are to be AVAILABLE.
         wait_seconds: how long that may take; ``None`` leaves it to the provider.
+        kubeconfig: path or content of the kubeconfig of the pods' cluster; ``None``: the environment's.
+        kube_context: context of the kubeconfig; ``None``: its current one.
     """
 
     service: pulumi.Input[Mapping[str, Any]] = pulumi.property("service")
     model: pulumi.Input[str] = pulumi.property("model")
     versions: pulumi.Input[Sequence[int]] = pulumi.property("versions")
     wait_seconds: pulumi.Input[int | None] = pulumi.property("waitSeconds", default=None)
+    kubeconfig: pulumi.Input[str | None] = pulumi.property("kubeconfig", default=None)
+    kube_context: pulumi.Input[str | None] = pulumi.property("kubeContext", default=None)
 
 
 class ServedModel(pulumi.CustomResource):

@@ -78,42 +78,44 @@ class ProofArgs:
         serving: a service of one model.
         versions: the versions it is to serve.
         after: what decides on them: published models, and a rollout, which removes files of dropped versions.
+        cluster: where the service runs, if that is on Kubernetes.
         step_seconds: how long a version may take to load; 0 leaves it to the provider.
     """
 
-    serving: TensorFlowServing
+    serving: TensorFlowServing | KubernetesServing
     versions: Sequence[int]
     after: Sequence[pulumi.Resource]
+    cluster: Cluster | None = None
     step_seconds: int = 0
 
 
 def prove(name: str, args: ProofArgs, opts: pulumi.ResourceOptions) -> ServedModel:
     """Sees that a service of one model serves the version it is to serve, and looks at it again for drift."""
     serving = args.serving
+    place: dict[str, Any]
+    started: pulumi.Resource
+    if isinstance(serving, TensorFlowServing):
+        place, started, cluster = _address(serving), serving.resource, None
+    else:
+        place, started, cluster = {"pods": _pods(serving)}, serving.deployment, args.cluster
     return ServedModel(
         name,
         ServedModelArgs(
-            service={
-                "name": serving.service.name,
-                "url": serving.url,
-                "target": serving.target,
-                "token": serving.token,
-                "reachable": serving.service.reachable,
-            },
+            service={"name": serving.service.name, **place, "reachable": serving.service.reachable},
             model=serving.service.request_name,
             versions=list(args.versions),
             wait_seconds=args.step_seconds or None,
+            kubeconfig=(cluster.kubeconfig if cluster else "") or None,
+            kube_context=(cluster.context if cluster else "") or None,
         ),
-        pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[*args.after, serving.resource])),
+        pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[*args.after, started])),
     )
 
 
 def _behind_gateway(serving: TensorFlowServing) -> dict[str, Any]:
     """A service on EAS as the rollout sees it: one address for all its replicas."""
     return {
-        "url": serving.url,
-        "target": serving.target,
-        "token": serving.token,
+        **_address(serving),
         "reads": True,
         "pollSeconds": serving.service.spec.config_poll_seconds,
         "reachable": serving.service.reachable,
@@ -122,10 +124,18 @@ def _behind_gateway(serving: TensorFlowServing) -> dict[str, Any]:
 
 def _in_pods(serving: KubernetesServing) -> dict[str, Any]:
     """A service on Kubernetes as the rollout sees it: pods, each of which can be asked through the API server."""
-    spec = serving.service.spec
     return {
-        "pods": {"namespace": spec.namespace, "selector": selector(spec)},
+        "pods": _pods(serving),
         "reads": True,
-        "pollSeconds": spec.config_poll_seconds,
+        "pollSeconds": serving.service.spec.config_poll_seconds,
         "reachable": serving.service.reachable,
     }
+
+
+def _address(serving: TensorFlowServing) -> dict[str, Any]:
+    return {"url": serving.url, "target": serving.target, "token": serving.token}
+
+
+def _pods(serving: KubernetesServing) -> dict[str, Any]:
+    spec = serving.service.spec
+    return {"namespace": spec.namespace, "selector": selector(spec)}

@@ -17,13 +17,19 @@ from typing import Any, TypeVar
 import yaml
 
 from provider.clients import IMPORTS, READ_SECONDS, one_line
-from provider.resource import text
+from provider.resource import Property, text
 from provider.values import Properties
 from tfserving.client import RestClient, is_loopback
 from tfserving.errors import CloudError
 from tfserving.kubernetes import HTTP_PORT
 
 T = TypeVar("T")
+
+CLUSTER_INPUTS: Mapping[str, Property] = {
+    "kubeconfig": Property("string", "path or content of the kubeconfig; default: the environment's"),
+    "kubeContext": Property("string", "context of the kubeconfig; default: its current one"),
+}
+"""Inputs that name the cluster of a resource."""
 
 FIELD_MANAGER = "tf-serving-rollout"
 _LABELS = {"app.kubernetes.io/name": "tensorflow-serving", "app.kubernetes.io/managed-by": "pulumi"}

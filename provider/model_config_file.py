@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from provider.cluster import Cluster
+from provider.cluster import CLUSTER_INPUTS, Cluster
 from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL
 from provider.oss import Bucket
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
@@ -23,14 +23,13 @@ from tfserving.model_config import ModelServerConfig
 _OWNER_LINE = re.compile(r"# Managed by Pulumi project (?P<project>\S+), stack (?P<stack>\S+): ")
 
 
-CLUSTER_INPUTS: Mapping[str, Property] = {
+CONFIG_MAP_INPUTS: Mapping[str, Property] = {
     "configMap": Property(
         "string", "namespace/name of the ConfigMap that holds the file for pods on Kubernetes", replaces=True
     ),
-    "kubeconfig": Property("string", "path or content of the kubeconfig; default: the environment's"),
-    "kubeContext": Property("string", "context of the kubeconfig; default: its current one"),
+    **CLUSTER_INPUTS,
 }
-"""Inputs that name the cluster of a resource."""
+"""Inputs that name a ConfigMap and its cluster."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ class ModelConfigFile(Resource):
             required=True,
             compared=False,
         ),
-        **CLUSTER_INPUTS,
+        **CONFIG_MAP_INPUTS,
     }
     outputs: ClassVar[Mapping[str, Property]] = {
         "unused": Property("boolean", "services are there, but none runs that reads the file", required=True),

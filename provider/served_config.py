@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn
 
 from provider.cluster import Cluster
-from provider.eas_service import about_trouble, failure_story, trouble_lines
+from provider.eas_service import failure_story
 from provider.model_config_file import (
-    CLUSTER_INPUTS,
+    CONFIG_MAP_INPUTS,
     ConfigObject,
     StoredConfig,
     config_map_failures,
@@ -133,7 +133,7 @@ class ServedConfig(Resource):
             "reachable",
             required=True,
         ),
-        **CLUSTER_INPUTS,
+        **CONFIG_MAP_INPUTS,
         "waitSeconds": Property(
             "integer", "how long one step may take; default: 120, or longer for slow polling", compared=False
         ),
@@ -506,24 +506,17 @@ class _Rollout:
         lines = [f"{title}: not done after {seconds:g} s"]
         for name, reason in pending.items():
             lines.append(f"  service {name}: {reason}")
-            lines += [f"    log: {line}" for line in self._log_lines(name, models)]
+            lines += [f"    log: {line}" for line in self._fleet.trouble(name, models)]
         lines.append(
             "What was served before is still served, and the file stays as this step wrote it. "
             "Fix: run the update again to continue; allow more time with customTimeouts or waitSeconds"
         )
         raise RolloutError("\n".join(lines))
 
-    def _log_lines(self, service: str, models: Iterable[str]) -> list[str]:
-        """The newest log lines of a service that tell of trouble with the models at hand."""
-        found = self._fleet.named(service)
-        if found is None or found.pods is None:
-            return trouble_lines(self._ctx, service, models)
-        return about_trouble(self._fleet.pod_log(found.pods), models)
-
     def _fall_back(self, error: VersionFailedError, in_force: ModelServerConfig | None) -> NoReturn:
         """Write the file back as it was before the step that failed, without the version that cannot be loaded."""
         lines = [str(error)]
-        lines += [f"  log: {line}" for line in self._log_lines(error.service, (error.model,))]
+        lines += [f"  log: {line}" for line in self._fleet.trouble(error.service, (error.model,))]
         safe = _without(in_force, error.model, error.version) if in_force else None
         if safe is not None and safe != self._stored:
             self._write(safe)

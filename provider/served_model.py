@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from provider.eas_service import trouble_lines
+from provider.cluster import CLUSTER_INPUTS, Cluster
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
@@ -28,9 +28,14 @@ class ServedModel(Resource):
     description = "What a service of one model serves, proven on every replica."
     refresh_before_update = True
     inputs: ClassVar[Mapping[str, Property]] = {
-        "service": Property("object", "the service: name, url, target, token, reachable", required=True),
+        "service": Property(
+            "object",
+            "the service: name; url, target, token or, on Kubernetes, pods (namespace, selector); reachable",
+            required=True,
+        ),
         "model": Property("string", "the model's name in requests", required=True),
         "versions": Property("array", "versions that are to be AVAILABLE, and no other", required=True),
+        **CLUSTER_INPUTS,
         "waitSeconds": Property("integer", "how long that may take; default: 120", compared=False),
         "served": Property(
             "object",
@@ -101,7 +106,7 @@ class ServedModel(Resource):
         if not _reachable(inputs):
             return Found(inputs, outputs | inputs)
         service, model = _service(inputs), text(inputs, "model")
-        fleet = Fleet(ctx, [service])
+        fleet = Fleet(ctx, [service], Cluster.of(inputs))
         fleet.count_replicas()
         answer: Answers | ServiceError | None = None
         for attempt in range(_READ_TRIES):
@@ -111,9 +116,9 @@ class ServedModel(Resource):
             if isinstance(answer, Answers):
                 return Found(inputs, outputs | inputs | {"served": answer.as_property(), "unproven": False})
         read = outputs | inputs | {"served": {}, "unproven": False}
-        found = ctx.clients.eas.describe(service.name)
-        if found is None or found.status != "Running":
-            ctx.info(f"service {service.name} is {found.status if found else 'gone'}, so it serves nothing")
+        status = fleet.status(service.name)
+        if status != "Running":
+            ctx.info(f"service {service.name} is {status}, so it serves nothing")
             return Found(inputs, read)
         # Never 'no drift', and no plain error either: that would block the update that repairs the service.
         ctx.record(id_, read, inputs)
@@ -135,7 +140,7 @@ class ServedModel(Resource):
         versions = [int(version) for version in plain(inputs["versions"])]
         seconds = float(plain(inputs.get("waitSeconds")) or ctx.seconds or STEP_SECONDS)
         ctx.record(id_, inputs | {"served": served, "unproven": False})
-        fleet = Fleet(ctx, [service])
+        fleet = Fleet(ctx, [service], Cluster.of(inputs))
         stale: set[int] | None = None
         problem = ""
         for gone in ctx.poll(seconds, longest=2):
@@ -149,7 +154,7 @@ class ServedModel(Resource):
             stale = failed if stale is None else stale & failed
             if failed - stale or (failed and gone >= min(MOUNT_CACHE_SECONDS, seconds / 2)):
                 version = min(failed - stale or failed)
-                raise _failed(ctx, service.name, model, version, answer)
+                raise _failed(fleet, service.name, model, version, answer)
             if list(answer.anywhere(model)) == versions == list(answer.available(model)):
                 return inputs | {"served": answer.as_property(), "unproven": False}
             problem = _pending(answer, model, versions)
@@ -158,7 +163,7 @@ class ServedModel(Resource):
             "\n".join(
                 [
                     f"service {service.name}: not done after {seconds:g} s: {problem}",
-                    *(f"  log: {line}" for line in trouble_lines(ctx, service.name, (model,))),
+                    *(f"  log: {line}" for line in fleet.trouble(service.name, (model,))),
                     "What was served before is still served. Fix: run the update again to go on waiting; allow more "
                     "time with tf-serving:rolloutSeconds",
                 ]
@@ -166,9 +171,9 @@ class ServedModel(Resource):
         )
 
 
-def _failed(ctx: Context, service: str, model: str, version: int, answer: Answers) -> RolloutError:
+def _failed(fleet: Fleet, service: str, model: str, version: int, answer: Answers) -> RolloutError:
     lines = [f"service {service}: version {version} of {model} cannot be loaded: it is {answer.state(model, version)}"]
-    lines += [f"  log: {line}" for line in trouble_lines(ctx, service, (model,))]
+    lines += [f"  log: {line}" for line in fleet.trouble(service, (model,))]
     lines.append(
         "What was served before is still served. Fix: publish a version that loads under a new number, or take version "
         f"{version} away; then run the update again"

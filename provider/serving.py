@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from provider.cluster import Cluster, Pods
+from provider.eas_service import about_trouble, trouble_lines
 from provider.resource import Context
 from tfserving import client
 from tfserving.client import ModelClient, VersionStatus
@@ -204,10 +205,14 @@ class Fleet:
         """The service of that name."""
         return next((service for service in self.services if service.name == name), None)
 
-    def pod_log(self, pods: Pods) -> list[str]:
-        """The newest log lines of each pod, oldest first; none where they cannot be had."""
+    def trouble(self, name: str, about: Iterable[str]) -> list[str]:
+        """The newest log lines of a service that tell of trouble with something by name; none where nobody knows."""
+        service = self.named(name)
+        if service is None or service.pods is None:
+            return trouble_lines(self._ctx, name, about)
         try:
-            return [line for pod in self._cluster.pods(pods) for line in self._cluster.log_tail(pod, _LOG_LINES)]
+            pods = self._cluster.pods(service.pods)
+            return about_trouble((line for pod in pods for line in self._cluster.log_tail(pod, _LOG_LINES)), about)
         except CloudError:
             return []
 

@@ -166,6 +166,25 @@ def test_a_rolling_restart_is_a_matter_of_the_deployment_alone(deploy: Deploy) -
     assert moved.resources["vision-config"].inputs["metadata"]["name"] != config["metadata"]["name"]
 
 
+def test_what_a_service_of_one_model_serves_is_proven_in_its_pods(deploy: Deploy, project: Path) -> None:
+    single = {"target": "ack", "model": "modelA", "flags": GOOD[VISION]["flags"]}
+    run = deploy({VISION: single})
+    assert run.error == ""
+    proof = run.resources["vision-served"]
+    assert proof.type == "tfserving:index:ServedModel"
+    assert proof.inputs["service"] == {
+        "name": "vision",
+        "pods": {
+            "namespace": "models",
+            "selector": {"app.kubernetes.io/name": "tensorflow-serving", "app.kubernetes.io/instance": "vision"},
+        },
+        "reachable": True,
+    }
+    assert (proof.inputs["model"], proof.inputs["versions"]) == ("modelA", [1])
+    assert proof.inputs["kubeconfig"] == str(project / "kubeconfig")
+    assert proof.depends_on >= {"vision-deployment", "models-modelA"}
+
+
 def test_a_stack_without_a_cluster_has_nothing_of_kubernetes(deploy: Deploy) -> None:
     changes = {KUBERNETES: ..., "tf-serving:gpuNodePools": ..., VISION: ...}
     values = deploy({**changes, KUBERNETES: {"kubeconfig": "kubeconfig"}}).resources

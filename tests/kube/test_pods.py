@@ -365,3 +365,55 @@ def test_pods_that_are_gone_serve_nothing_and_an_api_server_that_is_gone_is_an_e
     rollout.served.inputs = {**rollout.served.inputs, "kubeconfig": str(broken)}
     with pytest.raises(Failed, match="no answer from the API server"):
         rollout.served.refresh()
+
+
+# ---- services of one model
+
+
+def test_a_new_version_of_a_single_model_is_proven_in_every_pod(
+    service: Callable[..., Service], plugin: Plugin, models: Path
+) -> None:
+    solo = models / "solo"
+    shutil.copytree(models / "modelB" / "1", solo / "1")
+    vision = service(model="solo", replicas=2)
+    vision.apply()
+    vision.wait()
+    served = Stack(plugin, "ServedModel")
+
+    def up(version: int) -> str:
+        pods = {"namespace": vision.spec.namespace, "selector": kubernetes.selector(vision.spec)}
+        return served.up(
+            {
+                "service": {"name": "vision", "pods": pods, "reachable": True},
+                "model": "solo",
+                "versions": [version],
+                "kubeconfig": str(vision.api.cluster.kubeconfig),
+                "waitSeconds": 60,
+            }
+        )
+
+    try:
+        assert up(1) == "create"
+        assert up(1) == "same"
+        shutil.copytree(models / "modelB" / "2", models / "solo.partial")
+        (models / "solo.partial").rename(solo / "2")
+        assert up(2) == "update"
+        assert served.outputs["served"] == {"solo": {"versions": [2], "labels": {}}}
+        for host in vision.hosts():
+            with RestClient(f"http://{host}:8501") as client:
+                assert client.predict("solo", [[10.0]]).outputs == [[7.0]]
+        assert served.refresh() == {}
+        # A version that cannot load is told with the pods' own words, and the one before is still served.
+        shutil.copytree(models / "modelB" / "9", models / "solo.partial")
+        (models / "solo.partial").rename(solo / "9")
+        with pytest.raises(Failed, match="version 9 of solo cannot be loaded") as failed:
+            up(9)
+        assert "log: " in str(failed.value)
+        assert served.outputs["served"] == {"solo": {"versions": [2], "labels": {}}}
+        # Pods that are gone serve nothing.
+        path = vision.api.path("Deployment", vision.spec.namespace, "vision", "apps/v1")
+        assert vision.api.call("PATCH", path, {"spec": {"replicas": 0}}, "application/merge-patch+json").status == 200
+        until(lambda: not vision.api.list("Pod", vision.spec.namespace), 60, "the end of the pods")
+        assert "served.solo" in served.refresh()
+    finally:
+        shutil.rmtree(solo)
