@@ -25,6 +25,7 @@ from pulumi.automation import PulumiCommand
 from ops import outputs, predict
 from sandbox import paths
 from sandbox.cloud import console
+from sandbox.cloud.listener import trust_bundle
 from sandbox.engine.secrets import SANDBOX_PASSPHRASE
 from tfserving.client import connect
 from tfserving.errors import TFServingError
@@ -249,9 +250,13 @@ def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
 
 
 def _cli_settings() -> dict[str, str]:
-    """What the Pulumi CLI needs to know for stack ``local``; the directory of its file backend has to be there."""
+    """What the Pulumi CLI needs to know for a stack in the sandbox cloud, which has been started.
+
+    The directory of its file backend has to be there. Some APIs it asks over HTTPS, whatever it is told.
+    """
     paths.PULUMI_BACKEND.mkdir(parents=True, exist_ok=True)
     return {
+        "SSL_CERT_FILE": str(trust_bundle(paths.CLOUD_DATA)),
         "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
         "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
     }

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from pathlib import Path
 
+import certifi
 from aiohttp import web
 
 from sandbox.kube.pki import Authority
@@ -25,6 +27,23 @@ AUTHORITY = "sandbox-cloud-ca"
 def authority_file(directory: Path) -> Path:
     """The certificate that clients have to trust, below the cloud's data directory."""
     return directory / "tls" / f"{AUTHORITY}.crt"
+
+
+def trust_bundle(directory: Path) -> Path:
+    """Writes what ``SSL_CERT_FILE`` can name: the authorities trusted so far, and this cloud's.
+
+    A file in that variable takes the place of the system's, so without the others no other server would be trusted.
+
+    Args:
+        directory: the cloud's data directory; the cloud has been started once.
+    """
+    bundle = directory / "tls" / "trusted.crt"
+    named = Path(os.environ.get("SSL_CERT_FILE") or certifi.where())
+    others = named if named != bundle and named.is_file() else Path(certifi.where())
+    staged = bundle.with_suffix(f".{os.getpid()}")
+    staged.write_bytes(others.read_bytes() + b"\n" + authority_file(directory).read_bytes())
+    staged.replace(bundle)
+    return bundle
 
 
 def tls_context(directory: Path) -> ssl.SSLContext:

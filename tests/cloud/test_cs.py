@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from alibabacloud_cs20151215 import models as cs
 from alibabacloud_cs20151215.client import Client as CsClient
@@ -20,7 +21,7 @@ from alibabacloud_vpc20160428 import models as vpc
 from alibabacloud_vpc20160428.client import Client as VpcClient
 
 from sandbox.cloud.app import create_app, make_runner
-from sandbox.cloud.listener import Listener, authority_file, tls_context
+from sandbox.cloud.listener import Listener, authority_file, tls_context, trust_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -171,9 +172,26 @@ def test_both_protocols_are_spoken_on_one_port(cloud: Cloud) -> None:
 def test_nobody_trusts_the_certificate_who_is_not_told_to(cloud: Cloud) -> None:
     with pytest.raises(OSError, match="certificate verify failed"):
         urllib.request.urlopen(f"https://127.0.0.1:{cloud.port}/-/health", timeout=5)
-    context = ssl.create_default_context(cafile=str(authority_file(cloud.data)))
-    with urllib.request.urlopen(f"https://127.0.0.1:{cloud.port}/-/health", timeout=5, context=context) as answer:
-        assert b'"sandbox": true' in answer.read()
+    for trusted in (authority_file(cloud.data), trust_bundle(cloud.data)):
+        context = ssl.create_default_context(cafile=str(trusted))
+        with urllib.request.urlopen(f"https://127.0.0.1:{cloud.port}/-/health", timeout=5, context=context) as answer:
+            assert b'"sandbox": true' in answer.read()
+
+
+def test_what_is_trusted_for_the_cloud_is_trusted_beside_what_was_trusted_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls_context(tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    own, public = authority_file(tmp_path).read_text(), Path(certifi.where()).read_text()
+    bundle = trust_bundle(tmp_path)
+    assert bundle.read_text() == f"{public}\n{own}"
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))  # as it is after the export
+    assert trust_bundle(tmp_path).read_text() == f"{public}\n{own}"
+    company = tmp_path / "company.crt"
+    company.write_text("a company's own authority")
+    monkeypatch.setenv("SSL_CERT_FILE", str(company))
+    assert trust_bundle(tmp_path).read_text() == f"a company's own authority\n{own}"
 
 
 def test_a_client_that_says_nothing_or_nonsense_disturbs_nobody(cloud: Cloud) -> None:

@@ -14,13 +14,16 @@ import pytest
 
 from ops.outputs import Service
 from sandbox import local, paths
+from sandbox.cloud.listener import tls_context
 
 ONE = [{"urn": "urn:pulumi:local::tf-serving::pulumi:pulumi:Stack::tf-serving-local"}]
 
 
 @pytest.fixture
 def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[local.Engine, Path]:
-    """Where each engine keeps the state of stack ``local``."""
+    """Where each engine keeps the state of stack ``local``, beside a sandbox cloud that has been started once."""
+    monkeypatch.setattr(paths, "CLOUD_DATA", tmp_path / "cloud")
+    tls_context(tmp_path / "cloud")
     monkeypatch.setattr(paths, "ENGINE_STATE", tmp_path / "state")
     monkeypatch.setattr(paths, "PULUMI_BACKEND", tmp_path / "pulumi")
     found: dict[local.Engine, Path] = {
