@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pulumi
 
-from components import model_files, outputs, raw
+from components import interrupts, model_files, outputs, raw
 from components.eas_service import TensorFlowServing, TensorFlowServingArgs
 from components.model_repository import ModelRepository, ModelRepositoryArgs
 from components.providers import make_providers
@@ -17,6 +17,7 @@ from tfserving.manifest import user_cache
 
 def main() -> None:
     """Registers the stack. Whatever is wrong with its config is said before the first resource."""
+    interrupts.end_quietly()
     try:
         with user_cache() as cache:
             settings = raw.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import runpy
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,10 +187,12 @@ def run_program(config: Mapping[str, Any], secret_keys: list[str] | None = None,
         program = str(ROOT / "__main__.py")
         await pulumi.runtime.run_in_stack(lambda: runpy.run_path(program, run_name="__main__") and None)
 
+    interrupts = signal.getsignal(signal.SIGINT)  # the program takes them for its own process
     try:
         asyncio.run(main())
     except pulumi.RunError as error:
         run.error = str(error)
     finally:
         pulumi.runtime.set_all_config({}, [])
+        signal.signal(signal.SIGINT, interrupts)
     return run

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mock_engine import Run, run_program
+from mock_engine import ROOT, Run, run_program
 
 from tests.components.test_bad_config import BAD
 
@@ -433,3 +435,17 @@ def test_files_that_cannot_be_published_are_found_before_the_first_resource(depl
     assert "symbolic link" in run.error
     assert "tf-serving:models.modelB" in run.error
     assert run.resources == {}
+
+
+INTERRUPTED = """
+import os, signal, time
+from components import interrupts
+interrupts.end_quietly()
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
+
+
+def test_an_interrupted_program_says_nothing_to_the_report_of_the_engine_that_interrupts_it() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (32, "", "")

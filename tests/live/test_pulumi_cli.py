@@ -151,7 +151,7 @@ def test_a_service_that_cannot_start_keeps_its_partial_state_and_the_next_up_rep
         assert "initErrors" not in stack.resources["broken-service"]
     finally:
         stack.checkout.stack_file.write_text(good, encoding="utf-8")
-    assert "- 2 deleted" in stack.succeed("up", "--yes", "--skip-preview")
+    assert "- 3 deleted" in stack.succeed("up", "--yes", "--skip-preview")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
