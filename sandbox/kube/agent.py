@@ -2,7 +2,7 @@
 
 In the place of the cluster autoscaler: for every node selector that a pod waits with, there is a node that fits it. In
 the place of the cloud controller manager: every Service of type LoadBalancer gets a loopback address, whose ports lead
-to its ready pods in turn.
+to its ready pods in turn. A cluster that is started again has the same nodes and addresses as before.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ class Agent:
                 log.warning("agent: %s", " ".join(str(error).split())[:300])
 
     def _provide_nodes(self) -> None:
-        for pod in self._api.list_pod_for_all_namespaces(field_selector="spec.nodeName=").items:
+        for pod in self._api.list_pod_for_all_namespaces().items:
             selector = dict(pod.spec.node_selector or {})
             pool = selector.get("tf-serving/node-pool", "default")
             tail = hashlib.sha256(repr(sorted(selector.items())).encode()).hexdigest()[:6]
             name = f"{pool.lower()}-{tail}"
-            if name not in self._nodes:
+            if name not in self._nodes and pod.spec.node_name in (None, name):
                 node = Node(
                     self._kubeconfig,
                     name,
@@ -119,7 +119,8 @@ class Agent:
             return sorted(host for host in hosts if host)
 
         ports = {int(port.port): _target(port) for port in service.spec.ports}
-        balancer = LoadBalancer(ports, ready)
+        given = [item.ip for item in service.status.load_balancer.ingress or ()]
+        balancer = LoadBalancer(ports, ready, given[0] if given else "")
         status = {"status": {"loadBalancer": {"ingress": [{"ip": balancer.address}]}}}
         self._api.patch_namespaced_service_status(name, namespace, status)
         return balancer
@@ -136,10 +137,13 @@ class LoadBalancer:
     Args:
         ports: port of the pods by port of the address.
         ready: loopback addresses of the ready pods.
+        address: the address it had before; empty: a new one.
     """
 
-    def __init__(self, ports: Mapping[int, int], ready: Callable[[], list[str]]) -> None:
-        self.address = f"127.{secrets.randbelow(50) + 200}.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
+    def __init__(self, ports: Mapping[int, int], ready: Callable[[], list[str]], address: str = "") -> None:
+        self.address = (
+            address or f"127.{secrets.randbelow(50) + 200}.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
+        )
         self._ready = ready
         self._turn = itertools.count()
         self._sockets: list[socket.socket] = []

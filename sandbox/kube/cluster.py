@@ -37,6 +37,7 @@ SERVICE_RANGE = "10.96.0.0/16"
 CONTROLLERS = (
     "deployment-controller",
     "disruption-controller",
+    "endpoints-controller",
     "endpointslice-controller",
     "garbage-collector-controller",
     "horizontal-pod-autoscaler-controller",
@@ -49,7 +50,8 @@ CONTROLLERS = (
     "root-ca-certificate-publisher-controller",
     "serviceaccount-controller",
 )
-"""The controllers this project's objects need. None of them talks to a cloud."""
+"""The controllers this project's objects need. None of them talks to a cloud. Pulumi's Kubernetes provider waits for
+Endpoints; everything else looks at endpoint slices."""
 
 _GUARD = Path(__file__).resolve().parent.parent / "cloud" / "eas" / "guard.py"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,10 @@ class Node:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends its pods' processes and takes the node away. Their objects stay, as after a power cut."""
+        """Ends its pods' processes and takes the node away.
+
+        Their objects stay, as after a power cut, and are run again by a node of the same name.
+        """
         self._stopping.set()
         self._thread.join()
         for pod in self.pods.values():
@@ -129,6 +133,7 @@ class Node:
 
     def _start(self, uid: str, item: Mapping[str, Any]) -> None:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+        shutil.rmtree(self._directory / uid / "volumes", ignore_errors=True)  # of before a restart
         ip, host = self._network.add()
 
         def report(status: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ One stack for the whole file, so the tests run in order and leave the stack as t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,16 @@ def test_labels_move_in_place_and_back(ack: AckLocal) -> None:
     ack.run("up", "--yes")
     assert "modelB version 1" in ack.predict("--label", "stable")
     assert ack.pods() == before
+
+
+def test_a_cluster_started_again_serves_at_the_same_address(ack: AckLocal) -> None:
+    ack.checkout.succeed("kube", "stop")
+    assert ack.checkout.processes() == {}
+    ack.checkout.succeed("kube", "start")
+    deadline = time.monotonic() + 60
+    while ack.checkout.run("predict", "vision", "modelB", "--label", "stable", *STACK, module="ops").code:
+        assert time.monotonic() < deadline, "the pods do not come back"
+    ack.run("refresh", "--preview-only", "--expect-no-changes")
 
 
 def test_destroy_leaves_an_empty_cluster_and_nothing_running(ack: AckLocal) -> None:
