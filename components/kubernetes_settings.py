@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from components.entry import EntryReader, Timeouts
 from components.reader import Reader
 from components.service_settings import ServiceContext
 from tfserving import kubernetes
 from tfserving.client import is_loopback
+from tfserving.kubeconfig import KubeconfigError, api_server, is_content
 from tfserving.kubernetes import (
     DataDisk,
     GpuNodePoolSpec,
@@ -294,7 +293,7 @@ def read_kubernetes(
         namespace=namespace,
         cluster_id=cluster_id,
         cluster=cluster,
-        secret_kubeconfig=_is_content(kubeconfig),
+        secret_kubeconfig=is_content(kubeconfig),
     )
     return settings, reader.mapping(given.get("volume"), join_path(path, "volume"), _VOLUME_TEXTS)
 
@@ -304,15 +303,15 @@ def _read_kubeconfig(
 ) -> str:
     """The kubeconfig: its content, or an absolute path."""
     at = join_path(path, "kubeconfig")
-    kubeconfig = reader.text(given.get("kubeconfig"), at, allowed="a path, or the content as a secret", lines=True)
-    if _is_content(kubeconfig):
+    found = reader.text(given.get("kubeconfig"), at, allowed="a path, or the content as a secret", lines=True)
+    if is_content(found):
         if secret is False:
             fix = f"pulumi config set --secret --path '{at}'"
             reader.add(at, "the kubeconfig stands in the stack file in the clear", "a path, or a secret value", fix)
-    elif kubeconfig:
-        file = Path(kubeconfig).expanduser()
-        kubeconfig = str(file if file.is_absolute() else project_dir / file)
-    return kubeconfig
+    elif found:
+        file = Path(found).expanduser()
+        found = str(file if file.is_absolute() else project_dir / file)
+    return found
 
 
 def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *, local: bool) -> None:
@@ -326,35 +325,20 @@ def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *,
     """
     if not settings.kubeconfig:
         return
-    text = settings.kubeconfig
-    if not _is_content(text):
-        try:
-            text = Path(settings.kubeconfig).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            fix = "start the cluster: python -m sandbox kube start" if local else "get it from the ACK console or CLI"
-            reason = getattr(error, "strerror", None) or "it is no text"
-            reader.add(path, f"{settings.kubeconfig} cannot be read: {reason}", "the path of a kubeconfig", fix)
-            return
     try:
-        server = _server(yaml.safe_load(text), settings.context)
-    except (yaml.YAMLError, KeyError, TypeError, StopIteration):
-        context = f"context {settings.context!r}" if settings.context else "current context"
-        reader.add(path, f"this is not a kubeconfig, or its {context} is missing", "clusters, users and contexts")
+        server = api_server(settings.kubeconfig, settings.context)
+    except OSError as error:
+        fix = "start the cluster: python -m sandbox kube start" if local else "get it from the ACK console or CLI"
+        reader.add(
+            path, f"{settings.kubeconfig} cannot be read: {error.strerror or error}", "the path of a kubeconfig", fix
+        )
+        return
+    except KubeconfigError as error:
+        reader.add(path, str(error), "clusters, users and contexts")
         return
     if local and not is_loopback(urlsplit(server).hostname or ""):
         message = f"the cluster is {server}, and a local stack (tf-serving:endpoint) must not leave this machine"
         reader.add(path, message, "a cluster on 127.0.0.1", "set .sandbox/kube/cluster/kubeconfig")
-
-
-def _server(kubeconfig: Any, context: str) -> str:
-    """Address of the API server of a context; raises where there is none."""
-    name = context or kubeconfig["current-context"]
-    cluster = next(item["context"]["cluster"] for item in kubeconfig["contexts"] if item["name"] == name)
-    return str(next(item["cluster"]["server"] for item in kubeconfig["clusters"] if item["name"] == cluster))
-
-
-def _is_content(kubeconfig: str) -> bool:
-    return "\n" in kubeconfig or kubeconfig.lstrip()[:1] == "{"
 
 
 def _read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:

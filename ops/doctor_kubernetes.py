@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ops.finding import Finding
-from provider.cluster import Cluster, is_content
+from provider.cluster import Cluster
 from tfserving.errors import CloudError
+from tfserving.kubeconfig import is_content
 
 _MANAGE = ("get", "create", "patch", "delete")
 _SECONDS = 5

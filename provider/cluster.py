@@ -21,6 +21,7 @@ from provider.resource import Property, text
 from provider.values import Properties
 from tfserving.client import RestClient, is_loopback
 from tfserving.errors import CloudError
+from tfserving.kubeconfig import is_content
 from tfserving.kubernetes import HTTP_PORT
 
 T = TypeVar("T")
@@ -73,11 +74,6 @@ class Pod:
     name: str
     ready: bool
     config_maps: frozenset[str]
-
-
-def is_content(kubeconfig: str) -> bool:
-    """Whether a kubeconfig is given by its content and not by its path."""
-    return "\n" in kubeconfig or kubeconfig.lstrip()[:1] == "{"
 
 
 class Cluster:
@@ -181,7 +177,7 @@ class Cluster:
             else:
                 loaded = load.new_client_from_config(self._kubeconfig or None, **options)
         except Exception as error:  # whatever is wrong with the file, and with programs that it names
-            shown = "the kubeconfig" if "\n" in self._kubeconfig else self._kubeconfig or "the default kubeconfig"
+            shown = "the kubeconfig" if is_content(self._kubeconfig) else self._kubeconfig or "the default kubeconfig"
             raise CloudError(f"{shown} cannot be used: {one_line(error)}") from None
         if is_loopback(str(loaded.configuration.host).partition("://")[2].rpartition(":")[0].strip("[]")):
             loaded.configuration.proxy = None

@@ -16,7 +16,9 @@ import yaml
 
 from sandbox.engine import properties as props
 from sandbox.engine import secrets
+from tfserving import kubeconfig
 from tfserving.errors import ConfigError, Problem
+from tfserving.kubeconfig import KubeconfigError
 
 PACKAGES = {"alicloud", "tfserving"}
 """Packages that talk to Alibaba Cloud: without an endpoint setting they would talk to the real one."""
@@ -227,6 +229,25 @@ def _addresses(name: str, value: Any) -> list[tuple[str, str]]:
         return [(name, str(value))]
     children = value.items() if isinstance(value, dict) else enumerate(value)
     return [found for k, v in children for found in _addresses(f"{name}.{k}", v)]
+
+
+def cluster_refusals(settings: Mapping[str, Any]) -> list[Problem]:
+    """Why the Kubernetes provider may not be used with these settings: its cluster is not on this machine.
+
+    Args:
+        settings: of the provider, secrets in the clear; what is not known yet in a preview is not looked at.
+    """
+    given = settings.get("kubeconfig")
+    if props.has_unknown(given):
+        return []
+    path = "kubernetes:kubeconfig"
+    if not given:
+        return [Problem(path, "is not set, which means the default cluster of this machine's user", fix=_FIX)]
+    try:
+        address = kubeconfig.api_server(str(given), str(settings.get("context") or ""))
+    except (OSError, KubeconfigError) as error:
+        return [Problem(path, f"cannot be used: {error}", fix="python -m sandbox kube start")]
+    return [] if is_loopback(address) else [Problem(path, f"the cluster is {address}", fix=_FIX)]
 
 
 _FIX = "the sandbox engine deploys to loopback only; deploy this stack with the Pulumi CLI"

@@ -318,7 +318,10 @@ class Plugins:
         """The provider with these settings. Raises ProviderError for settings that do not mean loopback."""
         package = package_of(urn)
         key = (package, json.dumps(inputs, sort_keys=True))
-        if problems := config.refusals(props.plain(inputs), f"{package}:", package in config.PACKAGES):
+        problems = config.refusals(props.plain(inputs), f"{package}:", package in config.PACKAGES)
+        if package == "kubernetes":
+            problems += config.cluster_refusals(props.plain(inputs))
+        if problems:
             raise ProviderError("\n".join(map(str, problems)))
         with self._locks[package]:
             if key not in self._configured:

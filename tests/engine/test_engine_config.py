@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.engine import config, secrets
+from sandbox.engine import config, properties, secrets
 from tfserving.errors import ConfigError
 
 SALT = secrets.new_salt(secrets.SANDBOX_PASSPHRASE)
@@ -188,6 +188,22 @@ def test_keys_that_look_real_are_refused_without_being_shown(root: Path, key: st
 )
 def test_a_provider_that_would_leave_loopback_is_refused(package: str, settings: dict[str, str], refused: bool) -> None:
     assert bool(config.refusals(settings, f"{package}:", package in config.PACKAGES)) is refused
+
+
+def test_the_kubernetes_provider_is_for_a_cluster_on_this_machine(tmp_path: Path) -> None:
+    text = """\
+current-context: one
+contexts: [{name: one, context: {cluster: a, user: u}}]
+clusters: [{name: a, cluster: {server: "https://%s:6443"}}]
+"""
+    file = tmp_path / "kubeconfig"
+    for host, refused in (("127.0.0.1", False), ("47.110.0.1", True)):
+        file.write_text(text % host)
+        for given in (str(file), text % host):
+            assert bool(config.cluster_refusals({"kubeconfig": given})) is refused
+    assert config.cluster_refusals({"kubeconfig": properties.UNKNOWN}) == []  # a cluster yet to be made
+    for settings in ({}, {"kubeconfig": str(tmp_path / "none")}, {"kubeconfig": str(file), "context": "two"}):
+        assert config.cluster_refusals(settings)
 
 
 def test_children_get_no_credentials_endpoints_or_proxies(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from sandbox.engine.properties import Properties
 from sandbox.plugins.kubernetes.objects import TYPES
 from sandbox.plugins.server import Provider
 from tfserving.errors import CloudError, TFServingError
+from tfserving.kubeconfig import is_content
 
 FIELD_MANAGER = "pulumi-kubernetes-sandbox"
 _SECONDS = 60
@@ -60,7 +61,7 @@ class Kubernetes(Provider):
             raise TFServingError("kubeconfig is not set, and the stand-in does not guess a cluster")
         load: Any = config  # untyped
         try:
-            if "\n" in kubeconfig or kubeconfig.lstrip()[:1] == "{":
+            if is_content(kubeconfig):
                 self._client = load.new_client_from_config_dict(yaml.safe_load(kubeconfig), context=context)
             else:
                 self._client = load.new_client_from_config(kubeconfig, context=context, persist_config=False)
