@@ -191,7 +191,7 @@ def examine(stack: StackConfig, project_dir: Path = PROJECT_DIR) -> Iterator[Fin
     if not stack.region:
         return
     reachable = True
-    for product in ("sts", "oss", "eas"):
+    for product in ("sts", "oss", *(["eas"] if stack.needs.services else [])):
         finding = _endpoint(stack, product)
         reachable = reachable and finding.level != "error"
         yield finding
@@ -504,12 +504,8 @@ def _permissions(stack: StackConfig, clients: Clients) -> Iterator[Finding]:
     """The rights that can be tried without changing anything. What writes is only listed, by ``--ram-policy``."""
     fix = f"attach the policy of `python -m ops doctor --stack {stack.name} --ram-policy`"
     needs = stack.needs
-    try:
-        clients.eas.labelled({"pulumi-owner": f"{_NAMESPACE}/{stack.name}"})
-        found = [name for name in needs.services if clients.eas.describe(name) is not None]
-        yield Finding("ok", "rights on EAS", f"may read; {len(found)} of {len(needs.services)} services are there")
-    except CloudError as error:
-        yield Finding("error", "rights on EAS", f"{error}", fix)
+    if needs.services:
+        yield _eas(stack, clients, needs, fix)
     if not needs.bucket:
         fix = f"pulumi config set -s {stack.name} {_NAMESPACE}:bucket <name>"
         yield Finding("error", "bucket", f"{stack.file.name} names none", fix)
@@ -517,6 +513,15 @@ def _permissions(stack: StackConfig, clients: Clients) -> Iterator[Finding]:
     yield _bucket(stack, clients, needs, fix)
     if not stack.is_local:
         yield Finding("skipped", "rights to write", "are not tried, as that would change something", fix)
+
+
+def _eas(stack: StackConfig, clients: Clients, needs: ram_policy.Needs, fix: str) -> Finding:
+    try:
+        clients.eas.labelled({"pulumi-owner": f"{_NAMESPACE}/{stack.name}"})
+        found = [name for name in needs.services if clients.eas.describe(name) is not None]
+    except CloudError as error:
+        return Finding("error", "rights on EAS", f"{error}", fix)
+    return Finding("ok", "rights on EAS", f"may read; {len(found)} of {len(needs.services)} services are there")
 
 
 def _bucket(stack: StackConfig, clients: Clients, needs: ram_policy.Needs, fix: str) -> Finding:

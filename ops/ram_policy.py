@@ -66,7 +66,7 @@ def policy(needs: Needs) -> dict[str, Any]:
     services += [f"{eas}resource/{group}/service/{name}" for name, group in sorted(needs.services.items()) if group]
     statements = [
         _allow("eas", EAS_ACTIONS, services),
-        _allow("eas", ("ListServices",), [f"{eas}service/*"]),
+        _allow("eas", ("ListServices",), [f"{eas}service/*"] if needs.services else []),
         _allow("oss", OBJECT_ACTIONS, [f"{bucket}/{needs.model_root}*"]),
         _allow("oss", ("GetBucketInfo", "ListMultipartUploads", "ListObjects"), [bucket]),
     ]
