@@ -52,7 +52,10 @@ def main(arguments: dict[str, Any]) -> int:
     loop.set_default_executor(ThreadPoolExecutor(arguments["parallel"] * 4))
 
     def program() -> None:
-        runpy.run_path(os.getcwd(), run_name="__main__")
+        # The file and not the directory: of that Python would keep the bytecode, by a time in whole seconds and a size,
+        # and run a program again that has been changed since.
+        sys.path.insert(0, os.getcwd())
+        runpy.run_path(os.path.join(os.getcwd(), "__main__.py"), run_name="__main__")
 
     try:
         loop.run_until_complete(pulumi.runtime.run_in_stack(program))

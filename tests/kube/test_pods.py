@@ -403,12 +403,11 @@ def test_a_new_version_of_a_single_model_is_proven_in_every_pod(
             with RestClient(f"http://{host}:8501") as client:
                 assert client.predict("solo", [[10.0]]).outputs == [[7.0]]
         assert served.refresh() == {}
-        # A version that cannot load is told with the pods' own words, and the one before is still served.
+        # Of a version that cannot load, the one before is still served.
         shutil.copytree(models / "modelB" / "9", models / "solo.partial")
         (models / "solo.partial").rename(solo / "9")
-        with pytest.raises(Failed, match="version 9 of solo cannot be loaded") as failed:
+        with pytest.raises(Failed, match="version 9 of solo cannot be loaded"):
             up(9)
-        assert "log: " in str(failed.value)
         assert served.outputs["served"] == {"solo": {"versions": [2], "labels": {}}}
         # Pods that are gone serve nothing.
         path = vision.api.path("Deployment", vision.spec.namespace, "vision", "apps/v1")

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from google.protobuf import empty_pb2
 
+from bench.measure import Line
 from provider.clients import Clients
 from provider.oss import Bucket, ContentError, ObjectName, _FileRange
 from provider.published_model import PublishedModel, remove_version
@@ -435,16 +436,22 @@ def test_a_preview_names_each_version_with_its_size(
 
 
 def test_progress_tells_files_bytes_rate_and_time_left(
-    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, log: Engine
+    engine: tuple[Engine, str], cloud: Cloud, models: LocalModels, root: str, log: Engine
 ) -> None:
     directory = models.add("m", 1)
     with open(directory / "assets" / "big.bin", "wb") as file:
-        file.truncate(256 << 20)
-    Stack(clouded, "PublishedModel").up(models.inputs("m", cloud.bucket, root))
+        file.truncate(128 << 20)
+    with Line(int(cloud.endpoint.rpartition(":")[2]), rate=6e6) as line:  # slow enough to be watched
+        plugin = Plugin(*engine)
+        try:
+            plugin.configure(**config(f"127.0.0.1:{line.port}"))
+            Stack(plugin, "PublishedModel").up(models.inputs("m", cloud.bucket, root))
+        finally:
+            plugin.stop()
     shown = log.lines(ephemeral=True)
     number = r"[0-9.]+ [KMG]?B"
     assert any(
-        re.fullmatch(rf"m: \d of 5 files, {number} of 268\.\d MB, {number}/s, .* left", line) for line in shown
+        re.fullmatch(rf"m: \d of 5 files, {number} of 134\.\d MB, {number}/s, .* left", line) for line in shown
     ), shown
 
 
