@@ -13,11 +13,17 @@ from pulumi.runtime.proto import analyzer_pb2, resource_pb2
 
 from sandbox.engine.config import Stack
 from sandbox.engine.policies import PolicyPack, PolicyPackError
+from tests.e2e.checkout import example_models
 
 pytest.importorskip("pulumi_policy", reason="pulumi-policy is not installed (requirements-nodeps.txt)")
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = ROOT / "policy"
+KUBECONFIG = """\
+current-context: sandbox
+contexts: [{name: sandbox, context: {cluster: sandbox, user: admin}}]
+clusters: [{name: sandbox, cluster: {server: "https://127.0.0.1:6443"}}]
+"""
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -361,22 +367,28 @@ def test_a_rule_that_fails_is_a_violation(tmp_path: Path) -> None:
         pack.close()
 
 
-@pytest.mark.parametrize("name", ["prod", "dev", "local"])
-def test_the_projects_own_stacks_keep_to_the_policies(name: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "kind"), [("prod", EAS), ("dev", EAS), ("local", EAS), ("ack-local", "kubernetes:apps/v1:Deployment")]
+)
+def test_the_projects_own_stacks_keep_to_the_policies(
+    name: str, kind: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """By the resources that the program registers for them."""
     from tests.components.mock_engine import run_program
 
     config = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text(encoding="utf-8"))["config"]
-    source = config.get("tf-serving:modelSource")
-    if source and not (ROOT / source).is_dir():
-        pytest.skip(f"the example models are not in {source} (`python -m sandbox models`)")
+    if config.get("tf-serving:modelSource"):
+        config["tf-serving:modelSource"] = str(example_models(tmp_path_factory))
+    if "tf-serving:kubernetes" in config:
+        (tmp_path / "kubeconfig").write_text(KUBECONFIG, encoding="utf-8")
+        config["tf-serving:kubernetes"]["kubeconfig"] = str(tmp_path / "kubeconfig")
     run = run_program(config)
     assert run.error == ""
     pack = PolicyPack(PACK, stack(name))
     try:
         check = checker(pack)
-        services = run.of_type(EAS)
-        assert services
+        assert run.of_type(kind)
         for each in run.resources.values():
             if each.inputs:
                 assert check(each.type, _wire(dict(each.inputs)), each.secret_outputs) == {}, each.name
