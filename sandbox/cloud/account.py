@@ -15,7 +15,7 @@ from sandbox.cloud.errors import ApiError, json_error, request_id
 from sandbox.cloud.openapi import openapi_call
 
 if TYPE_CHECKING:
-    from sandbox.cloud.app import CloudState
+    from sandbox.cloud.state import CloudState
 
 ACCOUNT_ID = "1000000000000000"
 """The only account of the sandbox cloud."""

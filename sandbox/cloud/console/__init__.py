@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from sandbox.cloud.app import CloudState
+    from sandbox.cloud.state import CloudState
 
 PATH = "/-/console/"
 """Where the page is. No bucket can be called ``-``, so no OSS request is ever taken for the console's."""

@@ -25,7 +25,7 @@ from sandbox.cloud.eas.api import EasService
 from sandbox.cloud.errors import ApiError, json_error
 
 if TYPE_CHECKING:
-    from sandbox.cloud.app import CloudState
+    from sandbox.cloud.state import CloudState
 
 BODY_LIMIT = 16 << 20
 """Bytes of a request. An image of 224 x 224 x 3 is about 3 MB as JSON."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from sandbox.cloud.app import CloudState
+    from sandbox.cloud.state import CloudState
 
 
 def register(app: web.Application, state: CloudState) -> None:

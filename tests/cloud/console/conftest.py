@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ START = (
     "/usr/bin/tf_serving_entrypoint.sh --model_config_file=/models/model_config.pbtxt "
     "--model_config_file_poll_wait_seconds=1 --allow_version_labels_for_unavailable_models=true"
 )
+BODY = json.dumps({"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]})
 HOSTILE_NAME = "<img src=x onerror=document.title=1>"
 
 
@@ -73,6 +75,17 @@ class Served:
         assert answer.status == 200
         return {service["name"]: service for service in answer.json["services"]}
 
+    def ask(self, service: str, **asked: Any) -> dict[str, Any]:
+        """What the console answers to a request to a service; ``http`` is the status of its own answer."""
+        answer = http(
+            "POST",
+            f"{self.url}api/request",
+            body=json.dumps({"service": service, "body": BODY, **asked}).encode(),
+            Origin=self.url.partition("/-/")[0],
+            **{"Content-Type": "application/json"},
+        )
+        return {**answer.json, "http": answer.status}
+
     def model(self, service: str, name: str = "modelB") -> dict[str, Any]:
         return next(model for model in self.overview()[service]["models"] if model["name"] == name)
 
@@ -95,6 +108,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         for name in ("multi_http", "multi_grpc"):
             eas.wait(name, seconds=90)
         until(lambda: all(served.model(name)["versions"] for name in ("multi_http", "multi_grpc")), 30)
+        # A gateway needs a moment to notice instances that are ready.
+        until(lambda: served.ask("multi_http", path="/v1/models/modelB:predict").get("status") == 200, 30)
+        until(lambda: served.ask("multi_grpc", model="modelB").get("status") == 200, 30)
         yield served
 
 

@@ -8,23 +8,9 @@ from typing import Any
 import pytest
 
 from tests.cloud.console.conftest import FAVOURITES, Served
-from tests.cloud.eas.conftest import http, until
+from tests.cloud.eas.conftest import until
 
 pytestmark = pytest.mark.slow
-
-BODY = json.dumps({"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]})
-
-
-def ask(served: Served, service: str, **request: Any) -> dict[str, Any]:
-    """What the page sends, and what it gets."""
-    answer = http(
-        "POST",
-        f"{served.url}api/request",
-        body=json.dumps({"service": service, "body": BODY, **request}).encode(),
-        Origin=served.url.partition("/-/")[0],
-        **{"Content-Type": "application/json"},
-    )
-    return {**answer.json, "http": answer.status}
 
 
 def favourite(answer: dict[str, Any]) -> int:
@@ -53,7 +39,7 @@ def test_the_overview_says_what_the_replicas_serve(served: Served, name: str) ->
 
 
 def test_neither_overview_nor_answers_hold_a_token(served: Served) -> None:
-    seen = json.dumps([served.overview(), ask(served, "multi_http", path="/v1/models/modelB:predict")])
+    seen = json.dumps([served.overview(), served.ask("multi_http", path="/v1/models/modelB:predict")])
     for name in ("multi_http", "multi_grpc"):
         assert served.token(name) not in seen
 
@@ -62,18 +48,18 @@ def test_neither_overview_nor_answers_hold_a_token(served: Served) -> None:
 def test_an_http_service_is_asked_at_its_url_and_the_version_that_answered_is_named(
     served: Served, by: str, version: int
 ) -> None:
-    answer = ask(served, "multi_http", path=f"/v1/models/modelB{by}:predict")
+    answer = served.ask("multi_http", path=f"/v1/models/modelB{by}:predict")
     assert (answer["status"], answer["version"], favourite(answer)) == (200, version, FAVOURITES[version])
 
 
 @pytest.mark.parametrize(("by", "version"), [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1)])
 def test_a_grpc_service_is_asked_by_grpc(served: Served, by: dict[str, Any], version: int) -> None:
-    answer = ask(served, "multi_grpc", model="modelB", **by)
+    answer = served.ask("multi_grpc", model="modelB", **by)
     assert (answer["status"], answer["version"], favourite(answer)) == (200, version, FAVOURITES[version])
 
 
 def test_a_request_without_a_body_is_a_get(served: Served) -> None:
-    answer = ask(served, "multi_http", path="/v1/models/modelB", body=" ")
+    answer = served.ask("multi_http", path="/v1/models/modelB", body=" ")
     assert answer["status"] == 200
     assert "model_version_status" in json.loads(answer["body"])
     assert answer["version"] is None
@@ -81,7 +67,7 @@ def test_a_request_without_a_body_is_a_get(served: Served) -> None:
 
 @pytest.mark.parametrize("service", ["multi_http", "multi_grpc"])
 def test_the_servers_own_words_come_through_when_it_refuses(served: Served, service: str) -> None:
-    answer = ask(served, service, path="/v1/models/modelB/labels/nobody:predict", model="modelB", label="nobody")
+    answer = served.ask(service, path="/v1/models/modelB/labels/nobody:predict", model="modelB", label="nobody")
     assert answer["status"] in (400, 404)
     assert "Unrecognized servable version label: nobody" in json.loads(answer["body"])["error"]
 
@@ -100,7 +86,7 @@ def test_the_servers_own_words_come_through_when_it_refuses(served: Served, serv
 def test_what_cannot_be_sent_is_refused_with_the_reason(
     served: Served, service: str, request_: dict[str, Any], reason: str
 ) -> None:
-    answer = ask(served, service, **request_)
+    answer = served.ask(service, **request_)
     assert answer["http"] == 400
     assert reason in answer["Message"]
 
@@ -108,13 +94,13 @@ def test_what_cannot_be_sent_is_refused_with_the_reason(
 def test_a_path_cannot_carry_the_token_of_a_service_anywhere_else(served: Served) -> None:
     """Whatever the path, the request goes to the service's own address with the service's own token."""
     for path in ("/../../../-/console/api/overview", "/..%2f..%2fother", "//127.0.0.2/", "/@127.0.0.2/"):
-        answer = ask(served, "multi_http", path=path, body="")
+        answer = served.ask("multi_http", path=path, body="")
         assert answer["http"] == 200
         assert answer["status"] in (400, 401, 403, 404)
 
 
 def test_looking_is_no_traffic_but_sending_is(served: Served) -> None:
-    from sandbox.cloud.app import STATE
+    from sandbox.cloud.state import STATE
 
     service = served.eas.app[STATE].services[0]
     deployment = service.runtime.get("multi_http")  # type: ignore[attr-defined]
@@ -122,7 +108,7 @@ def test_looking_is_no_traffic_but_sending_is(served: Served) -> None:
     for _ in range(3):
         served.overview()
     assert deployment._requests == 0
-    ask(served, "multi_http", path="/v1/models/modelB:predict")
+    served.ask("multi_http", path="/v1/models/modelB:predict")
     assert deployment._requests == 2  # the prediction, and the question which version it was
 
 
@@ -146,7 +132,7 @@ def test_a_service_that_is_stopped_is_shown_with_what_it_would_serve(served: Ser
         service = served.overview()["single"]
         assert service["replicas"]["ready"] == 0
         assert [model["name"] for model in service["models"]] == ["alone"]
-        answer = ask(served, "single", path="/v1/models/alone:predict")
+        answer = served.ask("single", path="/v1/models/alone:predict")
         assert answer["status"] == 503
     finally:
         served.eas.delete("single")

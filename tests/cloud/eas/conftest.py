@@ -23,10 +23,11 @@ from alibabacloud_eas20210701 import models
 from alibabacloud_eas20210701.client import Client
 from alibabacloud_tea_openapi.models import Config
 
-from sandbox.cloud.app import STATE, create_app, make_runner
+from sandbox.cloud.app import create_app, make_runner
 from sandbox.cloud.eas.api import EasService
 from sandbox.cloud.eas.instance import Timing
 from sandbox.cloud.eas.process import free_port
+from sandbox.cloud.state import STATE
 
 MODEL_SERVER_COMMAND = (sys.executable, str(Path(__file__).with_name("fake_model_server.py")))
 QUICK = Timing(

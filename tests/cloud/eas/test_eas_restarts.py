@@ -122,7 +122,8 @@ CLOUD = """
 import asyncio, sys
 from pathlib import Path
 from aiohttp import web
-from sandbox.cloud.app import STATE, create_app, make_runner
+from sandbox.cloud.app import create_app, make_runner
+from sandbox.cloud.state import STATE
 from sandbox.cloud.eas.api import EasService
 
 async def main():
