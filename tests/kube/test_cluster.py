@@ -17,6 +17,7 @@ import pytest
 from sandbox import cli
 from sandbox.kube import build, process
 from sandbox.kube.cluster import Cluster, ClusterError, ClusterFiles, running
+from tests.provider.harness import until
 
 pytestmark = pytest.mark.slow
 
@@ -133,13 +134,8 @@ def test_its_programs_die_with_it_even_when_it_is_killed(tmp_path: Path, cluster
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True
     ).stdout.split()
     os.kill(pid, 9)
-    for _ in range(100):
-        alive = [child for child in children if _state(child) not in ("", "Z")]
-        if not alive:
-            break
-        subprocess.run(["sleep", "0.1"], check=True)
-    assert not alive
-    assert process.holder(files) is None
+    until(lambda: not [child for child in children if _state(child) not in ("", "Z")], 10, "the end of the programs")
+    until(lambda: process.holder(files) is None, 10, "the end of the lock")
 
 
 def _state(pid: str) -> str:
