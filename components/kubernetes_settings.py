@@ -17,7 +17,7 @@ from components.reader import Reader
 from components.service_settings import ServiceContext
 from tfserving import kubernetes
 from tfserving.client import is_loopback
-from tfserving.kubeconfig import KubeconfigError, api_server, is_content
+from tfserving.kubeconfig import KubeconfigError, api_server, is_content, located
 from tfserving.kubernetes import (
     DataDisk,
     GpuNodePoolSpec,
@@ -304,14 +304,10 @@ def _read_kubeconfig(
     """The kubeconfig: its content, or an absolute path."""
     at = join_path(path, "kubeconfig")
     found = reader.text(given.get("kubeconfig"), at, allowed="a path, or the content as a secret", lines=True)
-    if is_content(found):
-        if secret is False:
-            fix = f"pulumi config set --secret --path '{at}'"
-            reader.add(at, "the kubeconfig stands in the stack file in the clear", "a path, or a secret value", fix)
-    elif found:
-        file = Path(found).expanduser()
-        found = str(file if file.is_absolute() else project_dir / file)
-    return found
+    if secret is False and is_content(found):
+        fix = f"pulumi config set --secret --path '{at}'"
+        reader.add(at, "the kubeconfig stands in the stack file in the clear", "a path, or a secret value", fix)
+    return located(found, project_dir)
 
 
 def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *, local: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ops.finding import Finding
 from provider.cluster import Cluster
 from tfserving.errors import CloudError
-from tfserving.kubeconfig import is_content
+from tfserving.kubeconfig import located
 
 _MANAGE = ("get", "create", "patch", "delete")
 _SECONDS = 5
@@ -60,10 +60,7 @@ def findings(
         fix = "set tf-serving:kubernetes.kubeconfig to .sandbox/kube/cluster/kubeconfig"
         yield Finding("error", "cluster", "the stack names no kubeconfig", fix)
         return
-    text = str(kubeconfig or "")
-    if text and not is_content(text):
-        text = str(project_dir / Path(text).expanduser())
-    cluster = Cluster(text, str(given.get("context") or ""))
+    cluster = Cluster(located(str(kubeconfig or ""), project_dir), str(given.get("context") or ""))
     namespace = str(given.get("namespace") or "default")
     try:
         yield _server(cluster)

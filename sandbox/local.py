@@ -25,7 +25,6 @@ from pulumi.automation import PulumiCommand
 from ops import outputs, predict
 from sandbox import paths
 from sandbox.cloud import console
-from sandbox.cloud.listener import trust_bundle
 from sandbox.engine.secrets import SANDBOX_PASSPHRASE
 from tfserving.client import connect
 from tfserving.errors import TFServingError
@@ -254,6 +253,8 @@ def _cli_settings() -> dict[str, str]:
 
     The directory of its file backend has to be there. Some APIs it asks over HTTPS, whatever it is told.
     """
+    from sandbox.cloud.listener import trust_bundle  # only here: a server's packages, which most commands do not need
+
     paths.PULUMI_BACKEND.mkdir(parents=True, exist_ok=True)
     return {
         "SSL_CERT_FILE": str(trust_bundle(paths.CLOUD_DATA)),

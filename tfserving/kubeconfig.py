@@ -18,6 +18,18 @@ def is_content(kubeconfig: str) -> bool:
     return "\n" in kubeconfig or kubeconfig.lstrip()[:1] == "{"
 
 
+def located(kubeconfig: str, project_dir: Path) -> str:
+    """A kubeconfig as a stack file says it, its content or an absolute path.
+
+    Args:
+        kubeconfig: content, or a path that may begin with ``~`` or be relative; empty stays empty.
+        project_dir: what a relative path is relative to.
+    """
+    if not kubeconfig or is_content(kubeconfig):
+        return kubeconfig
+    return str(project_dir / Path(kubeconfig).expanduser())
+
+
 def api_server(kubeconfig: str, context: str = "") -> str:
     """URL of the API server of a context.
 

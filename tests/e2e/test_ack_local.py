@@ -20,7 +20,7 @@ from tests.e2e.checkout import Checkout
 pytestmark = pytest.mark.slow
 
 STACK = ("--stack", "ack-local")
-MODELS, SERVICES = "tf-serving:models", "tf-serving:services"
+MODELS = "tf-serving:models"
 
 
 @dataclass(frozen=True)

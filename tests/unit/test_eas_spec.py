@@ -898,3 +898,8 @@ def test_no_raw_json_breaks_the_checks_and_what_passes_can_be_built(extra: dict[
         assert config["metadata"]["name"] == "demo"
         assert config["containers"][0]["script"] == eas_spec.start_command(spec)
         json.dumps(config)
+
+
+@pytest.mark.parametrize("directory", ["/dev/shm", "/dev/shm/"])  # noqa: S108 - shared memory
+def test_shared_memory_may_be_mounted_where_it_is(directory: str) -> None:
+    assert problems(service(extra_config={"storage": [{"mount_path": directory, "empty_dir": {}}]})) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfserving.kubeconfig import KubeconfigError, api_server, is_content
+from tfserving.kubeconfig import KubeconfigError, api_server, is_content, located
 
 TEXT = """\
 current-context: one
@@ -24,6 +24,14 @@ clusters:
 )
 def test_a_path_is_told_from_content(given: str, content: bool) -> None:
     assert is_content(given) is content
+
+
+def test_a_relative_path_is_of_the_project_and_everything_else_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert located("kube/config", Path("/project")) == "/project/kube/config"
+    assert located("~/.kube/config", Path("/project")) == "/home/me/.kube/config"
+    for given in ("/etc/kubeconfig", TEXT, ""):
+        assert located(given, Path("/project")) == given
 
 
 def test_the_api_server_is_that_of_the_context(tmp_path: Path) -> None:

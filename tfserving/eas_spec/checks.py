@@ -195,7 +195,12 @@ def _check_models(checks: Checks[ServiceSpec]) -> None:
                     key, f"{key} is about the config file, which this service does not read", "", f"remove {key}"
                 )
     checks.within("configPollSeconds", spec.config_poll_seconds, 0)
-    check_mount(checks, "mountPath", spec.mount_path)
+    _check_mount(checks, "mountPath", spec.mount_path)
+
+
+def _check_mount(checks: Checks[ServiceSpec], key: str, directory: str) -> None:
+    if directory.rstrip("/") != "/dev/shm":  # noqa: S108 - shared memory is mounted there, nothing is written
+        check_mount(checks, key, directory)
 
 
 def _check_port(checks: Checks[ServiceSpec]) -> None:
@@ -580,8 +585,8 @@ def _check_built(checks: Checks[ServiceSpec], config: Mapping[str, Any]) -> None
         checks.refuse(f"{here}.metadata", "EAS ignores gpu_memory with gpu", "", "remove one of them")
     mounts = [str(item.get("mount_path", "")) for item in config.get("storage") or ()]
     for index, mount in enumerate(mounts):
-        if mount not in (mount_path(spec), "/dev/shm"):  # noqa: S108 - shared memory: nothing is hidden there
-            check_mount(checks, f"{here}.storage[{index}].mount_path", mount)
+        if mount != mount_path(spec):
+            _check_mount(checks, f"{here}.storage[{index}].mount_path", mount)
         for other in mounts[:index]:
             inside, outside = sorted((mount.rstrip("/") + "/", other.rstrip("/") + "/"), key=len, reverse=True)
             if inside.startswith(outside):
