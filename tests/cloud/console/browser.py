@@ -1,6 +1,6 @@
 """Headless Chromium for tests of the console, and for its picture in the docs.
 
-``python -m tests.cloud.console.browser URL FILE`` sends the document's request from the console of a running stack and
+``make screenshot`` runs this module: it sends the document's request from the console of the running local stack and
 keeps what is then to be seen.
 """
 
@@ -119,7 +119,13 @@ class Browser:
         file.write_bytes(self.driver.get_screenshot_as_png())
 
 
-def main(url: str, file: str) -> None:
+def main(file: str) -> None:
+    from sandbox import paths
+    from sandbox.cloud import console
+
+    if why := missing():
+        sys.exit(f"error: {why}")
+    url = console.url(paths.cloud_endpoint().port)
     with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
         browser.open(url, width=1280, height=890)
         browser.ask("multi_http/modelB/label:stable")
