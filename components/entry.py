@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.option_reader import read_plain
 from components.reader import Reader
 from tfserving import server_config
 from tfserving.errors import ConfigError, ModelConfigError
@@ -56,6 +57,10 @@ class EntryReader:
         if len(self.reader.problems) == before:
             self.fields[name] = value
 
+    def _plain(self, cls: type, *, but: Collection[str] = ()) -> None:
+        """Reads every option of ``cls`` whose type says how."""
+        self.fields |= read_plain(self.reader, self.given, self.path, cls, but=but)
+
     def _flags(self, value: Any, path: str) -> dict[str, Any]:
         given = self.reader.mapping(value, path, allowed="flags of TensorFlow Serving with their values")
         found = {}
@@ -65,17 +70,6 @@ class EntryReader:
                 self.reader.add(join_path(path, name), f"flag {name!r} is written with dashes", bare, f"write {bare}")
             found[bare] = self.reader.scalar(item, join_path(path, name))
         return found
-
-    def _number_or_share(self, value: Any, path: str) -> int | str:
-        """A count, or a share such as ``20%``."""
-        if isinstance(value, str) and value.endswith("%"):
-            return self.reader.text(value, path)
-        return self.reader.integer(value, path)
-
-    def _texts(self, value: Any, path: str) -> dict[str, str]:
-        return {
-            key: self.reader.text(item, join_path(path, key)) for key, item in self.reader.mapping(value, path).items()
-        }
 
     def _env(self, value: Any, path: str) -> dict[str, str]:
         """Environment variables; booleans are spelt as people write them. Values may be secret and are never shown."""

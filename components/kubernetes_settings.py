@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.entry import EntryReader, Timeouts
+from components.option_reader import number_or_share, read_plain, with_blanks
 from components.reader import Reader
 from components.service_settings import ServiceContext
 from tfserving import kubernetes
@@ -34,130 +35,14 @@ from tfserving.kubernetes import (
 )
 from tfserving.kubernetes.names import DNS_LABEL
 from tfserving.model_config import ModelServerConfig, did_you_mean, join_path
+from tfserving.options import keys, option
 
 TARGETS = ("eas", "ack")
 """Where a service can run: on PAI-EAS, or on a Kubernetes cluster."""
 
-_CLUSTER_KEYS = (
-    "name",
-    "version",
-    "spec",
-    "vpcCidr",
-    "zones",
-    "serviceCidr",
-    "podCidr",
-    "publicApi",
-    "deletionProtection",
-)
-_KEYS = ("kubeconfig", "context", "namespace", "clusterId", "cluster", "volume")
-_VOLUME_TEXTS = {
-    "roleName": "role_name",
-    "secretName": "secret_name",
-    "fuseType": "fuse_type",
-    "mountOptions": "mount_options",
-    "endpoint": "endpoint",
-    "claim": "claim",
-}
-_POOL_TEXTS = {
-    "gpuSharing": "gpu_sharing",
-    "gpuPlacement": "gpu_placement",
-    "imageType": "image_type",
-    "systemDiskCategory": "system_disk_category",
-    "systemDiskPerformanceLevel": "system_disk_performance_level",
-    "resourceGroupId": "resource_group_id",
-}
-_POOL_INTEGERS = {
-    "desiredSize": "desired_size",
-    "systemDiskSize": "system_disk_size",
-    "maxUnavailable": "max_unavailable",
-}
-_POOL_BOOLEANS = {"autoRepair": "auto_repair", "autoUpgrade": "auto_upgrade"}
-_POOL_LISTS = {
-    "instanceTypes": "instance_types",
-    "vswitchIds": "vswitch_ids",
-    "securityGroupIds": "security_group_ids",
-}
-_POOL_KEYS = (
-    *_POOL_LISTS,
-    "scaling",
-    *_POOL_INTEGERS,
-    *_POOL_TEXTS,
-    "labels",
-    "taints",
-    "spot",
-    "dataDisks",
-    "kubelet",
-    *_POOL_BOOLEANS,
-    "tags",
-)
-_SPOT_KEYS = ("priceLimits", "onDemandBase", "onDemandPercentage", "compensate", "remedy")
-_SERVING_TEXTS = {
-    "model": "model",
-    "modelName": "model_name",
-    "rollout": "rollout",
-    "image": "image",
-    "mountPath": "mount_path",
-    "gpuSharing": "gpu_sharing",
-    "serviceAccount": "service_account",
-    "priorityClass": "priority_class",
-    "expose": "expose",
-}
-_SERVING_INTEGERS = {
-    "configPollSeconds": "config_poll_seconds",
-    "replicas": "replicas",
-    "memory": "memory",
-    "gpu": "gpu",
-    "gpuMemory": "gpu_memory",
-    "gpuCorePercentage": "gpu_core_percentage",
-    "gpuCardMemory": "gpu_card_memory",
-    "startupSeconds": "startup_seconds",
-    "drainSeconds": "drain_seconds",
-}
-_SERVING_BOOLEANS = {
-    "configFile": "config_file",
-    "allowLabelsForUnavailableVersions": "allow_labels_for_unavailable_versions",
-    "spread": "spread",
-    "headless": "headless",
-}
-_SERVING_KEYS = (
-    "target",
-    *_SERVING_TEXTS,
-    *_SERVING_INTEGERS,
-    *_SERVING_BOOLEANS,
-    "runAsUser",
-    "imagePullSecrets",
-    "flags",
-    "batching",
-    "monitoring",
-    "autoscaler",
-    "cpu",
-    "pool",
-    "nodeSelector",
-    "tolerations",
-    "loadBalancer",
-    "ingress",
-    "maxSurge",
-    "maxUnavailable",
-    "disruptionBudget",
-    "env",
-    "labels",
-    "annotations",
-    "volume",
-    "reachable",
-    "timeouts",
-)
-_SCALER_KEYS = ("min", "max", "cpu", "memory", "pods", "scaleDownStabilizationSeconds")
-_BALANCER_TEXTS = {
-    "addressType": "address_type",
-    "spec": "spec",
-    "id": "id",
-    "vswitchId": "vswitch_id",
-    "certificateId": "certificate_id",
-    "aclId": "acl_id",
-}
-_BALANCER_KEYS = (*_BALANCER_TEXTS, "forceOverrideListeners", "protocolPorts", "sourceRanges", "annotations")
-_INGRESS_KEYS = ("host", "class", "tlsSecret", "annotations")
-_TOLERATION_KEYS = ("key", "operator", "value", "effect")
+_OWN_WAY = ("volume", "runAsUser", "imagePullSecrets", "disruptionBudget", "batching", "monitoring", "pool", "env")
+"""Keys of a service whose type does not say how they are read."""
+
 _CIDR = re.compile(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}")
 
 
@@ -207,7 +92,7 @@ class KubernetesSettings:
     namespace: str = "default"
     cluster_id: str = ""
     cluster: ClusterSettings | None = None
-    secret_kubeconfig: bool = False
+    secret_kubeconfig: bool = option(False, configured=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,11 +108,11 @@ class AckServiceSettings:
         secret_values: values of its environment may be secret.
     """
 
-    name: str
-    spec: KubernetesServingSpec
+    name: str = option(configured=False)
+    spec: KubernetesServingSpec = option(configured=False)
     reachable: bool = True
     timeouts: Timeouts = field(default_factory=Timeouts)
-    secret_values: bool = False
+    secret_values: bool = option(False, configured=False)
 
     @property
     def request_name(self) -> str:
@@ -252,6 +137,10 @@ class AckContext:
     pools: Mapping[str, GpuNodePoolSpec]
 
 
+ACK_SERVICE_KEYS = ("target", *keys(KubernetesServingSpec), *keys(AckServiceSettings))
+"""Every key of an entry of ``tf-serving:services`` with ``target: ack``."""
+
+
 def read_kubernetes(
     reader: Reader, value: Any, path: str, project_dir: Path, secret: bool | None, local: bool
 ) -> tuple[KubernetesSettings, Mapping[str, Any]]:
@@ -268,7 +157,7 @@ def read_kubernetes(
     Returns:
         the settings, and what they say of the volume, still to be read.
     """
-    given = reader.mapping(value, path, _KEYS)
+    given = reader.mapping(value, path, (*keys(KubernetesSettings), "volume"))
     kubeconfig = _read_kubeconfig(reader, given, path, project_dir, secret)
     if local and value is not None and not kubeconfig and given.get("cluster") is None:
         message = "a local stack must not guess its cluster: the default kubeconfig may be of a real one"
@@ -295,7 +184,7 @@ def read_kubernetes(
         cluster=cluster,
         secret_kubeconfig=is_content(kubeconfig),
     )
-    return settings, reader.mapping(given.get("volume"), join_path(path, "volume"), _VOLUME_TEXTS)
+    return settings, reader.mapping(given.get("volume"), join_path(path, "volume"), keys(ModelVolume))
 
 
 def _read_kubeconfig(
@@ -338,7 +227,7 @@ def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *,
 
 
 def _read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:
-    given = reader.mapping(value, path, _CLUSTER_KEYS)
+    given = reader.mapping(value, path, keys(ClusterSettings))
     default = ClusterSettings(name="")
 
     def text(key: str, fallback: str = "") -> str:
@@ -378,11 +267,7 @@ def _read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:
 
 def read_volume(reader: Reader, given: Mapping[str, Any], path: str, base: ModelVolume) -> ModelVolume:
     """Reads a volume over what ``base`` says already."""
-    fields: dict[str, Any] = {
-        name: reader.text(given[key], join_path(path, key))
-        for key, name in _VOLUME_TEXTS.items()
-        if given.get(key) is not None
-    }
+    fields = read_plain(reader, given, path, ModelVolume)
     if "claim" in fields:
         return ModelVolume(**fields)
     # Naming one way to read OSS gives up the other.
@@ -408,21 +293,12 @@ class _PoolReader(EntryReader):
     """Reads one GPU node pool."""
 
     def __init__(self, reader: Reader, name: str, value: Any, path: str) -> None:
-        super().__init__(reader, name, value, path, _POOL_KEYS)
+        super().__init__(reader, name, value, path, keys(GpuNodePoolSpec))
 
     def read(self, settings: KubernetesSettings) -> GpuNodePoolSpec:
         reader = self.reader
-        for key, name in _POOL_TEXTS.items():
-            self._keep(key, name, reader.text)
-        for key, name in _POOL_INTEGERS.items():
-            self._keep(key, name, reader.integer)
-        for key, name in _POOL_BOOLEANS.items():
-            self._keep(key, name, reader.boolean)
-        for key, name in _POOL_LISTS.items():
-            self._keep(key, name, lambda value, at: reader.texts(value, at, "a list of texts"))
+        self._plain(GpuNodePoolSpec)
         self._keep("scaling", "scaling", self._scaling)
-        self._keep("labels", "labels", self._texts)
-        self._keep("tags", "tags", self._texts)
         self._keep("taints", "taints", self._taints)
         self._keep("spot", "spot", self._spot)
         self._keep("dataDisks", "data_disks", self._disks)
@@ -439,7 +315,7 @@ class _PoolReader(EntryReader):
         return spec
 
     def _scaling(self, value: Any, path: str) -> Scaling:
-        given = self.reader.mapping(value, path, ("min", "max"))
+        given = self.reader.mapping(value, path, keys(Scaling))
         if given.get("max") is None:
             self.reader.add(join_path(path, "max"), "max is missing", "the most nodes")
         return Scaling(
@@ -461,7 +337,7 @@ class _PoolReader(EntryReader):
         reader = self.reader
         if value in (True, "true"):
             return Spot()
-        given = reader.mapping(value, path, _SPOT_KEYS, "true, or a mapping of priceLimits and others")
+        given = reader.mapping(value, path, keys(Spot), "true, or a mapping of priceLimits and others")
         at = join_path(path, "priceLimits")
         limits = reader.mapping(given.get("priceLimits"), at, allowed="prices per hour by instance type")
         return Spot(
@@ -469,10 +345,7 @@ class _PoolReader(EntryReader):
                 name: reader.number(price, join_path(at, name), allowed="a price per hour, above 0")
                 for name, price in limits.items()
             },
-            on_demand_base=reader.integer(given.get("onDemandBase"), join_path(path, "onDemandBase")),
-            on_demand_percentage=reader.integer(given.get("onDemandPercentage"), join_path(path, "onDemandPercentage")),
-            compensate=reader.boolean(given.get("compensate"), join_path(path, "compensate"), True),
-            remedy=reader.boolean(given.get("remedy"), join_path(path, "remedy"), True),
+            **read_plain(reader, given, path, Spot),
         )
 
     def _disks(self, value: Any, path: str) -> tuple[DataDisk, ...]:
@@ -480,7 +353,7 @@ class _PoolReader(EntryReader):
         found = []
         for index, item in enumerate(reader.items(value, path, "a list of disks, each with size")):
             at = f"{path}[{index}]"
-            given = reader.mapping(item, at, ("size", "category", "performanceLevel"))
+            given = reader.mapping(item, at, keys(DataDisk))
             found.append(
                 DataDisk(
                     size=reader.integer(given.get("size"), join_path(at, "size")),
@@ -523,17 +396,12 @@ class _AckServiceReader(EntryReader):
     """Reads one service on a cluster."""
 
     def __init__(self, reader: Reader, name: str, value: Any, path: str, context: AckContext) -> None:
-        super().__init__(reader, name, value, path, _SERVING_KEYS)
+        super().__init__(reader, name, value, path, ACK_SERVICE_KEYS)
         self.context = context
 
     def read(self, secret: bool | None) -> AckServiceSettings:
         reader, context = self.reader, self.context
-        for key, name in _SERVING_TEXTS.items():
-            self._keep(key, name, reader.text)
-        for key, name in _SERVING_INTEGERS.items():
-            self._keep(key, name, reader.integer)
-        for key, name in _SERVING_BOOLEANS.items():
-            self._keep(key, name, reader.boolean)
+        self._plain(KubernetesServingSpec, but=_OWN_WAY)
         self._keep("runAsUser", "run_as_user", self._user)
         self._keep("cpu", "cpu", lambda value, at: reader.number(value, at, allowed="CPUs, such as 0.5 or 4"))
         self._keep(
@@ -542,19 +410,14 @@ class _AckServiceReader(EntryReader):
         self._keep("flags", "flags", self._flags)
         self._keep("autoscaler", "autoscaler", self._autoscaler)
         self._keep("pool", "pool", self._pool)
-        self._keep("nodeSelector", "node_selector", self._texts)
         self._keep("tolerations", "tolerations", self._tolerations)
         self._keep("loadBalancer", "load_balancer", self._load_balancer)
         self._keep("ingress", "ingress", self._ingress)
-        self._keep("maxSurge", "max_surge", self._number_or_share)
-        self._keep("maxUnavailable", "max_unavailable", self._number_or_share)
         self._disruption_budget()
         self._keep("env", "env", self._env)
-        self._keep("labels", "labels", self._texts)
-        self._keep("annotations", "annotations", self._texts)
         self._files()
         volume_path = self._at("volume")
-        given = reader.mapping(self.given.get("volume"), volume_path, _VOLUME_TEXTS)
+        given = reader.mapping(self.given.get("volume"), volume_path, keys(ModelVolume))
         stack = context.stack
         spec = KubernetesServingSpec(
             **{
@@ -570,9 +433,9 @@ class _AckServiceReader(EntryReader):
         return AckServiceSettings(
             name=self.name,
             spec=spec,
-            reachable=reader.boolean(self.given.get("reachable"), self._at("reachable"), True),
             timeouts=self._timeouts(),
             secret_values=bool(secret),
+            **read_plain(reader, self.given, self.path, AckServiceSettings),
         )
 
     def _user(self, value: Any, path: str) -> int | None:
@@ -584,7 +447,9 @@ class _AckServiceReader(EntryReader):
         if self.given.get("disruptionBudget") in (False, "false"):
             self.fields["disruption_budget"] = None
         else:
-            self._keep("disruptionBudget", "disruption_budget", self._number_or_share)
+            self._keep(
+                "disruptionBudget", "disruption_budget", lambda value, at: number_or_share(self.reader, value, at)
+            )
 
     def _files(self) -> None:
         for name, text in (("batching", self._batching_text()), ("monitoring", self._monitoring_text())):
@@ -596,23 +461,17 @@ class _AckServiceReader(EntryReader):
 
     def _autoscaler(self, value: Any, path: str) -> PodAutoscaler:
         reader = self.reader
-        given = reader.mapping(value, path, _SCALER_KEYS)
+        given = reader.mapping(value, path, keys(PodAutoscaler))
         for key in ("min", "max"):
             if given and given.get(key) is None:
                 reader.add(join_path(path, key), f"{key} is missing", "a number of pods")
         at = join_path(path, "pods")
         metrics = reader.mapping(given.get("pods"), at, allowed="averages per pod by metric, such as {requests: 200}")
-        key = "scaleDownStabilizationSeconds"
-        return PodAutoscaler(
-            min=reader.integer(given.get("min"), join_path(path, "min"), 1),
-            max=reader.integer(given.get("max"), join_path(path, "max"), 1),
-            cpu=reader.optional_integer(given.get("cpu"), join_path(path, "cpu")),
-            memory=reader.optional_integer(given.get("memory"), join_path(path, "memory")),
-            pods=tuple(
-                PodMetric(name=name, average=reader.text(item, join_path(at, name))) for name, item in metrics.items()
-            ),
-            scale_down_stabilization_seconds=reader.integer(given.get(key), join_path(path, key), 300),
+        averages = tuple(
+            PodMetric(name=name, average=reader.text(item, join_path(at, name))) for name, item in metrics.items()
         )
+        found = read_plain(reader, given, path, PodAutoscaler)
+        return PodAutoscaler(**with_blanks(PodAutoscaler, found) | {"pods": averages})
 
     def _pool(self, value: Any, path: str) -> GpuNodePoolSpec | None:
         name = self.reader.text(value, path)
@@ -628,45 +487,24 @@ class _AckServiceReader(EntryReader):
         found = []
         for index, item in enumerate(self.reader.items(value, path, "a list of key, operator, value and effect")):
             at = f"{path}[{index}]"
-            given = self.reader.mapping(item, at, _TOLERATION_KEYS)
-            texts = {
-                key: self.reader.text(given[key], join_path(at, key))
-                for key in _TOLERATION_KEYS
-                if given.get(key) is not None
-            }
-            found.append(Toleration(**texts))  # type: ignore[arg-type]  # checked by the rules
+            given = self.reader.mapping(item, at, keys(Toleration))
+            found.append(Toleration(**read_plain(self.reader, given, at, Toleration)))
         return tuple(found)
 
     def _load_balancer(self, value: Any, path: str) -> LoadBalancer:
         reader = self.reader
-        given = reader.mapping(value, path, _BALANCER_KEYS)
-        fields: dict[str, Any] = {
-            name: reader.text(given[key], join_path(path, key))
-            for key, name in _BALANCER_TEXTS.items()
-            if given.get(key) is not None
-        }
+        given = reader.mapping(value, path, keys(LoadBalancer))
         at = join_path(path, "protocolPorts")
         ports = {}
         for port, protocol in reader.mapping(given.get("protocolPorts"), at, allowed="protocols by port").items():
             ports[reader.integer(port, join_path(at, port))] = reader.text(protocol, join_path(at, port))
-        at = join_path(path, "forceOverrideListeners")
-        return LoadBalancer(
-            **fields,
-            force_override_listeners=reader.boolean(given.get("forceOverrideListeners"), at),
-            protocol_ports=ports,
-            source_ranges=reader.texts(given.get("sourceRanges"), join_path(path, "sourceRanges"), "address blocks"),
-            annotations=self._texts(given.get("annotations"), join_path(path, "annotations")),
-        )
+        ranges = reader.texts(given.get("sourceRanges"), join_path(path, "sourceRanges"), "address blocks")
+        found = read_plain(reader, given, path, LoadBalancer, but=("sourceRanges",))
+        return LoadBalancer(**found | {"protocol_ports": ports, "source_ranges": ranges})
 
     def _ingress(self, value: Any, path: str) -> GrpcIngress:
-        reader = self.reader
-        given = reader.mapping(value, path, _INGRESS_KEYS)
-        return GrpcIngress(
-            host=reader.text(given.get("host"), join_path(path, "host")),
-            ingress_class=reader.text(given.get("class"), join_path(path, "class"), "alb"),
-            tls_secret=reader.text(given.get("tlsSecret"), join_path(path, "tlsSecret")),
-            annotations=self._texts(given.get("annotations"), join_path(path, "annotations")),
-        )
+        given = self.reader.mapping(value, path, keys(GrpcIngress))
+        return GrpcIngress(**with_blanks(GrpcIngress, read_plain(self.reader, given, path, GrpcIngress)))
 
     def _check_model(self, spec: KubernetesServingSpec) -> None:
         models = self.context.stack.models

@@ -3,85 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from components.entry import EntryReader, Timeouts
+from components.option_reader import number_or_share, read_plain, with_blanks
 from components.reader import Reader
 from tfserving import eas_spec
 from tfserving.eas_spec import Autoscaler, HealthChecks, InstanceType, Probe, RollingStrategy, ScaleMetric, Vpc
 from tfserving.model_config import did_you_mean, join_path
+from tfserving.options import keys, option
 
-_SPEC_TEXTS = {
-    "model": "model",
-    "modelName": "model_name",
-    "image": "image",
-    "mountPath": "mount_path",
-    "resource": "resource",
-    "gateway": "gateway",
-    "workspaceId": "workspace_id",
-}
-_SPEC_INTEGERS = {
-    "port": "port",
-    "replicas": "replicas",
-    "cpu": "cpu",
-    "memory": "memory",
-    "configPollSeconds": "config_poll_seconds",
-    "gpu": "gpu",
-    "gpuMemory": "gpu_memory",
-    "gpuCorePercentage": "gpu_core_percentage",
-    "gpuCardMemory": "gpu_card_memory",
-    "startupSeconds": "startup_seconds",
-    "rpcKeepaliveMs": "rpc_keepalive_ms",
-}
-_SPEC_BOOLEANS = {
-    "grpc": "grpc",
-    "configFile": "config_file",
-    "allowLabelsForUnavailableVersions": "allow_labels_for_unavailable_versions",
-    "disableSpotProtection": "disable_spot_protection",
-}
-_KEYS = (
-    "deployment",
-    *_SPEC_TEXTS,
-    *_SPEC_INTEGERS,
-    *_SPEC_BOOLEANS,
-    "command",
-    "script",
-    "flags",
-    "batching",
-    "monitoring",
-    "instanceType",
-    "instanceTypes",
-    "vpc",
-    "autoscaler",
-    "rollingStrategy",
-    "healthCheck",
-    "env",
-    "token",
-    "labels",
-    "extraConfig",
-    "reachable",
-    "adopt",
-    "timeouts",
-)
-_INSTANCE_TYPE_KEYS = ("type", "spotPriceLimit", "capacity")
-_VPC_KEYS = ("vpcId", "vswitchIds", "securityGroupId")
-_AUTOSCALER_SECONDS = {
-    "scaleUpStabilizationSeconds": "scale_up_stabilization_seconds",
-    "scaleDownStabilizationSeconds": "scale_down_stabilization_seconds",
-    "scaleToZeroGraceSeconds": "scale_to_zero_grace_seconds",
-}
+_OWN_WAY = ("deployment", "script", "env", "token")
+"""Keys whose type does not say how they are read."""
+
 _CHECKS = ("startup", "liveness", "readiness")
 _PROBE_KINDS = ("http", "tcp", "exec")
-_PROBE_KEYS = ("kind", "path", "command")
-_PROBE_INTEGERS = {
-    "port": "port",
-    "initialDelaySeconds": "initial_delay_seconds",
-    "periodSeconds": "period_seconds",
-    "timeoutSeconds": "timeout_seconds",
-    "successThreshold": "success_threshold",
-    "failureThreshold": "failure_threshold",
-}
 _SHAPING_KEYS = ("deployment", "grpc", "configFile", "model", "port", "command", "script")
 _STACK_KEYS = ("region", "bucket", "modelRoot")  # part of a spec, but said once for the whole stack and checked there
 
@@ -123,6 +61,30 @@ class StartFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartFiles:
+    """What the start files of a service say.
+
+    Attributes:
+        batching: ``BatchingParameters`` by the proto's field names; also turns batching on.
+        monitoring: Prometheus metrics: ``true``, or a mapping with their ``path``.
+    """
+
+    batching: Mapping[str, Any] = field(default_factory=dict)
+    monitoring: bool | Mapping[str, Any] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneInstanceType:
+    """The short way to write ``instanceTypes``.
+
+    Attributes:
+        instance_type: one instance type of public resources.
+    """
+
+    instance_type: str | InstanceType = eas_spec.DEFAULT_INSTANCE_TYPE
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """One service.
 
@@ -136,13 +98,13 @@ class ServiceSettings:
         secret_values: values of its environment and of ``extraConfig`` may be secret.
     """
 
-    name: str
-    spec: eas_spec.ServiceSpec
+    name: str = option(configured=False)
+    spec: eas_spec.ServiceSpec = option(configured=False)
     reachable: bool = True
     adopt: bool = False
     timeouts: Timeouts = field(default_factory=Timeouts)
-    start_files: tuple[StartFile, ...] = ()
-    secret_values: bool = False
+    start_files: tuple[StartFile, ...] = option((), configured=False)
+    secret_values: bool = option(False, configured=False)
 
     @property
     def protocol(self) -> Literal["http", "grpc"]:
@@ -153,6 +115,10 @@ class ServiceSettings:
     def request_name(self) -> str:
         """The name of a single model in requests."""
         return eas_spec.model_name(self.spec)
+
+
+KEYS = tuple(key for cls in (eas_spec.ServiceSpec, OneInstanceType, StartFiles, ServiceSettings) for key in keys(cls))
+"""Every key of an entry of ``tf-serving:services`` on PAI-EAS."""
 
 
 def read_service(
@@ -175,20 +141,14 @@ class _ServiceReader(EntryReader):
     """Reads one service on EAS."""
 
     def __init__(self, reader: Reader, name: str, value: Any, path: str, context: ServiceContext) -> None:
-        super().__init__(reader, name, value, path, _KEYS)
+        super().__init__(reader, name, value, path, KEYS)
         self.context = context
 
     def read(self, secret: bool | None) -> ServiceSettings:
         if not self.given:
             return self._empty()
         self._deployment()
-        for key, name in _SPEC_TEXTS.items():
-            self._keep(key, name, self.reader.text)
-        for key, name in _SPEC_INTEGERS.items():
-            self._keep(key, name, self.reader.integer)
-        for key, name in _SPEC_BOOLEANS.items():
-            self._keep(key, name, self.reader.boolean)
-        self._keep("command", "command", self.reader.text)
+        self._plain(eas_spec.ServiceSpec, but=_OWN_WAY)
         self._keep("script", "script", lambda value, at: self.reader.text(value, at, lines=True))
         self._keep("flags", "flags", self._flags)
         self._instance_types()
@@ -197,13 +157,11 @@ class _ServiceReader(EntryReader):
         self._keep("rollingStrategy", "rolling_strategy", self._rolling_strategy)
         self._keep("healthCheck", "health_checks", self._health_checks)
         self._keep("env", "env", self._env)
-        self._keep("labels", "labels", self._texts)
         self._keep("extraConfig", "extra_config", self.reader.mapping)
         self._token(secret)
         start_files = self._start_files()
         timeouts = self._timeouts()
-        reachable = self.reader.boolean(self.given.get("reachable"), self._at("reachable"), True)
-        adopt = self.reader.boolean(self.given.get("adopt"), self._at("adopt"))
+        of_ours = read_plain(self.reader, self.given, self.path, ServiceSettings)
         spec = eas_spec.ServiceSpec(
             name=self.name,
             region=self.context.region,
@@ -216,11 +174,10 @@ class _ServiceReader(EntryReader):
         return ServiceSettings(
             name=self.name,
             spec=spec,
-            reachable=reachable,
-            adopt=adopt,
             timeouts=timeouts,
             start_files=start_files,
             secret_values=bool(secret),
+            **of_ours,
         )
 
     def _empty(self) -> ServiceSettings:
@@ -260,7 +217,7 @@ class _ServiceReader(EntryReader):
         reader = self.reader
         if isinstance(value, str) and value.lstrip()[:1] != "{":
             return InstanceType(type=reader.text(value, path))
-        given = reader.mapping(value, path, _INSTANCE_TYPE_KEYS, "the name of an instance type, or a mapping")
+        given = reader.mapping(value, path, keys(InstanceType), "the name of an instance type, or a mapping")
         name = reader.text(given.get("type"), join_path(path, "type"))
         if not name:
             reader.add(path, "the instance type has no name", "such as ecs.c7.large", "set type")
@@ -271,55 +228,36 @@ class _ServiceReader(EntryReader):
             spot_price_limit=None
             if limit is None
             else reader.number(limit, join_path(path, "spotPriceLimit"), allowed="a price above 0, in USD per hour"),
-            capacity=None if capacity is None else self._number_or_share(capacity, join_path(path, "capacity")),
+            capacity=None if capacity is None else number_or_share(reader, capacity, join_path(path, "capacity")),
         )
 
     def _vpc(self, value: Any, path: str) -> Vpc | None:
         reader = self.reader
-        given = reader.mapping(value, path, _VPC_KEYS)
+        given = reader.mapping(value, path, keys(Vpc))
         switches = given.get("vswitchIds")
         if isinstance(switches, str) and switches.lstrip()[:1] != "[":
             switches = [part.strip() for part in switches.split(",")]
         at = join_path(path, "vswitchIds")
-        return Vpc(
-            vpc_id=reader.text(given.get("vpcId"), join_path(path, "vpcId")),
-            vswitch_ids=reader.texts(switches, at, "a list of vSwitch ids"),
-            security_group_id=reader.text(given.get("securityGroupId"), join_path(path, "securityGroupId")),
-        )
+        found = read_plain(reader, given, path, Vpc, but=("vswitchIds",))
+        return Vpc(**with_blanks(Vpc, found) | {"vswitch_ids": reader.texts(switches, at, "a list of vSwitch ids")})
 
     def _autoscaler(self, value: Any, path: str) -> Autoscaler:
         reader = self.reader
-        given = reader.mapping(value, path, ("min", "max", "metrics", *_AUTOSCALER_SECONDS))
+        given = reader.mapping(value, path, keys(Autoscaler))
         for key in ("min", "max"):
             if given and given.get(key) is None:
                 reader.add(join_path(path, key), f"{key} is missing", "a number of replicas")
         at = join_path(path, "metrics")
         metrics = reader.mapping(given.get("metrics"), at, allowed="metrics with their thresholds, such as {qps: 50}")
-        seconds = {
-            name: reader.optional_integer(given[key], join_path(path, key), least=0, unit="seconds")
-            for key, name in _AUTOSCALER_SECONDS.items()
-            if given.get(key) is not None
-        }
-        return Autoscaler(
-            min=reader.integer(given.get("min"), join_path(path, "min"), 1),
-            max=reader.integer(given.get("max"), join_path(path, "max"), 1),
-            metrics=tuple(
-                ScaleMetric(name=name, threshold=reader.number(item, join_path(at, name)))
-                for name, item in metrics.items()
-            ),
-            **seconds,
+        targets = tuple(
+            ScaleMetric(name=name, threshold=reader.number(item, join_path(at, name))) for name, item in metrics.items()
         )
+        found = read_plain(reader, given, path, Autoscaler)
+        return Autoscaler(**with_blanks(Autoscaler, found) | {"metrics": targets})
 
     def _rolling_strategy(self, value: Any, path: str) -> RollingStrategy:
-        given = self.reader.mapping(value, path, ("maxSurge", "maxUnavailable"))
-        names = {"maxSurge": "max_surge", "maxUnavailable": "max_unavailable"}
-        return RollingStrategy(
-            **{
-                name: self._number_or_share(given[key], join_path(path, key))
-                for key, name in names.items()
-                if given.get(key) is not None
-            }
-        )
+        given = self.reader.mapping(value, path, keys(RollingStrategy))
+        return RollingStrategy(**read_plain(self.reader, given, path, RollingStrategy))
 
     def _health_checks(self, value: Any, path: str) -> HealthChecks:
         """``false`` is none at all, ``startup``, ``liveness`` and ``readiness`` are these and no others."""
@@ -332,7 +270,7 @@ class _ServiceReader(EntryReader):
 
     def _probe(self, value: Any, path: str) -> Probe:
         reader = self.reader
-        given = reader.mapping(value, path, (*_PROBE_KEYS, *_PROBE_INTEGERS))
+        given = reader.mapping(value, path, keys(Probe))
         kind = reader.choice(given.get("kind"), join_path(path, "kind"), _PROBE_KINDS)
         fields: dict[str, Any] = {"kind": kind}
         for key, fits in (("path", "http"), ("command", "exec")):
@@ -345,10 +283,7 @@ class _ServiceReader(EntryReader):
                 fields[key] = reader.text(given[key], at)
             else:
                 fields[key] = reader.texts(given[key], at, "a list of words")
-        for key, name in _PROBE_INTEGERS.items():
-            if given.get(key) is not None:
-                fields[name] = reader.integer(given[key], join_path(path, key), 1)
-        return Probe(**fields)
+        return Probe(**fields | read_plain(reader, given, path, Probe, but=("kind", "path", "command")))
 
     def _token(self, secret: bool | None) -> None:
         value, path = self.given.get("token"), self._at("token")

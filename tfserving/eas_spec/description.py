@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tfserving.flags import FlagValue, Parsed, parse, render
+from tfserving.options import option
 
 DEFAULT_IMAGE = "tensorflow-serving:2.14.1"
 """EAS's own image, the version its TensorFlow Serving page uses."""
@@ -93,9 +94,9 @@ class Autoscaler:
     min: int
     max: int
     metrics: tuple[ScaleMetric, ...]
-    scale_up_stabilization_seconds: int | None = None
-    scale_down_stabilization_seconds: int | None = None
-    scale_to_zero_grace_seconds: int | None = None
+    scale_up_stabilization_seconds: int | None = option(None, least=0)
+    scale_down_stabilization_seconds: int | None = option(None, least=0)
+    scale_to_zero_grace_seconds: int | None = option(None, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,17 +205,17 @@ class ServiceSpec:
         extra_config: raw service JSON merged over everything else (see :func:`build`).
     """
 
-    name: str
-    region: str
-    bucket: str
-    root: str = ""
-    bucket_region: str = ""
+    name: str = option(configured=False)
+    region: str = option(configured=False)
+    bucket: str = option(configured=False)
+    root: str = option("", configured=False)
+    bucket_region: str = option("", configured=False)
     deployment: Deployment = "custom"
     model: str = ""
     model_name: str = ""
     config_file: bool = False
-    config_file_name: str = "model_config.pbtxt"
-    uses_labels: bool = False
+    config_file_name: str = option("model_config.pbtxt", configured=False)
+    uses_labels: bool = option(False, configured=False)
     image: str = DEFAULT_IMAGE
     port: int | None = None
     grpc: bool = False
@@ -224,28 +225,28 @@ class ServiceSpec:
     flags: Mapping[str, FlagValue] = field(default_factory=dict)
     command: str = ""
     script: str = ""
-    batching_parameters_file: str = ""
-    monitoring_config_file: str = ""
+    batching_parameters_file: str = option("", configured=False)
+    monitoring_config_file: str = option("", configured=False)
     replicas: int | None = None
-    cpu: int | None = None
-    memory: int | None = None
+    cpu: int | None = option(None, unit="vCPUs")
+    memory: int | None = option(None, unit="MB")
     instance_types: tuple[InstanceType, ...] = ()
     disable_spot_protection: bool = False
     gpu: int = 0
-    gpu_memory: int = 0
-    gpu_core_percentage: int = 0
-    gpu_card_memory: int = 0
+    gpu_memory: int = option(0, unit="GB")
+    gpu_core_percentage: int = option(0, unit="percent")
+    gpu_card_memory: int = option(0, unit="GB")
     resource: str = ""
     vpc: Vpc | None = None
     gateway: str = ""
     autoscaler: Autoscaler | None = None
     rolling_strategy: RollingStrategy | None = None
-    health_checks: HealthChecks | None = None
+    health_checks: HealthChecks | None = option(None, key="healthCheck")
     startup_seconds: int = 600
     env: Mapping[str, str] = field(default_factory=dict)
     rpc_keepalive_ms: int = 60_000
     workspace_id: str = ""
-    token: str = field(default="", repr=False)
+    token: str = option("", shown=False)
     labels: Mapping[str, str] = field(default_factory=dict)
     extra_config: Mapping[str, Any] = field(default_factory=dict)
 

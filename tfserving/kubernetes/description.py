@@ -14,6 +14,7 @@ from tfserving.flags import FlagValue, render
 from tfserving.kubernetes.names import Toleration
 from tfserving.kubernetes.node_pool import POOL_LABEL, GpuNodePoolSpec, GpuSharing, cards
 from tfserving.model_config import ModelServerConfig
+from tfserving.options import option
 
 DEFAULT_IMAGE = "tensorflow/serving:2.19.1"
 """The stock image; ``-gpu`` is appended for services that ask for a GPU."""
@@ -61,10 +62,10 @@ class ModelVolume:
         claim: name of a PersistentVolumeClaim that exists; then nothing else is used.
     """
 
-    bucket: str = ""
-    root: str = ""
+    bucket: str = option("", configured=False)
+    root: str = option("", configured=False)
     endpoint: str = ""
-    scheme: Literal["https", "http"] = "https"
+    scheme: Literal["https", "http"] = option("https", configured=False)
     role_name: str = ""
     secret_name: str = ""
     fuse_type: FuseType = "ossfs2"
@@ -147,7 +148,7 @@ class GrpcIngress:
     """
 
     host: str
-    ingress_class: str = "alb"
+    ingress_class: str = option("alb", key="class")
     tls_secret: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
@@ -208,17 +209,17 @@ class KubernetesServingSpec:
         annotations: further annotations of the pods.
     """
 
-    name: str
-    namespace: str = "default"
-    region: str
+    name: str = option(configured=False)
+    namespace: str = option("default", configured=False)
+    region: str = option(configured=False)
     volume: ModelVolume
     model: str = ""
     model_name: str = ""
     config_file: bool = False
-    config_map: str = DEFAULT_CONFIG_MAP
-    config: ModelServerConfig | None = None
+    config_map: str = option(DEFAULT_CONFIG_MAP, configured=False)
+    config: ModelServerConfig | None = option(None, configured=False)
     rollout: Rollout = "poll"
-    uses_labels: bool = False
+    uses_labels: bool = option(False, configured=False)
     image: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     mount_path: str = "/models"
@@ -227,16 +228,16 @@ class KubernetesServingSpec:
     flags: Mapping[str, FlagValue] = field(default_factory=dict)
     batching: str = ""
     monitoring: str = ""
-    metrics_path: str = "/monitoring/prometheus/metrics"
+    metrics_path: str = option("/monitoring/prometheus/metrics", configured=False)
     replicas: int | None = None
     autoscaler: PodAutoscaler | None = None
-    cpu: float = 1
-    memory: int = 2048
+    cpu: float = option(1, unit="CPUs")
+    memory: int = option(2048, unit="MiB")
     gpu: int = 0
-    gpu_memory: int = 0
-    gpu_core_percentage: int = 0
+    gpu_memory: int = option(0, unit="GiB")
+    gpu_core_percentage: int = option(0, unit="percent")
     gpu_sharing: GpuSharing | Literal[""] = ""
-    gpu_card_memory: int = 0
+    gpu_card_memory: int = option(0, unit="GiB")
     pool: GpuNodePoolSpec | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] | None = None

@@ -17,6 +17,7 @@ from tfserving.errors import Problem
 from tfserving.kubernetes.gpu import Card, GpuInstanceType, looks_like_instance_type, parse_instance_type
 from tfserving.kubernetes.names import Taint, label_problems, taint_problems
 from tfserving.model_config import did_you_mean, join_path
+from tfserving.options import option
 
 GpuSharing = Literal["default", "cgpu", "core_mem", "share", "mps", "topology"]
 SHARING_MODES: tuple[GpuSharing, ...] = ("default", "cgpu", "core_mem", "share", "mps", "topology")
@@ -165,7 +166,7 @@ class GpuNodePoolSpec:
         resource_group_id: resource group; empty: the account's default.
     """
 
-    name: str
+    name: str = option(configured=False)
     instance_types: tuple[str, ...]
     vswitch_ids: tuple[str, ...] | None = ()
     scaling: Scaling | None = None
@@ -177,7 +178,7 @@ class GpuNodePoolSpec:
     spot: Spot | None = None
     image_type: str = "AliyunLinux3"
     system_disk_category: str = "cloud_essd"
-    system_disk_size: int = 120
+    system_disk_size: int = option(120, unit="GiB")
     system_disk_performance_level: str = ""
     data_disks: tuple[DataDisk, ...] = ()
     kubelet: Mapping[str, Any] = field(default_factory=dict)

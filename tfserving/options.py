@@ -1,0 +1,180 @@
+"""Options of the stack config, read off the dataclasses that hold them.
+
+A frozen dataclass is the only place that declares an option: its field's name, type and default, and the sentence about
+it in the class docstring's ``Attributes``. The key of the stack file is the name in camelCase; :func:`option` says what
+a name and a type cannot say. Reading, the JSON Schema of the stack file and the tables of the docs follow from this.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_METADATA = "tf-serving"
+_UNITS = {"_seconds": "seconds", "_days": "days", "_ms": "milliseconds"}
+_ENTRY = re.compile(r"^(?P<name>\w+): (?P<text>.*)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    key: str | None = None
+    unit: str = ""
+    least: int | None = None
+    configured: bool = True
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    factory: Any = MISSING,
+    key: str = "",
+    unit: str = "",
+    least: int | None = None,
+    configured: bool = True,
+    shown: bool = True,
+) -> Any:
+    """A dataclass field with what its name and type cannot say about the option.
+
+    Args:
+        default: as for :func:`dataclasses.field`.
+        factory: as its ``default_factory``.
+        key: key of the stack file, where it is not the name in camelCase.
+        unit: of a number, where the name does not end in it: ``MB``, ``vCPUs``.
+        least: the lowest number that is allowed.
+        configured: the stack file says it here. False: it follows from the rest of the stack.
+        shown: the value may appear in the object's ``repr``.
+    """
+    said = {_METADATA: _Said(key=key or None, unit=unit, least=least, configured=configured)}
+    if factory is not MISSING:
+        return field(default_factory=factory, repr=shown, metadata=said)
+    if default is not MISSING:
+        return field(default=default, repr=shown, metadata=said)
+    return field(repr=shown, metadata=said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option.
+
+    Attributes:
+        key: key of the stack file.
+        name: name of the field.
+        type: its type, resolved.
+        default: its default; :data:`dataclasses.MISSING` where it has to be given.
+        sentence: what it is, from the class docstring; empty where that says nothing.
+        unit: unit of a number; empty without one.
+        least: the lowest number that is allowed; ``None`` without a limit.
+    """
+
+    key: str
+    name: str
+    type: Any
+    default: Any
+    sentence: str
+    unit: str
+    least: int | None
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be given."""
+        return self.default is MISSING
+
+    @property
+    def plain_type(self) -> Any:
+        """The type without ``None``."""
+        return without_none(self.type)
+
+
+@cache
+def options(cls: type) -> tuple[Option, ...]:
+    """The options that a dataclass declares, in its order; fields that follow from the rest of the stack are left out.
+
+    Args:
+        cls: the dataclass.
+    """
+    hints, sentences = get_type_hints(cls), _sentences(cls)
+    found = []
+    for declared in fields(cls):
+        said = declared.metadata.get(_METADATA, _Said())
+        if said.configured:
+            found.append(
+                Option(
+                    key=said.key or camel_case(declared.name),
+                    name=declared.name,
+                    type=hints[declared.name],
+                    default=_default(declared),
+                    sentence=sentences.get(declared.name, ""),
+                    unit=said.unit or next((unit for end, unit in _UNITS.items() if declared.name.endswith(end)), ""),
+                    least=said.least,
+                )
+            )
+    return tuple(found)
+
+
+def keys(cls: type) -> tuple[str, ...]:
+    """The keys of :func:`options`."""
+    return tuple(each.key for each in options(cls))
+
+
+def camel_case(name: str) -> str:
+    """``config_poll_seconds`` as a stack file has it: ``configPollSeconds``."""
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)
+
+
+def without_none(hint: Any) -> Any:
+    """``X | None`` as ``X``; any other type as it is."""
+    if is_union(hint):
+        some = tuple(part for part in get_args(hint) if part is not type(None))
+        return some[0] if len(some) == 1 else Union[some]  # noqa: UP007 (made at run time)
+    return hint
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """The values of a ``Literal``, or of several in a union; empty for other types."""
+    if get_origin(hint) is Literal:
+        return tuple(get_args(hint))
+    if is_union(hint):
+        each = [choices(part) for part in get_args(hint)]
+        return tuple(value for values in each for value in values) if all(each) else ()
+    return ()
+
+
+def is_union(hint: Any) -> bool:
+    """Whether a type is a union."""
+    return get_origin(hint) in (Union, types.UnionType)
+
+
+def is_mapping(hint: Any) -> bool:
+    """Whether a type is a mapping."""
+    return inspect.isclass(get_origin(hint)) and issubclass(get_origin(hint), Mapping)
+
+
+def _default(declared: Field[Any]) -> Any:
+    if declared.default is not MISSING:
+        return declared.default
+    return MISSING if declared.default_factory is MISSING else declared.default_factory()
+
+
+def _sentences(cls: type) -> dict[str, str]:
+    """The ``Attributes`` of a class docstring, each as one line."""
+    found: dict[str, str] = {}
+    name, inside = "", False
+    for line in inspect.cleandoc(cls.__doc__ or "").splitlines():
+        if not line.startswith(" "):
+            inside = line == "Attributes:" if line else inside
+            continue
+        if not inside:
+            continue
+        text = line.strip()
+        if (match := _ENTRY.match(text)) and not line.startswith("     "):
+            name = match["name"]
+            found[name] = match["text"]
+        elif name:
+            found[name] += f" {text}"
+    return found
