@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components import service_defaults
 from components.kubernetes_settings import (
+    ACK_SERVICE_KEYS,
     TARGETS,
     AckContext,
     AckServiceSettings,
@@ -27,6 +29,7 @@ from components.kubernetes_settings import (
     read_volume,
 )
 from components.reader import Reader
+from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
 from tfserving import eas_spec, flags, kubernetes, manifest, model_config, saved_model
 from tfserving.errors import ConfigError, Problem, SavedModelError
@@ -51,6 +54,7 @@ _KEYS = (
     "rolloutSeconds",
     "models",
     "services",
+    "serviceDefaults",
     "kubernetes",
     "gpuNodePools",
 )
@@ -284,6 +288,8 @@ class _Parser:
         self.cache = cache
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
+        self.service_defaults: dict[str, Any] = {}
+        self.entries: dict[str, Mapping[str, Any]] = {}  # of the services, without the defaults, by path
 
     def parse(self) -> Settings:
         self._check_keys()
@@ -306,7 +312,10 @@ class _Parser:
         serving = self._serving(declared, models, (*services, *ack_services))
         ack_services = self._checked(ack_services, serving)
         if self.problems:
-            raise ConfigError(self.problems)
+            path = f"{NAMESPACE}:serviceDefaults"
+            raise ConfigError(
+                service_defaults.written_in_defaults(self.problems, path, self.entries, self.service_defaults)
+            )
         for pool in pools.values():
             self.warnings += [f"GPU node pool {pool.name}: {warning}" for warning in kubernetes.pool_warnings(pool)]
         for ack_service in ack_services:
@@ -711,6 +720,12 @@ class _Parser:
         reader = self._reader(path)
         secret = None if self.secret_keys is None else path in self.secret_keys
         value = self.raw.get(path)
+        at = f"{NAMESPACE}:serviceDefaults"
+        known = sorted({*SERVICE_KEYS, *ACK_SERVICE_KEYS} - {"target"})
+        self.service_defaults = self._reader(at).mapping(self.raw.get(at), at, known)
+        if secret is False and self.secret_keys is not None:
+            secret = at in self.secret_keys
+        fitted: set[str] = set()
         given = reader.mapping(value, path, allowed="service names with their deployment")
         reader.same_but_for_case(given, path, "service")
         if not given and (value is None or isinstance(value, Mapping) or value == "{}"):
@@ -720,8 +735,15 @@ class _Parser:
         ack_services: list[AckServiceSettings] = []
         for name, entry in given.items():
             where = join_path(path, name)
+            if self.service_defaults and (entry is None or (isinstance(entry, str) and entry.lstrip()[:1] == "{")):
+                entry = reader.mapping(entry, where)
             fields = entry if isinstance(entry, Mapping) else {}
             target = fields.get("target", TARGETS[0])
+            if isinstance(entry, Mapping) and self.service_defaults and target in TARGETS:
+                self.entries[where] = fields
+                keys = ACK_SERVICE_KEYS if target == "ack" else SERVICE_KEYS
+                entry = fields = service_defaults.merge(fields, self.service_defaults, keys)
+                fitted |= fields.keys()
             if target not in TARGETS:
                 reader.choice(target, join_path(where, "target"), TARGETS)
             elif target == "ack":
@@ -732,6 +754,8 @@ class _Parser:
             else:
                 entry = {key: item for key, item in fields.items() if key != "target"} if fields else entry
                 services.append(read_service(reader, name, entry, where, context, secret))
+        if unfit := sorted(self.service_defaults.keys() - fitted):
+            self.warnings.append(f"{at}: {', '.join(unfit)} fits no service of this stack")
         return tuple(services), tuple(ack_services)
 
     def _checked(
