@@ -87,7 +87,7 @@ class KubernetesSettings:
         secret_kubeconfig: Pulumi holds the kubeconfig as secret.
     """
 
-    kubeconfig: str = field(default="", repr=False)
+    kubeconfig: str = option("", secret=True)
     context: str = ""
     namespace: str = "default"
     cluster_id: str = ""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components import service_defaults
 from components.kubernetes_settings import (
@@ -36,6 +36,7 @@ from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
 from tfserving.model_config import Model, ModelServerConfig, did_you_mean, join_path
+from tfserving.options import keys, option, options
 
 NAMESPACE = "tf-serving"
 """The project's name, and with it the namespace of its config keys."""
@@ -44,45 +45,6 @@ CONFIG_FILE_NAME = "model_config.pbtxt"
 DEFAULT_MODEL_ROOT = "models/tf_serving/"
 DEFAULT_MOUNT_PATH = "/models"
 
-_KEYS = (
-    "endpoint",
-    "endpoints",
-    "bucket",
-    "modelRoot",
-    "modelSource",
-    "manifests",
-    "rolloutSeconds",
-    "models",
-    "services",
-    "serviceDefaults",
-    "kubernetes",
-    "gpuNodePools",
-)
-_BUCKET_KEYS = (
-    "name",
-    "existing",
-    "forceDestroy",
-    "protect",
-    "storageClass",
-    "redundancyType",
-    "abortUploadsAfterDays",
-    "tags",
-)
-_NEW_BUCKET_KEYS = tuple(key for key in _BUCKET_KEYS if key not in ("name", "existing"))
-_MODEL_KEYS = ("policy", "labels", "source", "versions")
-_ALICLOUD_KEYS = (
-    "region",
-    "protocol",
-    "accountType",
-    "skipRegionValidation",
-    "accessKey",
-    "secretKey",
-    "securityToken",
-    "profile",
-    "clientReadTimeout",
-    "clientConnectTimeout",
-    "maxRetryTimeout",
-)
 # Ways to credentials that only the alicloud provider knows. The tfserving provider would act as somebody else.
 _OTHER_CREDENTIALS = ("assumeRole", "assumeRoleWithOidc", "credentialsUri", "ecsRoleName", "sharedCredentialsFile")
 
@@ -117,16 +79,16 @@ class AlicloudSettings:
     """
 
     region: str
-    protocol: str = "HTTPS"
-    account_type: str = ""
+    protocol: str = option("HTTPS", written=Literal["HTTPS", "HTTP"])
+    account_type: str = option("", written=Literal["", "Domestic", "International"])
     skip_region_validation: bool = False
-    access_key: str = field(default="", repr=False)
-    secret_key: str = field(default="", repr=False)
-    security_token: str = field(default="", repr=False)
+    access_key: str = option("", secret=True)
+    secret_key: str = option("", secret=True)
+    security_token: str = option("", secret=True)
     profile: str = ""
-    client_read_timeout: int | None = None
-    client_connect_timeout: int | None = None
-    max_retry_timeout: int | None = None
+    client_read_timeout: int | None = option(None, unit="milliseconds", least=1)
+    client_connect_timeout: int | None = option(None, unit="milliseconds", least=1)
+    max_retry_timeout: int | None = option(None, unit="seconds", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +101,7 @@ class Endpoints:
         eas: ``host[:port]`` of the EAS API.
     """
 
-    all: str = ""
+    all: str = option("", configured=False)
     oss: str = ""
     eas: str = ""
 
@@ -163,10 +125,73 @@ class BucketSettings:
     existing: bool = False
     force_destroy: bool = False
     protect: bool = False
-    storage_class: str = "Standard"
-    redundancy_type: str = "LRS"
-    abort_uploads_after_days: int = 7
+    storage_class: str = option("Standard", written=Literal["Standard", "IA"])
+    redundancy_type: str = option("LRS", written=Literal["LRS", "ZRS"])
+    abort_uploads_after_days: int = option(7, least=1)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyOptions:
+    """Which versions are served, where that is not ``all``.
+
+    Attributes:
+        latest: the highest versions, so many of them.
+        specific: exactly these versions.
+    """
+
+    latest: int = option(1, least=1)
+    specific: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """An entry of ``tf-serving:models``.
+
+    Attributes:
+        policy: which versions are served: ``all``, the highest, or exactly those that are named.
+        labels: version by label; a label is ``[a-zA-Z0-9_]+``, its version one that the policy serves.
+        source: local directory with the versions, or ``oss://bucket/path/`` in the same region.
+        versions: versions that are in the bucket already; or of a source in OSS, those that are published.
+    """
+
+    policy: PolicyOptions = option(PolicyOptions(), also=("all",))
+    labels: Mapping[str, int] = field(default_factory=dict)
+    source: str = ""
+    versions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOptions:
+    """The keys of namespace ``tf-serving`` in a stack file. :class:`Settings` is what they come to.
+
+    Attributes:
+        endpoint: local stacks: ``host:port`` of the sandbox cloud, which answers every API.
+        endpoints: endpoints that differ from the region's own.
+        bucket: the bucket with the models: a name, or a mapping.
+        model_root: key prefix of the model directories in the bucket.
+        model_source: local directory with ``<model>/<version>/saved_model.pb``, relative to the project.
+        manifests: local directory with committed manifests, relative to the project.
+        rollout_seconds: how long one step of a rollout may take; 0 is 120, or longer where a service polls slowly.
+        models: models by name.
+        services: services by name.
+        service_defaults: settings merged under each service that they fit.
+        kubernetes: the cluster of services with ``target: ack``.
+        gpu_node_pools: GPU node pools of the cluster, by name.
+    """
+
+    endpoint: str = ""
+    endpoints: Endpoints = Endpoints()
+    bucket: BucketSettings | str = option()
+    model_root: str = DEFAULT_MODEL_ROOT
+    model_source: str = ""
+    manifests: str = ""
+    rollout_seconds: int = option(0, least=0)
+    models: Mapping[str, ModelOptions] = option()
+    services: Mapping[str, Any] = option()
+    service_defaults: Mapping[str, Any] = field(default_factory=dict)
+    kubernetes: KubernetesSettings | None = None
+    gpu_node_pools: Mapping[str, GpuNodePoolSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,9 +381,9 @@ class _Parser:
             if not colon:
                 message = "the config key has no namespace"
                 self.problems.append(Problem(key or '""', message, f"{NAMESPACE}:{key}"))
-            elif namespace == NAMESPACE and name not in _KEYS:
-                fix = _full(did_you_mean(name, _KEYS), NAMESPACE)
-                self.problems.append(Problem(key, f"unknown key {name!r}", ", ".join(_KEYS), fix))
+            elif namespace == NAMESPACE and name not in keys(StackOptions):
+                fix = _full(did_you_mean(name, keys(StackOptions)), NAMESPACE)
+                self.problems.append(Problem(key, f"unknown key {name!r}", ", ".join(keys(StackOptions)), fix))
             elif namespace == "alicloud" and name in _OTHER_CREDENTIALS:
                 fix = "take the role before you run Pulumi and hand on its temporary credentials in the environment"
                 message = "only one of this stack's two providers would use these credentials"
@@ -367,10 +392,10 @@ class _Parser:
             elif key == "alicloud:endpoints":
                 message = "these endpoints would reach only one of this stack's two providers"
                 self.problems.append(Problem(key, message, fix=f"set {NAMESPACE}:endpoints to {{oss: ..., eas: ...}}"))
-            elif namespace == "alicloud" and name not in _ALICLOUD_KEYS:
-                fix = _full(did_you_mean(name, _ALICLOUD_KEYS), "alicloud")
+            elif namespace == "alicloud" and name not in keys(AlicloudSettings):
+                fix = _full(did_you_mean(name, keys(AlicloudSettings)), "alicloud")
                 message = f"{name!r} is not a setting this project hands to its providers"
-                self.problems.append(Problem(key, message, ", ".join(_ALICLOUD_KEYS), fix))
+                self.problems.append(Problem(key, message, ", ".join(keys(AlicloudSettings)), fix))
             elif namespace not in (NAMESPACE, "alicloud") and _squeezed(namespace) in ("tfserving", "aliyun"):
                 meant = NAMESPACE if _squeezed(namespace) == "tfserving" else "alicloud"
                 fix = f"write {meant}:{name}"
@@ -386,7 +411,7 @@ class _Parser:
             reader.add(path, f"{everything!r} names no port", "host:port", f"write for example {everything}:7580")
         path = f"{NAMESPACE}:endpoints"
         reader = self._reader(path)
-        single = reader.mapping(self.raw.get(path), path, ("oss", "eas"))
+        single = reader.mapping(self.raw.get(path), path, keys(Endpoints))
         oss, eas = (self._endpoint(reader, single.get(name), join_path(path, name)) for name in ("oss", "eas"))
         return Endpoints(all=everything, oss=oss or everything, eas=eas or everything)
 
@@ -421,35 +446,30 @@ class _Parser:
         account_type = reader.choice(value, path, ("Domestic", "International")) if value not in (None, "") else ""
         value, path, reader = get("skipRegionValidation")
         skip = reader.boolean(value, path)
-        keys = {}
+        credentials = {}
         for name in ("accessKey", "secretKey", "securityToken"):
             value, path, reader = get(name)
             reader.secret = True
-            keys[name] = reader.text(value, path)
+            credentials[name] = reader.text(value, path)
         value, path, reader = get("profile")
         profile = reader.text(value, path)
-        self._check_credentials(keys, profile, endpoints)
-        timeouts = {}
-        units = {
-            "clientReadTimeout": "milliseconds",
-            "clientConnectTimeout": "milliseconds",
-            "maxRetryTimeout": "seconds",
+        self._check_credentials(credentials, profile, endpoints)
+        timeouts = {
+            each.name: reader.optional_integer(value, path, least=each.least, unit=each.unit)
+            for each in options(AlicloudSettings)
+            if each.plain_type is int
+            for value, path, reader in (get(each.key),)
         }
-        for name, unit in units.items():
-            value, path, reader = get(name)
-            timeouts[name] = reader.optional_integer(value, path, least=1, unit=unit)
         return AlicloudSettings(
             region=region,
             protocol=protocol,
             account_type=account_type,
             skip_region_validation=skip,
-            access_key=keys["accessKey"],
-            secret_key=keys["secretKey"],
-            security_token=keys["securityToken"],
+            access_key=credentials["accessKey"],
+            secret_key=credentials["secretKey"],
+            security_token=credentials["securityToken"],
             profile=profile,
-            client_read_timeout=timeouts["clientReadTimeout"],
-            client_connect_timeout=timeouts["clientConnectTimeout"],
-            max_retry_timeout=timeouts["maxRetryTimeout"],
+            **timeouts,
         )
 
     def _check_protocol(self, protocol: str, endpoints: Endpoints, reader: Reader) -> None:
@@ -492,7 +512,11 @@ class _Parser:
         reader = self._reader(path)
         value = self.raw.get(path)
         is_name = isinstance(value, str) and value.lstrip()[:1] != "{"
-        given = {"name": value} if is_name else reader.mapping(value, path, _BUCKET_KEYS, "a name, or name and options")
+        given = (
+            {"name": value}
+            if is_name
+            else reader.mapping(value, path, keys(BucketSettings), "a name, or name and options")
+        )
         where = path if is_name else join_path(path, "name")
         name = reader.text(given.get("name"), where)
         if not name:
@@ -508,8 +532,8 @@ class _Parser:
             reader.add(where, f"{reader.show(name)} is not a bucket name", allowed, fix)
         existing = reader.boolean(given.get("existing"), join_path(path, "existing"))
         if existing:
-            for key in _NEW_BUCKET_KEYS:
-                if key in given:
+            for key in keys(BucketSettings):
+                if key in given and key not in ("name", "existing"):
                     message = f"{key} configures a bucket this stack makes, and this one exists"
                     reader.add(join_path(path, key), message, fix=f"remove {key}, or existing")
         storage = self._optional_choice(reader, given, path, "storageClass", _STORAGE_CLASSES)
@@ -568,7 +592,7 @@ class _Parser:
         models: list[ModelSettings] = []
         for name, value in given.items():
             where = join_path(path, name)
-            entry = reader.mapping(value, where, _MODEL_KEYS)
+            entry = reader.mapping(value, where, keys(ModelOptions))
             policy, found = model_config.read_policy(_numbers(entry.get("policy")), join_path(where, "policy"))
             self.problems += found
             labels, found = model_config.read_labels(_numbers(entry.get("labels")), join_path(where, "labels"))
@@ -741,8 +765,8 @@ class _Parser:
             target = fields.get("target", TARGETS[0])
             if isinstance(entry, Mapping) and self.service_defaults and target in TARGETS:
                 self.entries[where] = fields
-                keys = ACK_SERVICE_KEYS if target == "ack" else SERVICE_KEYS
-                entry = fields = service_defaults.merge(fields, self.service_defaults, keys)
+                takes = ACK_SERVICE_KEYS if target == "ack" else SERVICE_KEYS
+                entry = fields = service_defaults.merge(fields, self.service_defaults, takes)
                 fitted |= fields.keys()
             if target not in TARGETS:
                 reader.choice(target, join_path(where, "target"), TARGETS)

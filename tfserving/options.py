@@ -20,12 +20,15 @@ _UNITS = {"_seconds": "seconds", "_days": "days", "_ms": "milliseconds"}
 _ENTRY = re.compile(r"^(?P<name>\w+): (?P<text>.*)$")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Said:
     key: str | None = None
     unit: str = ""
     least: int | None = None
     configured: bool = True
+    written: Any = None
+    also: tuple[Any, ...] = ()
+    secret: bool = False
 
 
 def option(
@@ -36,7 +39,9 @@ def option(
     unit: str = "",
     least: int | None = None,
     configured: bool = True,
-    shown: bool = True,
+    secret: bool = False,
+    written: Any = None,
+    also: tuple[Any, ...] = (),
 ) -> Any:
     """A dataclass field with what its name and type cannot say about the option.
 
@@ -47,14 +52,16 @@ def option(
         unit: of a number, where the name does not end in it: ``MB``, ``vCPUs``.
         least: the lowest number that is allowed.
         configured: the stack file says it here. False: it follows from the rest of the stack.
-        shown: the value may appear in the object's ``repr``.
+        secret: the value is left out of the object's ``repr``.
+        written: the type in the stack file, where that is another one: prices by instance type for a tuple of objects.
+        also: further values that the stack file may have: ``False`` for no health check at all.
     """
-    said = {_METADATA: _Said(key=key or None, unit=unit, least=least, configured=configured)}
+    said = {_METADATA: _Said(key or None, unit, least, configured, written, also, secret)}
     if factory is not MISSING:
-        return field(default_factory=factory, repr=shown, metadata=said)
+        return field(default_factory=factory, repr=not secret, metadata=said)
     if default is not MISSING:
-        return field(default=default, repr=shown, metadata=said)
-    return field(repr=shown, metadata=said)
+        return field(default=default, repr=not secret, metadata=said)
+    return field(repr=not secret, metadata=said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +71,13 @@ class Option:
     Attributes:
         key: key of the stack file.
         name: name of the field.
-        type: its type, resolved.
+        type: its type in the stack file, resolved.
         default: its default; :data:`dataclasses.MISSING` where it has to be given.
         sentence: what it is, from the class docstring; empty where that says nothing.
         unit: unit of a number; empty without one.
         least: the lowest number that is allowed; ``None`` without a limit.
+        also: further values that are allowed, whatever the type.
+        secret: the value is one.
     """
 
     key: str
@@ -78,6 +87,8 @@ class Option:
     sentence: str
     unit: str
     least: int | None
+    also: tuple[Any, ...] = ()
+    secret: bool = False
 
     @property
     def required(self) -> bool:
@@ -106,11 +117,13 @@ def options(cls: type) -> tuple[Option, ...]:
                 Option(
                     key=said.key or camel_case(declared.name),
                     name=declared.name,
-                    type=hints[declared.name],
+                    type=hints[declared.name] if said.written is None else said.written,
                     default=_default(declared),
                     sentence=sentences.get(declared.name, ""),
                     unit=said.unit or next((unit for end, unit in _UNITS.items() if declared.name.endswith(end)), ""),
                     least=said.least,
+                    also=said.also,
+                    secret=said.secret,
                 )
             )
     return tuple(found)

@@ -18,6 +18,7 @@ from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceSettings
 from components.settings import BucketSettings, parse
 from tfserving import eas_spec
+from tfserving.options import keys
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "stack-config.md").read_text(encoding="utf-8")
 EXAMPLES = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)]
@@ -59,7 +60,7 @@ def general(path: str) -> str:
 @pytest.fixture
 def accepted(good: dict[str, Any], project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The keys that are read of every mapping the examples reach, by place."""
-    found = {"tf-serving:": set(settings._KEYS), "alicloud:": set(settings._ALICLOUD_KEYS)}
+    found = {"tf-serving:": set(keys(settings.StackOptions)), "alicloud:": set(keys(settings.AlicloudSettings))}
     mapping = Reader.mapping
 
     def spy(

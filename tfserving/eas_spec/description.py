@@ -61,7 +61,7 @@ class Vpc:
     """
 
     vpc_id: str
-    vswitch_ids: tuple[str, ...]
+    vswitch_ids: tuple[str, ...] = option(written=tuple[str, ...] | str)
     security_group_id: str
 
 
@@ -93,7 +93,7 @@ class Autoscaler:
 
     min: int
     max: int
-    metrics: tuple[ScaleMetric, ...]
+    metrics: tuple[ScaleMetric, ...] = option(written=Mapping[str, float])
     scale_up_stabilization_seconds: int | None = option(None, least=0)
     scale_down_stabilization_seconds: int | None = option(None, least=0)
     scale_to_zero_grace_seconds: int | None = option(None, least=0)
@@ -230,7 +230,7 @@ class ServiceSpec:
     replicas: int | None = None
     cpu: int | None = option(None, unit="vCPUs")
     memory: int | None = option(None, unit="MB")
-    instance_types: tuple[InstanceType, ...] = ()
+    instance_types: tuple[InstanceType, ...] = option((), written=tuple[InstanceType | str, ...])
     disable_spot_protection: bool = False
     gpu: int = 0
     gpu_memory: int = option(0, unit="GB")
@@ -241,12 +241,12 @@ class ServiceSpec:
     gateway: str = ""
     autoscaler: Autoscaler | None = None
     rolling_strategy: RollingStrategy | None = None
-    health_checks: HealthChecks | None = option(None, key="healthCheck")
+    health_checks: HealthChecks | None = option(None, key="healthCheck", also=(False,))
     startup_seconds: int = 600
     env: Mapping[str, str] = field(default_factory=dict)
     rpc_keepalive_ms: int = 60_000
     workspace_id: str = ""
-    token: str = option("", shown=False)
+    token: str = option("", secret=True)
     labels: Mapping[str, str] = field(default_factory=dict)
     extra_config: Mapping[str, Any] = field(default_factory=dict)
 

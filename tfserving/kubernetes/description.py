@@ -7,7 +7,7 @@ import math
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tfserving import model_config
 from tfserving.flags import FlagValue, render
@@ -103,7 +103,7 @@ class PodAutoscaler:
     max: int
     cpu: int | None = None
     memory: int | None = None
-    pods: tuple[PodMetric, ...] = ()
+    pods: tuple[PodMetric, ...] = option((), written=Mapping[str, str])
     scale_down_stabilization_seconds: int = 300
 
 
@@ -226,8 +226,8 @@ class KubernetesServingSpec:
     config_poll_seconds: int = 10
     allow_labels_for_unavailable_versions: bool = False
     flags: Mapping[str, FlagValue] = field(default_factory=dict)
-    batching: str = ""
-    monitoring: str = ""
+    batching: str = option("", written=Mapping[str, Any])
+    monitoring: str = option("", written=bool | Mapping[str, Any])
     metrics_path: str = option("/monitoring/prometheus/metrics", configured=False)
     replicas: int | None = None
     autoscaler: PodAutoscaler | None = None
@@ -238,11 +238,11 @@ class KubernetesServingSpec:
     gpu_core_percentage: int = option(0, unit="percent")
     gpu_sharing: GpuSharing | Literal[""] = ""
     gpu_card_memory: int = option(0, unit="GiB")
-    pool: GpuNodePoolSpec | None = None
+    pool: GpuNodePoolSpec | None = option(None, written=str)
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] | None = None
     spread: bool = True
-    run_as_user: int | None = 1000
+    run_as_user: int | None = option(1000, also=("image",))
     service_account: str = ""
     priority_class: str = ""
     expose: Expose = "cluster"
@@ -253,7 +253,7 @@ class KubernetesServingSpec:
     drain_seconds: int = 30
     max_surge: int | str = 1
     max_unavailable: int | str = 0
-    disruption_budget: int | str | None = 1
+    disruption_budget: int | str | None = option(1, also=(False,))
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)

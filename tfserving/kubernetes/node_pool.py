@@ -175,7 +175,7 @@ class GpuNodePoolSpec:
     gpu_placement: Literal["", "binpack", "spread"] = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
-    spot: Spot | None = None
+    spot: Spot | None = option(None, also=(True,))
     image_type: str = "AliyunLinux3"
     system_disk_category: str = "cloud_essd"
     system_disk_size: int = option(120, unit="GiB")
