@@ -11,7 +11,7 @@ from components.model_files import ModelSignatures
 from components.resources import ServedConfig, ServedModel
 from components.service_settings import ServiceSettings
 from components.settings import Settings
-from tfserving import eas_spec, model_config, saved_model
+from tfserving import eas_spec, model_config, saved_model, wire
 from tfserving.model_config import Model, VersionPolicy
 from tfserving.saved_model import Signature
 
@@ -103,9 +103,10 @@ def stack_outputs(
         signatures: of local models.
 
     Returns:
-        ``services``, ``models``, and ``unproven``, the services nobody could ask what they serve.
+        ``services``, ``models``, and ``unproven``, the services nobody could ask what they serve. Version numbers above
+        2^53 are text (:func:`tfserving.wire.exported`).
     """
-    return {
+    outputs = {
         "services": {
             serving.service.name: _service(serving, rollout, proofs.get(serving.service.name)) for serving in services
         },
@@ -118,6 +119,8 @@ def stack_outputs(
         },
         "unproven": settings.unproven,
     }
+    exported: dict[str, Any] = wire.exported(outputs)
+    return exported
 
 
 def _grouped(signatures: ModelSignatures) -> list[dict[str, Any]]:
@@ -141,9 +144,9 @@ def _service(
     name, declared = serving.service.name, serving.models
     models: Any = declared
     if proof is not None:
-        models = proof.served.apply(lambda served: _whole_numbers(served) or declared)
+        models = proof.served.apply(lambda served: wire.exported(_decoded(proof, served) or declared))
     elif rollout is not None and serving.service.spec.config_file:
-        models = rollout.served.apply(lambda served: _whole_numbers((served or {}).get(name)) or declared)
+        models = rollout.served.apply(lambda served: wire.exported(_decoded(rollout, served).get(name) or declared))
     if not isinstance(serving, TensorFlowServing):
         # Both ports are open, and nobody is asked for a token.
         return {"protocol": "http", "url": serving.url, "target": serving.target, "models": models}
@@ -151,12 +154,7 @@ def _service(
     return {"protocol": serving.protocol, **address, "token": serving.token, "models": models}
 
 
-def _whole_numbers(value: Any) -> Any:
-    """Numbers come back from the engine as floats."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {key: _whole_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
-    return value
+def _decoded(resource: ServedConfig | ServedModel, served: Any) -> dict[str, Any]:
+    """What a resource says is served, its version numbers as integers."""
+    found = wire.decode(resource.pulumi_resource_type, {"served": served})["served"]
+    return found if isinstance(found, dict) else {}

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from tfserving import wire
 from tfserving.errors import Problem
 from tfserving.model_config import did_you_mean, join_path, unknown_keys
 
-_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,39}")  # more than any int64 has: what is out of range is said to be so
+_NUMBER = re.compile(r"[-+]?([0-9]{1,39}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _LONGEST_SHOWN = 80
 _FEW = 12
@@ -97,8 +98,13 @@ class Reader:
         if number is None:
             self.add(path, f"{self.show(value)} is not a whole number", allowed)
             return default
-        if abs(number) >= 2**63:
-            self.add(path, "the number is out of range", allowed)
+        if isinstance(value, float) and abs(number) > wire.EXACT:
+            message = f"{self.show(value)} is a floating-point number, whose last digits are lost above 2^53"
+            self.add(path, message, allowed, "write all digits, without a point or an exponent")
+            return default
+        if abs(number) > wire.MAX_INTEGER:
+            message = f"the number is out of range: {self.show(number)}"
+            self.add(path, message, f"{allowed}, at most 2^63 - 1", f"use a number up to {wire.MAX_INTEGER}")
             return default
         if least is not None and number < least:
             self.add(path, f"{self.show(number)} is too low", allowed)
@@ -233,7 +239,7 @@ class Reader:
 
 
 def _plain_number(value: int | float) -> str:
-    whole = isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < 2**53
+    whole = isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < wire.EXACT
     return str(int(value)) if whole else str(value)
 
 

@@ -6,10 +6,12 @@ tokens as secret. ``provider/`` documents what each resource does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast, dataclass_transform
 
 import pulumi
+
+from tfserving import wire
 
 PROVIDER_VERSION = "0.1.0"
 """Version of the provider plugin in ``provider/``, as named in ``Pulumi.yaml``."""
@@ -23,11 +25,23 @@ def _input_type(cls: type[_T]) -> type[_T]:
     return pulumi.input_type(cls)
 
 
-def _props(args: object, *outputs: str) -> pulumi.Inputs:
-    """A copy of ``args`` with room for the outputs, which Pulumi only fills in where they are named beforehand."""
+def _props(args: object, *outputs: str, kind: str = "") -> pulumi.Inputs:
+    """A copy of ``args`` with room for the outputs, which Pulumi only fills in where they are named beforehand.
+
+    Version numbers become text: the SDK would make doubles of them (:mod:`tfserving.wire`).
+
+    Args:
+        args: the inputs.
+        outputs: names of the outputs.
+        kind: type of the resource.
+    """
     props = type(args).__new__(type(args))
-    vars(props).update(vars(args), **dict.fromkeys(outputs))
+    vars(props).update(wire.encode(kind, vars(args), _within_output), **dict.fromkeys(outputs))
     return cast(pulumi.Inputs, props)  # an input type is as good as a mapping, and keeps nested keys as they are
+
+
+def _within_output(value: Any, change: Callable[[Any], Any]) -> Any:
+    return value.apply(change) if isinstance(value, pulumi.Output) else value
 
 
 def _options(opts: pulumi.ResourceOptions | None, **extra: Any) -> pulumi.ResourceOptions:
@@ -139,7 +153,12 @@ class ModelConfigFile(pulumi.CustomResource):
     key: pulumi.Output[str] = pulumi.property("key")
 
     def __init__(self, name: str, args: ModelConfigFileArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("tfserving:index:ModelConfigFile", name, _props(args), _options(opts))
+        super().__init__(
+            "tfserving:index:ModelConfigFile",
+            name,
+            _props(args, kind="tfserving:index:ModelConfigFile"),
+            _options(opts),
+        )
 
 
 @_input_type
@@ -230,14 +249,20 @@ class ServedConfig(pulumi.CustomResource):
     """What the services that read ``model_config.pbtxt`` serve: versions and labels, rolled out in safe steps.
 
     Attributes:
-        served: per service and model, the versions and labels it answers for.
+        served: per service and model, the versions and labels it answers for; version numbers as text, since Pulumi's
+            numbers are rounded above 2^53.
     """
 
     models: pulumi.Output[Mapping[str, Any]] = pulumi.property("models")
     served: pulumi.Output[Mapping[str, Any]] = pulumi.property("served")
 
     def __init__(self, name: str, args: ServedConfigArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("tfserving:index:ServedConfig", name, _props(args, "served"), _options(opts))
+        super().__init__(
+            "tfserving:index:ServedConfig",
+            name,
+            _props(args, "served", kind="tfserving:index:ServedConfig"),
+            _options(opts),
+        )
 
 
 @_input_type
@@ -266,10 +291,15 @@ class ServedModel(pulumi.CustomResource):
     """What a service of one model serves: proven after every change of its versions.
 
     Attributes:
-        served: by model, the versions it answers for.
+        served: by model, the versions it answers for; version numbers as text, as :class:`ServedConfig` has them.
     """
 
     served: pulumi.Output[Mapping[str, Any]] = pulumi.property("served")
 
     def __init__(self, name: str, args: ServedModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("tfserving:index:ServedModel", name, _props(args, "served"), _options(opts))
+        super().__init__(
+            "tfserving:index:ServedModel",
+            name,
+            _props(args, "served", kind="tfserving:index:ServedModel"),
+            _options(opts),
+        )

@@ -8,6 +8,7 @@ What may stand in a stack file is listed in ``stacks/Pulumi.dev.yaml`` and ``sta
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -641,7 +642,8 @@ class _Parser:
             )
         directory = self.project_dir / source
         versions = tuple(committed)
-        if directory.is_dir() or not committed:
+        there = os.path.isdir(directory)  # unlike Path.is_dir, not an error where the name is too long
+        if there or not committed:
             local = self._local_versions(name, directory, source_path)
             versions = versions or local
             unknown = [str(number) for number in local if number not in versions]
@@ -653,7 +655,7 @@ class _Parser:
         return ModelSettings(
             name=name,
             source=source,
-            directory=directory if directory.is_dir() else None,
+            directory=directory if there else None,
             versions=versions,
             manifests=committed,
             manifest_dir=manifest_dir if committed else "",
@@ -838,7 +840,7 @@ class _Parser:
 
 def _numbers(value: Any) -> Any:
     """``value`` with texts that are whole numbers turned into such, at any depth."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,39}", value):
         return int(value)
     if isinstance(value, Mapping):
         return {key: _numbers(item) for key, item in value.items()}

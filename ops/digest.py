@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ops.redact import Redactor
+from tfserving import wire
 from tfserving.errors import TFServingError
 
 UNKNOWN = "(known after the update)"
@@ -191,9 +192,10 @@ def parse(text: str, redactor: Redactor) -> Digest:
     counts = raw.get("changeSummary") or {}
     if not (isinstance(steps, list) and isinstance(notes, list) and isinstance(counts, dict)):
         raise DigestError("this is not the output of `pulumi preview --json`: steps or diagnostics are no lists")
+    steps = [_decoded(step) for step in steps if isinstance(step, dict)]
     redactor.learn([_config(raw.get("config")), *(_states(step) for step in steps)])
     return Digest(
-        _one_per_resource(_step(step, redactor) for step in steps if isinstance(step, dict)),
+        _one_per_resource(_step(step, redactor) for step in steps),
         tuple(_diagnostic(note, redactor) for note in notes if isinstance(note, dict) and note.get("message")),
         {str(op): count for op, count in counts.items() if isinstance(count, int)},
     )
@@ -241,9 +243,20 @@ def _config(raw: Any) -> Any:
     return found
 
 
-def _states(step: Any) -> list[Any]:
-    if not isinstance(step, dict):
-        return []
+def _decoded(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step whose states have version numbers as integers, whichever release wrote them."""
+    kind = Step("", str(step.get("urn", ""))).type
+
+    def decoded(state: Any) -> Any:
+        if not isinstance(state, dict):
+            return state
+        parts = {part: state[part] for part in ("inputs", "outputs") if isinstance(state.get(part), dict)}
+        return state | {part: wire.decode(kind, value) for part, value in parts.items()}
+
+    return {**step, "oldState": decoded(step.get("oldState")), "newState": decoded(step.get("newState"))}
+
+
+def _states(step: Mapping[str, Any]) -> list[Any]:
     states = [step.get("oldState"), step.get("newState")]
     return [state.get(part) for state in states if isinstance(state, dict) for part in ("inputs", "outputs")]
 

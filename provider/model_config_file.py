@@ -148,13 +148,15 @@ def models_failures(inputs: Properties, name: str) -> Iterable[Failure]:
     if has_unknown(inputs.get(name)):
         return
     try:
-        model_config.from_dict(table(inputs, name), name)
+        config = model_config.from_dict(table(inputs, name), name)
+        problems = model_config.out_of_range(config, name)
     except ConfigError as error:
-        for problem in error.problems:
-            detail = " ".join(
-                part for part in (f"{problem.message}.", problem.allowed and f"Allowed: {problem.allowed}.") if part
-            )
-            yield Failure(problem.path, detail)
+        problems = list(error.problems)
+    for problem in problems:
+        allowed = f" Allowed: {problem.allowed}." if problem.allowed else ""
+        fix = f" Fix: {problem.fix}." if problem.fix else ""
+        detail = f"{problem.message}.{allowed}{fix}"
+        yield Failure(problem.path, detail)
 
 
 def owner_failures(inputs: Properties) -> Iterable[Failure]:

@@ -27,7 +27,7 @@ from provider.oss import COPY_BYTES, MULTIPART_BYTES, Bucket, ObjectInfo, Object
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.values import UNKNOWN, Change, Properties, has_unknown
 from tfserving import manifest as manifests
-from tfserving import saved_model
+from tfserving import saved_model, wire
 from tfserving.errors import CloudError, OwnershipError, SavedModelError
 from tfserving.manifest import FileEntry, Manifest, amount, amounts
 
@@ -99,8 +99,8 @@ class PublishedModel(Resource):
         if has_unknown(inputs["versions"]):
             return
         for number, digest in table(inputs, "versions").items():
-            if not number.isdecimal() or str(int(number)) != number:
-                yield Failure(f'versions["{number}"]', f"{number!r} is not a version number")
+            if not wire.is_version(wire.decode_integer(number)):
+                yield Failure(f'versions["{number}"]', f"{number!r} is not a version number, 0 to 2^63 - 1")
             elif not isinstance(digest, str) or not (digest.startswith("sha256:") or digest == ANY):
                 yield Failure(f'versions["{number}"]', f"{digest!r} is not a digest, sha256:... or {ANY}")
 
@@ -323,7 +323,7 @@ class _Listing:
         for item in bucket.list(prefix):
             head, slash, rest = item.key.removeprefix(prefix).partition("/")
             number = head.removeprefix(_STAGING) if slash else head.removesuffix(manifests.SUFFIX)
-            if not number.isdecimal() or str(int(number)) != number:
+            if not wire.is_version(wire.decode_integer(number)):
                 continue
             if slash and head != number:
                 found.staged.setdefault(number, {})[rest] = item

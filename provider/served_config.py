@@ -35,7 +35,7 @@ from provider.published_model import remove_version
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
-from tfserving import model_config, rollout
+from tfserving import model_config, rollout, wire
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 from tfserving.model_config import Model, ModelServerConfig
 from tfserving.rollout import Step
@@ -176,8 +176,9 @@ class ServedConfig(Resource):
                     yield Failure("configMap", f"is needed for service {name}, which runs on Kubernetes")
         if not has_unknown(inputs["published"]):
             for model, versions in table(inputs, "published").items():
-                if not isinstance(versions, list) or not all(_is_version(version) for version in versions):
-                    yield Failure(f"published.{model}", f"{versions!r} is not a list of version numbers")
+                if not isinstance(versions, list) or not all(wire.is_version(version) for version in versions):
+                    reason = f"{versions!r} is not a list of version numbers, each from 0 to 2^63 - 1"
+                    yield Failure(f"published.{model}", reason)
         wait = plain(inputs.get("waitSeconds"))
         if isinstance(wait, int) and wait < 1:
             yield Failure("waitSeconds", f"{wait} is not a time; at least 1")
@@ -690,10 +691,6 @@ def _prefix(key: str, model: Model) -> str:
     root = key.rpartition("/")[0]
     name = model.base_path.rstrip("/").rpartition("/")[2]
     return f"{root}/{name}/" if root else f"{name}/"
-
-
-def _is_version(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _versions(published: Mapping[str, Any]) -> Versions:

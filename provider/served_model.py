@@ -13,6 +13,7 @@ from provider.cluster import CLUSTER_INPUTS, Cluster
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
+from tfserving import wire
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 
 STEP_SECONDS = 120.0
@@ -57,8 +58,8 @@ class ServedModel(Resource):
 
     def validate(self, inputs: Properties) -> Iterable[Failure]:
         versions = plain(inputs["versions"])
-        if isinstance(versions, list) and not has_unknown(versions) and not all(map(_is_version, versions)):
-            yield Failure("versions", f"{versions!r} is not a list of version numbers")
+        if isinstance(versions, list) and not has_unknown(versions) and not all(map(wire.is_version, versions)):
+            yield Failure("versions", f"{versions!r} is not a list of version numbers, each from 0 to 2^63 - 1")
         wait = plain(inputs.get("waitSeconds"))
         if isinstance(wait, int) and wait < 1:
             yield Failure("waitSeconds", f"{wait} is not a time; at least 1")
@@ -202,10 +203,6 @@ def _expected(inputs: Properties) -> dict[str, Any]:
     """In the form of :meth:`provider.serving.Answers.as_property`."""
     versions = [int(version) for version in plain(inputs["versions"])]
     return {text(inputs, "model"): {"versions": versions, "labels": {}}} if versions else {}
-
-
-def _is_version(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _listed(versions: Any) -> str:

@@ -45,7 +45,7 @@ from provider.resource import (
 )
 from provider.served_config import ServedConfig
 from provider.served_model import ServedModel
-from provider.values import UNKNOWN, Change, Properties, decode, encode, plain, property_path
+from provider.values import UNKNOWN, Change, Properties, decode, encode, plain, property_path, rounded
 from tfserving.errors import CloudError, ConfigError, OwnershipError, ServiceUnreachableError, TFServingError
 
 PACKAGE = "tfserving"
@@ -148,10 +148,10 @@ class UnimplementedError(TFServingError):
 class _PartialStateError(Exception):
     """Carries what exists after a failed operation; the failure is its cause."""
 
-    def __init__(self, recorded: Recorded, refresh_before_update: bool) -> None:
+    def __init__(self, recorded: Recorded, resource: Resource) -> None:
         super().__init__()
         self.recorded = recorded
-        self.refresh_before_update = refresh_before_update
+        self.resource = resource
 
 
 def _answering(
@@ -284,23 +284,31 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     @_answering
     def Check(self, request: provider_pb2.CheckRequest) -> provider_pb2.CheckResponse:
         resource = _resource(request.urn, request.type)
-        return _check_response(*resource.check(decode(request.olds), decode(request.news)))
+        kind = resource.token
+        inputs, failures = resource.check(decode(request.olds, kind), decode(request.news, kind))
+        failures += [
+            Failure(property_path(path), f"{number} came as a number, which Pulumi rounds above 2^53; write it as text")
+            for path, number in rounded(request.news, kind).items()
+        ]
+        return _check_response(inputs, failures, kind)
 
     @_answering
     def Diff(self, request: provider_pb2.DiffRequest) -> provider_pb2.DiffResponse:
         resource = _resource(request.urn, request.type)
-        diff = resource.diff(decode(request.old_inputs), decode(request.olds), decode(request.news))
+        states = (decode(struct, resource.token) for struct in (request.old_inputs, request.olds, request.news))
+        diff = resource.diff(*states)
         return _diff_response(diff, request.ignoreChanges)
 
     @_answering
     def Create(self, request: provider_pb2.CreateRequest) -> provider_pb2.CreateResponse:
         def create(resource: Resource, ctx: Context) -> provider_pb2.CreateResponse:
-            inputs = decode(request.properties)
+            inputs = decode(request.properties, resource.token)
             if request.preview:
-                return provider_pb2.CreateResponse(properties=encode(resource.preview(ctx, inputs, None, None)))
+                outputs = resource.preview(ctx, inputs, None, None)
+                return provider_pb2.CreateResponse(properties=encode(outputs, resource.token))
             id_, outputs = resource.create(ctx, inputs)
             return provider_pb2.CreateResponse(
-                id=id_, properties=encode(outputs), refresh_before_update=resource.refresh_before_update
+                id=id_, properties=encode(outputs, resource.token), refresh_before_update=resource.refresh_before_update
             )
 
         return self._operate(request, create)
@@ -308,14 +316,15 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     @_answering
     def Read(self, request: provider_pb2.ReadRequest) -> provider_pb2.ReadResponse:
         def read(resource: Resource, ctx: Context) -> provider_pb2.ReadResponse:
-            inputs = decode(request.inputs) if request.HasField("inputs") and request.inputs.fields else None
-            found = resource.read(ctx, request.id, inputs, decode(request.properties))
+            kind = resource.token
+            inputs = decode(request.inputs, kind) if request.HasField("inputs") and request.inputs.fields else None
+            found = resource.read(ctx, request.id, inputs, decode(request.properties, kind))
             if found is None:
                 return provider_pb2.ReadResponse()
             return provider_pb2.ReadResponse(
                 id=request.id,
-                properties=encode(found.outputs),
-                inputs=encode(found.inputs),
+                properties=encode(found.outputs, kind),
+                inputs=encode(found.inputs, kind),
                 refresh_before_update=resource.refresh_before_update,
             )
 
@@ -324,12 +333,21 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     @_answering
     def Update(self, request: provider_pb2.UpdateRequest) -> provider_pb2.UpdateResponse:
         def update(resource: Resource, ctx: Context) -> provider_pb2.UpdateResponse:
-            old_inputs, olds, news = decode(request.old_inputs), decode(request.olds), decode(request.news)
+            kind = resource.token
+            old_inputs, news = decode(request.old_inputs, kind), decode(request.news, kind)
+            olds = decode(request.olds, kind)
+            if numbers := rounded(request.old_inputs, kind):
+                shown = ", ".join(map(str, sorted(set(numbers.values()))))
+                ctx.warning(
+                    f"the state holds {shown}, written by a release that rounded numbers above 2^53: what was deployed "
+                    "may differ in its last digits from what was declared. This update puts it right"
+                )
             if request.preview:
-                return provider_pb2.UpdateResponse(properties=encode(resource.preview(ctx, news, old_inputs, olds)))
+                outputs = resource.preview(ctx, news, old_inputs, olds)
+                return provider_pb2.UpdateResponse(properties=encode(outputs, kind))
             outputs = resource.update(ctx, request.id, old_inputs, olds, news)
             return provider_pb2.UpdateResponse(
-                properties=encode(outputs), refresh_before_update=resource.refresh_before_update
+                properties=encode(outputs, kind), refresh_before_update=resource.refresh_before_update
             )
 
         return self._operate(request, update)
@@ -337,7 +355,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     @_answering
     def Delete(self, request: provider_pb2.DeleteRequest) -> empty_pb2.Empty:
         def delete(resource: Resource, ctx: Context) -> empty_pb2.Empty:
-            resource.delete(ctx, request.id, decode(request.old_inputs), decode(request.properties))
+            kind = resource.token
+            resource.delete(ctx, request.id, decode(request.old_inputs, kind), decode(request.properties, kind))
             return empty_pb2.Empty()
 
         return self._operate(request, delete)
@@ -361,7 +380,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         except Exception as error:
             if ctx.recorded is None:
                 raise
-            raise _PartialStateError(ctx.recorded, resource.refresh_before_update) from error
+            raise _PartialStateError(ctx.recorded, resource) from error
 
 
 def _code(error: Exception) -> grpc.StatusCode:
@@ -384,13 +403,13 @@ def _code(error: Exception) -> grpc.StatusCode:
 
 
 def _abort_partial(context: grpc.ServicerContext, message: str, partial: _PartialStateError) -> None:
-    recorded = partial.recorded
+    recorded, resource = partial.recorded, partial.resource
     detail = provider_pb2.ErrorResourceInitFailed(
         id=recorded.id,
-        properties=encode(recorded.outputs),
+        properties=encode(recorded.outputs, resource.token),
         reasons=[message],
-        inputs=None if recorded.inputs is None else encode(recorded.inputs),
-        refresh_before_update=partial.refresh_before_update,
+        inputs=None if recorded.inputs is None else encode(recorded.inputs, resource.token),
+        refresh_before_update=resource.refresh_before_update,
     )
     packed = any_pb2.Any()
     packed.Pack(detail)
@@ -427,9 +446,9 @@ def _validate_config(inputs: Properties) -> Iterator[Failure]:
         yield Failure("secretKey", "accessKey and secretKey are given together or not at all")
 
 
-def _check_response(inputs: Properties, failures: list[Failure]) -> provider_pb2.CheckResponse:
+def _check_response(inputs: Properties, failures: list[Failure], kind: str = "") -> provider_pb2.CheckResponse:
     return provider_pb2.CheckResponse(
-        inputs=encode(inputs),
+        inputs=encode(inputs, kind),
         failures=[provider_pb2.CheckFailure(property=failure.path, reason=failure.reason) for failure in failures],
     )
 

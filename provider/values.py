@@ -7,13 +7,14 @@ reserved string. The constants are those of Pulumi's Go SDK (``sdk/go/common/res
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
 from google.protobuf import struct_pb2
 
+from tfserving import wire
 from tfserving.errors import TFServingError
 
 _SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
@@ -66,12 +67,29 @@ class PropertyError(TFServingError):
     """The engine sent a property value that no resource of this provider takes."""
 
 
-def decode(struct: struct_pb2.Struct) -> Properties:
+def decode(struct: struct_pb2.Struct, kind: str = "") -> Properties:
     """The properties in ``struct``. Whole numbers become ``int``: the wire form only has floating point.
+
+    Args:
+        struct: the wire form.
+        kind: type of the resource, for the integers it has as text (:mod:`tfserving.wire`).
 
     Raises:
         PropertyError: an asset or archive.
     """
+    return wire.decode(kind, _decode_fields(struct), _within_secret)
+
+
+def rounded(struct: struct_pb2.Struct, kind: str) -> dict[wire.Path, int]:
+    """Integers in ``struct`` that came as numbers so large that Pulumi may have rounded them, by their path."""
+    return wire.rounded(kind, _decode_fields(struct), _within_secret)
+
+
+def _within_secret(value: Any, change: Callable[[Any], Any]) -> Any:
+    return Secret(change(value.value)) if isinstance(value, Secret) else value
+
+
+def _decode_fields(struct: struct_pb2.Struct) -> Properties:
     return {key: _decode(value) for key, value in struct.fields.items()}
 
 
@@ -95,7 +113,7 @@ def _decode(value: struct_pb2.Value) -> Any:
 def _decode_object(struct: struct_pb2.Struct) -> Any:
     fields = struct.fields
     if _SIGNATURE not in fields:
-        return decode(struct)
+        return _decode_fields(struct)
     match fields[_SIGNATURE].string_value:
         case signature if signature == _SECRET:
             return secret(_decode(fields["value"]))
@@ -108,8 +126,12 @@ def _decode_object(struct: struct_pb2.Struct) -> Any:
             raise PropertyError("assets and archives are not taken by any resource of this provider")
 
 
-def encode(properties: Mapping[str, Any]) -> struct_pb2.Struct:
-    """``properties`` in the wire form."""
+def encode(properties: Mapping[str, Any], kind: str = "") -> struct_pb2.Struct:
+    """``properties`` in the wire form; ``kind`` as for :func:`decode`."""
+    return _encode_fields(wire.encode(kind, properties, _within_secret))
+
+
+def _encode_fields(properties: Mapping[str, Any]) -> struct_pb2.Struct:
     return struct_pb2.Struct(fields={key: _encode(value) for key, value in properties.items()})
 
 
@@ -121,7 +143,7 @@ def _encode(value: Any) -> struct_pb2.Value:
             return struct_pb2.Value(string_value=_UNKNOWN_STRING)
         case Secret():
             marked = {_SIGNATURE: _SECRET, "value": value.value}
-            return struct_pb2.Value(struct_value=encode(marked))
+            return struct_pb2.Value(struct_value=_encode_fields(marked))
         case bool():
             return struct_pb2.Value(bool_value=value)
         case int() | float():
@@ -129,7 +151,7 @@ def _encode(value: Any) -> struct_pb2.Value:
         case str():
             return struct_pb2.Value(string_value=value)
         case Mapping():
-            return struct_pb2.Value(struct_value=encode({str(key): item for key, item in value.items()}))
+            return struct_pb2.Value(struct_value=_encode_fields({str(key): item for key, item in value.items()}))
         case list() | tuple():
             return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[_encode(item) for item in value]))
         case _:

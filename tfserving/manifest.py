@@ -32,6 +32,7 @@ from typing import Any, Self
 
 import fastcrc
 
+from tfserving import wire
 from tfserving.errors import SavedModelError
 
 SUFFIX = ".manifest.json"
@@ -197,10 +198,12 @@ def load_all(directory: Path) -> dict[int, Manifest]:
     Raises:
         SavedModelError: one of them cannot be read, is no manifest, or names its version in another way than ``3``.
     """
-    found = {}
+    found: dict[int, Manifest] = {}
+    if not os.path.isdir(directory):
+        return found
     for file in sorted(directory.glob(f"*{SUFFIX}")):
         number = file.name.removesuffix(SUFFIX)
-        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", number, re.ASCII):
+        if not wire.is_version(wire.decode_integer(number)):
             raise SavedModelError(f"{file} is not named after a version, like 3{SUFFIX}")
         found[int(number)] = load(file)
     return dict(sorted(found.items()))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from tfserving.errors import ConfigError, ModelConfigError, Problem
 from tfserving.protos import tf_serving_pb2 as pb
 from tfserving.text_proto import parse_text, render_template
+from tfserving.wire import EXACT, MAX_INTEGER, is_version
 
 PLATFORM = "tensorflow"
 """The one platform the stock TensorFlow Serving build knows."""
@@ -28,7 +29,6 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 LABEL = re.compile(r"[a-zA-Z0-9_]+")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_MAX_INT64 = 2**63 - 1
 _MAX_UINT32 = 2**32 - 1
 _MODEL_KEYS = ("basePath", "platform", "policy", "labels")
 _POLICY_FORMS = "all, {latest: N} or {specific: [N, ...]}"
@@ -325,7 +325,10 @@ def _integer(value: Any, path: str, allowed: str) -> tuple[int, list[Problem]]:
     if isinstance(value, int) and not isinstance(value, bool):
         return value, []
     if isinstance(value, float) and value.is_integer():
-        return int(value), []
+        if abs(value) <= EXACT:
+            return int(value), []
+        message = f"{value!r} is a floating-point number, whose last digits are lost above 2^53"
+        return 1, [Problem(path, message, allowed, "write all digits, without a point or an exponent")]
     fix = f"write {value.strip()} without quotes" if isinstance(value, str) and value.strip().isdecimal() else ""
     return 1, [Problem(path, f"{value!r} is not a whole number", allowed, fix)]
 
@@ -428,6 +431,22 @@ def validate(
     return problems
 
 
+def out_of_range(config: ModelServerConfig, path: str = "models") -> list[Problem]:
+    """Version numbers in ``config`` that TensorFlow Serving, which keeps them as int64, could not read."""
+    problems: list[Problem] = []
+    for model in config.models:
+        where = join_path(path, model.name)
+        named = [(version, f"{where}.policy.specific") for version in model.policy.versions]
+        named += [(version, join_path(f"{where}.labels", label)) for label, version in model.labels.items()]
+        problems += [_out_of_range(version, at) for version, at in named if not is_version(version)]
+    return problems
+
+
+def _out_of_range(version: int, where: str) -> Problem:
+    fix = "use 0 or a higher number" if version < 0 else f"use a number up to {MAX_INTEGER}"
+    return Problem(where, f"version {version} is out of range", "0 to 2^63 - 1", fix)
+
+
 def _check_name(model: Model, where: str) -> Iterable[Problem]:
     if not MODEL_NAME.fullmatch(model.name):
         yield Problem(
@@ -492,8 +511,8 @@ def _check_policy(model: Model, on_disk: list[int] | None, where: str) -> Iterab
     for version, count in Counter(policy.versions).items():
         if count > 1:
             yield Problem(where, f"version {version} is named {count} times", fix="keep one")
-        if not 0 <= version <= _MAX_INT64:
-            yield Problem(where, f"version {version} is out of range", "0 to 2^63 - 1")
+        if not is_version(version):
+            yield _out_of_range(version, where)
         elif on_disk and version not in on_disk:
             yield Problem(
                 where,
@@ -514,8 +533,8 @@ def _check_labels(model: Model, on_disk: list[int] | None, where: str) -> Iterab
         at = join_path(where, label)
         if not LABEL.fullmatch(label):
             yield Problem(at, f"{label!r} is not a label", "letters, digits and '_'", "rename the label")
-        if not 0 <= version <= _MAX_INT64:
-            yield Problem(at, f"version {version} is out of range", "0 to 2^63 - 1")
+        if not is_version(version):
+            yield _out_of_range(version, at)
         elif on_disk and version not in on_disk:
             yield Problem(
                 at,

@@ -16,6 +16,8 @@ from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import engine_pb2
 
+from tfserving import wire
+
 ROOT = Path(__file__).resolve().parents[2]
 STACK = "test"
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
@@ -29,7 +31,8 @@ class Registered:
     Attributes:
         type: its type token.
         name: its logical name.
-        inputs: its inputs; a secret is ``{"secret": value}``.
+        inputs: its inputs; a secret is ``{"secret": value}``, version numbers are integers.
+        sent: its inputs as they came over the wire, version numbers as text.
         parent: name of its parent, empty for the stack.
         depends_on: names of what it waits for by ``depends_on`` and by inputs.
         provider: reference of its provider.
@@ -41,6 +44,7 @@ class Registered:
     type: str
     name: str
     inputs: Mapping[str, Any]
+    sent: Mapping[str, Any]
     parent: str
     depends_on: frozenset[str]
     provider: str
@@ -125,7 +129,8 @@ class MockMonitor(mocks.MockMonitor):
             self.run.resources[request.name] = Registered(
                 type=request.type,
                 name=request.name,
-                inputs=plain(json_of(request.object)),
+                inputs=wire.decode(request.type, plain(json_of(request.object))),
+                sent=plain(json_of(request.object)),
                 parent="" if is_stack(request.parent) else name_of(request.parent),
                 depends_on=frozenset(map(name_of, [*request.dependencies, *by_inputs])),
                 provider=request.provider or ",".join(sorted(request.providers)),

@@ -60,6 +60,7 @@ class Failed(Exception):
     code: grpc.StatusCode
     message: str
     partial: provider_pb2.ErrorResourceInitFailed | None
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
@@ -67,7 +68,7 @@ class Failed(Exception):
     @property
     def outputs(self) -> Properties:
         assert self.partial is not None, "no partial state"
-        return decode(self.partial.properties)
+        return decode(self.partial.properties, self.kind)
 
 
 class Plugin:
@@ -103,29 +104,41 @@ class Plugin:
                     for detail in status_pb2.Status.FromString(value).details:
                         partial = provider_pb2.ErrorResourceInitFailed()
                         assert detail.Unpack(partial)
-            raise Failed(error.code(), error.details(), partial) from None
+            raise Failed(error.code(), error.details(), partial, getattr(request, "type", "")) from None
 
     def check(self, kind: str, news: Properties, olds: Properties | None = None) -> tuple[Properties, dict[str, str]]:
-        request = provider_pb2.CheckRequest(**_named(kind), news=encode(news), olds=encode(olds or {}))
+        request = provider_pb2.CheckRequest(
+            **_named(kind), news=encode(news, _token(kind)), olds=encode(olds or {}, _token(kind))
+        )
         answer = self.call("Check", request)
-        return decode(answer.inputs), {failure.property: failure.reason for failure in answer.failures}
+        return decode(answer.inputs, _token(kind)), {failure.property: failure.reason for failure in answer.failures}
 
     def diff(self, kind: str, old_inputs: Properties, outputs: Properties, news: Properties, **options: Any) -> Any:
         request = provider_pb2.DiffRequest(
-            **_named(kind), id="id", old_inputs=encode(old_inputs), olds=encode(outputs), news=encode(news), **options
+            **_named(kind),
+            id="id",
+            old_inputs=encode(old_inputs, _token(kind)),
+            olds=encode(outputs, _token(kind)),
+            news=encode(news, _token(kind)),
+            **options,
         )
         return self.call("Diff", request)
 
     def create(self, kind: str, inputs: Properties, **options: Any) -> tuple[str, Properties]:
-        answer = self.call("Create", provider_pb2.CreateRequest(**_named(kind), properties=encode(inputs), **options))
-        return answer.id, decode(answer.properties)
+        answer = self.call(
+            "Create", provider_pb2.CreateRequest(**_named(kind), properties=encode(inputs, _token(kind)), **options)
+        )
+        return answer.id, decode(answer.properties, _token(kind))
 
     def read(self, kind: str, id_: str, inputs: Properties, outputs: Properties) -> tuple[str, Properties, Properties]:
         request = provider_pb2.ReadRequest(
-            **_named(kind), id=id_, inputs=encode(inputs) if inputs else None, properties=encode(outputs)
+            **_named(kind),
+            id=id_,
+            inputs=encode(inputs, _token(kind)) if inputs else None,
+            properties=encode(outputs, _token(kind)),
         )
         answer = self.call("Read", request)
-        return answer.id, decode(answer.inputs), decode(answer.properties)
+        return answer.id, decode(answer.inputs, _token(kind)), decode(answer.properties, _token(kind))
 
     def update(
         self, kind: str, id_: str, old_inputs: Properties, outputs: Properties, news: Properties, **options: Any
@@ -133,16 +146,16 @@ class Plugin:
         request = provider_pb2.UpdateRequest(
             **_named(kind),
             id=id_,
-            old_inputs=encode(old_inputs),
-            olds=encode(outputs),
-            news=encode(news),
+            old_inputs=encode(old_inputs, _token(kind)),
+            olds=encode(outputs, _token(kind)),
+            news=encode(news, _token(kind)),
             **options,
         )
-        return decode(self.call("Update", request).properties)
+        return decode(self.call("Update", request).properties, _token(kind))
 
     def delete(self, kind: str, id_: str, inputs: Properties, outputs: Properties) -> None:
         request = provider_pb2.DeleteRequest(
-            **_named(kind), id=id_, old_inputs=encode(inputs), properties=encode(outputs)
+            **_named(kind), id=id_, old_inputs=encode(inputs, _token(kind)), properties=encode(outputs, _token(kind))
         )
         self.call("Delete", request)
 
@@ -161,8 +174,12 @@ class Plugin:
         return status
 
 
+def _token(kind: str) -> str:
+    return f"tfserving:index:{kind}"
+
+
 def _named(kind: str) -> dict[str, str]:
-    token = f"tfserving:index:{kind}"
+    token = _token(kind)
     return {"urn": f"urn:pulumi:test::tf-serving::{token}::example", "type": token, "name": "example"}
 
 

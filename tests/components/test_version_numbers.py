@@ -1,0 +1,137 @@
+"""Version numbers named by time, from the stack config to the wire and the stack outputs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mock_engine import Run, run_program
+
+from components import resources
+from components.reader import Reader
+from tfserving import wire
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+Deploy = Callable[..., Run]
+
+FIRST, SECOND = 20240115093000123, 20240115093000124
+NANOSECONDS = 1705310000123456789
+MODELS = "tf-serving:models"
+
+
+@pytest.fixture
+def deploy(changed: Change, project: Path) -> Deploy:
+    """Runs the program with a changed config."""
+
+    def run(changes: dict[str, Any]) -> Run:
+        config = changed(changes)
+        config["tf-serving:modelSource"] = str(project / config["tf-serving:modelSource"])
+        return run_program(config)
+
+    return run
+
+
+def by_time(first: Any = FIRST, second: Any = SECOND) -> dict[str, Any]:
+    return {
+        "versions": [first, second],
+        "policy": {"specific": [first, second]},
+        "labels": {"stable": first, "canary": second},
+    }
+
+
+@pytest.mark.parametrize("write", [int, str], ids=["numbers", "texts"])
+@pytest.mark.parametrize(("first", "second"), [(FIRST, SECOND), (NANOSECONDS, NANOSECONDS + 1), (2**63 - 2, 2**63 - 1)])
+def test_versions_named_by_time_reach_the_engine_exactly(
+    deploy: Deploy, write: Callable[[int], Any], first: int, second: int
+) -> None:
+    run = deploy({f"{MODELS}.modelB": by_time(write(first), write(second))})
+    assert run.error == ""
+    pair = [str(first), str(second)]
+    told = {"policy": {"specific": pair}, "labels": {"stable": str(first), "canary": str(second)}}
+    served, file = run.resources["served"].sent, run.resources["models-config"].sent
+    assert served["published"]["modelB"] == pair
+    assert served["models"]["modelB"].items() >= told.items()
+    assert file["initial"]["modelB"].items() >= told.items()
+    assert set(run.resources["models-modelB"].sent["versions"]) == set(pair)
+
+
+def test_stack_outputs_have_small_versions_as_numbers_and_large_ones_as_text(deploy: Deploy) -> None:
+    run = deploy({f"{MODELS}.modelB": by_time(), f"{MODELS}.modelC": {"versions": [2**53, 2**53 + 1], "policy": "all"}})
+    assert run.error == ""
+    model = run.outputs["models"]["modelB"]
+    assert model["versions"] == [str(FIRST), str(SECOND)]
+    assert model["labels"] == {"stable": str(FIRST), "canary": str(SECOND)}
+    assert model["policy"] == {"specific": [str(FIRST), str(SECOND)]}
+    assert run.outputs["models"]["modelA"]["versions"] == [1]
+    assert run.outputs["models"]["modelC"]["versions"] == [2**53, str(2**53 + 1)]
+
+
+def test_a_service_of_one_model_is_proven_by_the_exact_version(deploy: Deploy) -> None:
+    single = {"deployment": "custom", "image": "tensorflow-serving:2.14.1", "model": "modelC"}
+    run = deploy({f"{MODELS}.modelC": {"versions": [5, NANOSECONDS]}, "tf-serving:services.one": single})
+    assert run.error == ""
+    assert run.resources["one-served"].sent["versions"] == [str(NANOSECONDS)]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (2**63, "9223372036854775808"),
+        ("9223372036854775808", "9223372036854775808"),
+        (10**30, "1" + "0" * 30),
+        (-1, "-1"),
+        (2.0240115093000123e16, "write all digits"),
+        (1e300, "write all digits"),
+        (True, "True"),
+    ],
+)
+@pytest.mark.parametrize("place", ["versions", "labels.stable", "policy"])
+def test_what_is_no_version_is_refused_by_path_and_value(
+    deploy: Deploy, place: str, version: Any, expected: str
+) -> None:
+    value = {"versions": [1, 2, version], "policy": {"specific": [1, 2, version]}}.get(place, version)
+    run = deploy({f"{MODELS}.modelB.{place}": value})
+    assert f"{MODELS}.modelB.{place}" in run.error
+    assert expected in run.error
+    assert "Allowed: " in run.error
+    assert not run.resources
+
+
+@settings(deadline=None)
+@given(st.integers(-(2**70), 2**70), st.booleans())
+def test_the_reader_takes_any_int64_and_no_other_integer(number: int, as_text: bool) -> None:
+    reader = Reader()
+    found = reader.integer(str(number) if as_text else number, "here")
+    if -(2**63) < number < 2**63:
+        assert (found, reader.problems) == (number, [])
+    else:
+        (problem,) = reader.problems
+        assert str(number) in problem.message
+        assert problem.allowed
+        assert problem.fix
+
+
+@pytest.mark.parametrize("wrapped", ["the list", "an item"])
+def test_outputs_of_other_resources_become_text_once_they_are_known(wrapped: str) -> None:
+    async def sent() -> Any:
+        output: Any = pulumi.Output.from_input
+        versions = output([NANOSECONDS]) if wrapped == "the list" else [output(NANOSECONDS)]
+        args = resources.ServedModelArgs(service={"name": "one"}, model="m", versions=versions)
+        props: Any = resources._props(args, kind="tfserving:index:ServedModel")
+        return await output(vars(props)["versions"]).future()
+
+    assert asyncio.run(sent()) == [str(NANOSECONDS)]
+
+
+def test_every_integer_of_the_contract_is_one_of_the_provider() -> None:
+    from provider import server
+
+    for kind, paths in wire.INTEGERS.items():
+        declared = {*server.RESOURCES[kind].inputs, *server.RESOURCES[kind].outputs}
+        assert {path[0] for path in paths} <= declared
