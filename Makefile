@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down cloud kube test test-fast lint bench screenshot format clean
+.PHONY: help up down cloud kube test test-fast lint bench schema screenshot format clean
 
 help:
 	@echo "make up            bring TensorFlow Serving up in a sandbox cloud on this machine, and ask it for predictions"
@@ -19,6 +19,7 @@ help:
 	@echo "make test          lint, types and every test that needs neither network nor account"
 	@echo "make test-fast     the tests that take no servers"
 	@echo "make bench         measure: previews, publishing, label moves, make up (docs/performance.md); many minutes"
+	@echo "make schema        write stacks/schema.json anew, from the dataclasses that declare the options"
 	@echo "make screenshot    make the picture of the console in docs/ anew, from the running local stack (Chromium)"
 	@echo "make format        format the code"
 	@echo "make clean         make down, then remove .sandbox and .venv"
@@ -50,6 +51,9 @@ lint: .venv/.ready-dev
 
 bench: .venv/.ready-sandbox
 	$(BIN)/python -m bench
+
+schema: .venv/.ready-dev
+	$(BIN)/python -m ops schema
 
 screenshot: .venv/.ready-dev
 	$(BIN)/python -m tests.cloud.console.browser docs/console.png

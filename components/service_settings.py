@@ -10,7 +10,7 @@ from typing import Any, Literal
 from components.entry import EntryReader, Timeouts
 from components.option_reader import number_or_share, read_plain, with_blanks
 from components.reader import Reader
-from tfserving import eas_spec
+from tfserving import eas_spec, server_config
 from tfserving.eas_spec import Autoscaler, HealthChecks, InstanceType, Probe, RollingStrategy, ScaleMetric, Vpc
 from tfserving.model_config import did_you_mean, join_path
 from tfserving.options import keys, option
@@ -61,6 +61,19 @@ class StartFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """The monitoring config file.
+
+    Attributes:
+        enable: metrics are offered.
+        path: where, over HTTP.
+    """
+
+    enable: bool = True
+    path: str = server_config.METRICS_PATH
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartFiles:
     """What the start files of a service say.
 
@@ -70,7 +83,7 @@ class StartFiles:
     """
 
     batching: Mapping[str, Any] = field(default_factory=dict)
-    monitoring: bool | Mapping[str, Any] = False
+    monitoring: bool | Monitoring = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from tfserving.errors import TFServingError
 COMMANDS = {
     "predict": ("ops.predict_command", "send one request to a service and show the answer"),
     "manifest": ("ops.manifest_command", "write manifests of a model's versions, to be committed"),
+    "schema": ("ops.schema_command", "write the JSON Schema of the stack file, for editors"),
     "preview-comment": ("ops.preview_command", "say in Markdown what a preview means, on the pull request"),
     "doctor": ("ops.doctor_command", "say whether a stack can be deployed from here, and how to fix what cannot"),
     "drift": ("ops.drift_command", "say where stack, code and cloud have come apart"),

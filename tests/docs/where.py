@@ -24,6 +24,7 @@ HERE: Final[frozenset[Key]] = frozenset(
         ("README.md", f"{_OPS} drift"),
         ("README.md", "make cloud"),
         ("CONTRIBUTING.md", "make format"),
+        ("CONTRIBUTING.md", "make schema"),
         ("docs/console.md", "make screenshot"),
         ("docs/operations.md", f"{_OPS} preview-comment --stack dev"),
         ("docs/operations.md", f"{_OPS} drift --stack dev"),
