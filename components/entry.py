@@ -79,7 +79,7 @@ class EntryReader:
             if isinstance(item, bool):
                 found[name] = "true" if item else "false"
             elif isinstance(item, str | int | float):
-                found[name] = str(item)
+                found[name] = str(item) if self.reader.exact(item, at) else ""
             else:
                 self.reader.add(at, "the value is not a single value", "text, a number, true or false")
         return found

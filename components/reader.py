@@ -21,6 +21,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,39}")  # more than any int64 has: what is o
 _NUMBER = re.compile(r"[-+]?([0-9]{1,39}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _LONGEST_SHOWN = 80
+_MOST = 2**31 - 1
 _FEW = 12
 
 
@@ -64,6 +65,8 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             self.add(path, f"{self.show(value)} is not a text", allowed)
             return default
+        if not self.exact(value, path):
+            return default
         text = value if isinstance(value, str) else _plain_number(value)
         if _CONTROL.search(text) or (not lines and "\n" in text):
             self.add(path, f"{self.show(text)} holds a control character or a line break", allowed)
@@ -71,6 +74,18 @@ class Reader:
         if not lines and text != text.strip():
             self.add(path, f"{self.show(text)} begins or ends with blanks", allowed, "remove the blanks")
         return text
+
+    def exact(self, value: Any, path: str) -> bool:
+        """Whether a number that is to be a text still has the digits it was written with; a problem where not.
+
+        The Pulumi CLI reads what fits neither int64 nor uint64 as floating point, and hands over other digits.
+        """
+        whole = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value) and value.is_integer())
+        fits = -(2**63) <= value < 2**64 if isinstance(value, int) else not whole or abs(value) <= wire.EXACT
+        if not fits:
+            message = f"{self.show(value)} is a number whose digits tools change, because it is so large"
+            self.add(path, message, "text, or a number of 64 bits", "write it in quotes")
+        return fits
 
     def choice(self, value: Any, path: str, choices: tuple[str, ...]) -> str:
         """One of ``choices``; the first one where the value is none of them."""
@@ -81,8 +96,17 @@ class Reader:
             return choices[0]
         return text
 
-    def integer(self, value: Any, path: str, default: int = 0, *, least: int | None = None, unit: str = "") -> int:
-        """A whole number, at least ``least``."""
+    def integer(
+        self,
+        value: Any,
+        path: str,
+        default: int = 0,
+        *,
+        least: int | None = None,
+        most: int = _MOST,
+        unit: str = "",
+    ) -> int:
+        """A whole number from ``least`` to ``most``; without a ``most``, what servers and APIs keep in an int32."""
         allowed = (
             "a whole number" + (f" of {unit}" if unit else "") + (f", {least} or more" if least is not None else "")
         )
@@ -102,9 +126,10 @@ class Reader:
             message = f"{self.show(value)} is a floating-point number, whose last digits are lost above 2^53"
             self.add(path, message, allowed, "write all digits, without a point or an exponent")
             return default
-        if abs(number) > wire.MAX_INTEGER:
+        if not -most - 1 <= number <= most:
             message = f"the number is out of range: {self.show(number)}"
-            self.add(path, message, f"{allowed}, at most 2^63 - 1", f"use a number up to {wire.MAX_INTEGER}")
+            fix = f"use a number up to {most}" if number > 0 else f"use a number from {-most - 1} on"
+            self.add(path, message, f"{allowed}, at most {most}", fix)
             return default
         if least is not None and number < least:
             self.add(path, f"{self.show(number)} is too low", allowed)

@@ -32,7 +32,7 @@ from components.kubernetes_settings import (
 from components.reader import Reader
 from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
-from tfserving import eas_spec, flags, kubernetes, manifest, model_config, saved_model
+from tfserving import eas_spec, flags, kubernetes, manifest, model_config, saved_model, wire
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
@@ -705,7 +705,9 @@ class _Parser:
     @staticmethod
     def _listed_versions(reader: Reader, value: Any, path: str) -> tuple[int, ...]:
         items = reader.items(value, path, "a list of version numbers")
-        numbers = [reader.integer(item, f"{path}[{index}]", least=0) for index, item in enumerate(items)]
+        numbers = [
+            reader.integer(item, f"{path}[{index}]", least=0, most=wire.MAX_INTEGER) for index, item in enumerate(items)
+        ]
         for number in sorted({number for number in numbers if numbers.count(number) > 1}):
             reader.add(path, f"version {number} is named twice", fix="keep one")
         if not items:

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from tfserving import wire
 from tfserving.client import is_loopback
 from tfserving.errors import CloudError
 
@@ -224,7 +225,8 @@ class EasService:
 def _service(body: Any, name: str) -> EasService:
     """A service as DescribeService and ListServices return it."""
     try:
-        config = json.loads(body.service_config or "{}")
+        # Pulumi has doubles only: a number they would round is compared, and kept, as text.
+        config = json.loads(body.service_config or "{}", parse_int=lambda digits: wire.exported(int(digits)))
     except ValueError:
         config = {}
     config = config if isinstance(config, dict) else {}

@@ -117,7 +117,7 @@ class Context:
         """Wait, unless cancelled or out of time first; raises as :meth:`check` does."""
         if self.seconds is not None:
             seconds = min(seconds, max(self._started + self.seconds - time.monotonic(), 0) + 0.01)
-        self.cancelled.wait(max(seconds, 0))
+        self.cancelled.wait(min(max(seconds, 0), threading.TIMEOUT_MAX))
         self.check()
 
     def poll(self, seconds: float, *, longest: float = 5.0) -> Iterator[float]:

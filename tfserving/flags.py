@@ -102,6 +102,16 @@ FLAGS: Mapping[str, Flag] = _table(
     Flag("version", "bool", False),
 )
 
+_INT64 = frozenset(
+    {
+        "load_retry_interval_micros",
+        "tensorflow_session_parallelism",
+        "tensorflow_intra_op_parallelism",
+        "tensorflow_inter_op_parallelism",
+    }
+)
+"""Whole numbers the server keeps in 64 bits; the others have 32."""
+
 PLATFORM_CONFIG_REPLACES = frozenset(
     {
         "enable_batching",
@@ -220,7 +230,7 @@ def _from_text(flag: Flag, text: str) -> FlagValue | None:
     if flag.type == "bool":
         return {"true": True, "false": False}.get(text)
     if flag.type == "int":
-        return int(text) if re.fullmatch(r"-?\d{1,18}", text) else None
+        return int(text) if re.fullmatch(r"-?\d{1,39}", text, re.ASCII) else None
     if flag.type == "float":
         return float(text) if re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE]-?\d+)?", text) else None
     return text
@@ -319,6 +329,12 @@ def _ranges(flags: Mapping[str, FlagValue], path: str) -> list[Problem]:
         value = flags.get(name)
         if isinstance(value, int) and value < least:
             problems.append(Problem(f"{path}.{name}", f"--{name}={value} is too low: {why}", f"{least} or more"))
+    for name, value in flags.items():
+        if FLAGS[name].type == "int" and isinstance(value, int):
+            most = 2**63 - 1 if name in _INT64 else 2**31 - 1
+            if not -most - 1 <= value <= most:
+                message = f"--{name}={value} is out of range, so the server would not start"
+                problems.append(Problem(f"{path}.{name}", message, f"up to {most}", "write a smaller number"))
     fraction = flags.get("per_process_gpu_memory_fraction", 0)
     if isinstance(fraction, int | float) and not 0 <= fraction <= 1:
         here = f"{path}.per_process_gpu_memory_fraction"

@@ -119,6 +119,16 @@ def exported(value: Any) -> Any:
     return value
 
 
+def inexact(value: Any, path: str) -> list[tuple[str, int]]:
+    """Integers in data that no declaration knows, whose digits a double would change, with their paths."""
+    if isinstance(value, Mapping):
+        return [found for key, item in value.items() for found in inexact(item, f"{path}.{key}")]
+    if isinstance(value, list | tuple):
+        return [found for index, item in enumerate(value) for found in inexact(item, f"{path}[{index}]")]
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > EXACT
+    return [(path, int(value))] if whole and abs(value) < float("inf") else []
+
+
 def _rewritten(kind: str, properties: Mapping[str, Any], change: Callable[[Any], Any], lift: Lift) -> dict[str, Any]:
     result = dict(properties)
     for path in INTEGERS.get(kind, ()):

@@ -13,6 +13,10 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2
 
+_AS_DIGITS = 1e21
+"""Whole numbers below are written by their digits, as Go's JSON writes them; that there is no fraction does not mean
+that nothing was rounded: the wire only has doubles, and what has to be exact above 2^53 crosses it as text."""
+
 Properties = dict[str, Any]
 Path = list[str | int]
 
@@ -42,7 +46,7 @@ def from_struct(struct: struct_pb2.Struct) -> Properties:
     def tidy(value: Any) -> Any:
         if isinstance(value, dict):
             return dict(sorted(value.items()))  # protobuf keeps no order; the state file should have one
-        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _AS_DIGITS else value
 
     result: Properties = rewrite(json_format.MessageToDict(struct), tidy)
     return result

@@ -23,6 +23,7 @@ Deploy = Callable[..., Run]
 FIRST, SECOND = 20240115093000123, 20240115093000124
 NANOSECONDS = 1705310000123456789
 MODELS = "tf-serving:models"
+HTTP = "tf-serving:services.multi_http"
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_what_is_no_version_is_refused_by_path_and_value(
 @given(st.integers(-(2**70), 2**70), st.booleans())
 def test_the_reader_takes_any_int64_and_no_other_integer(number: int, as_text: bool) -> None:
     reader = Reader()
-    found = reader.integer(str(number) if as_text else number, "here")
+    found = reader.integer(str(number) if as_text else number, "here", most=wire.MAX_INTEGER)
     if -(2**63) < number < 2**63:
         assert (found, reader.problems) == (number, [])
     else:
@@ -115,6 +116,48 @@ def test_the_reader_takes_any_int64_and_no_other_integer(number: int, as_text: b
         assert str(number) in problem.message
         assert problem.allowed
         assert problem.fix
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (f"{HTTP}.replicas", 2**31, "2147483648"),
+        (f"{HTTP}.memory", 2**53 + 1, "9007199254740993"),
+        (f"{HTTP}.configPollSeconds", str(2**40), "1099511627776"),
+        ("tf-serving:rolloutSeconds", FIRST, f"{FIRST}"),
+        (f"{HTTP}.flags.num_load_threads", 2**31, "--num_load_threads=2147483648 is out of range"),
+        (f"{HTTP}.flags.load_retry_interval_micros", 2**63, "is out of range"),
+        (f"{HTTP}.env.SEED", 10**20, "write it in quotes"),
+        (f"{HTTP}.env.SEED", 1e20, "write it in quotes"),
+        (f"{HTTP}.extraConfig", {"metadata": {"nested": [{"id": FIRST}]}}, f"{FIRST} is a number that Pulumi would"),
+        (f"{HTTP}.workspaceId", 10**25, "write it in quotes"),
+        (f"{MODELS}.modelC.policy", {"latest": 2**32}, "4294967296"),
+    ],
+)
+def test_other_numbers_that_would_not_arrive_are_refused(deploy: Deploy, path: str, value: Any, expected: str) -> None:
+    run = deploy({path: value})
+    assert path.rpartition(".")[0] in run.error
+    assert expected in run.error
+    assert not run.resources
+
+
+def test_large_numbers_in_texts_and_flags_arrive_as_written(deploy: Deploy) -> None:
+    run = deploy(
+        {
+            f"{HTTP}.env": {"SEED": FIRST, "UNSIGNED": 2**64 - 1, "TEXT": str(10**30)},
+            f"{HTTP}.flags.load_retry_interval_micros": "9223372036854775807",
+            f"{HTTP}.extraConfig": {"metadata": {"nested": {"id": str(FIRST), "size": 2**53}}},
+        }
+    )
+    assert run.error == ""
+    spec = run.resources["multi_http-service"].inputs["spec"]
+    assert {each["name"]: each["value"] for each in spec["containers"][0]["env"]} == {
+        "SEED": str(FIRST),
+        "UNSIGNED": "18446744073709551615",
+        "TEXT": str(10**30),
+    }
+    assert "--load_retry_interval_micros=9223372036854775807" in str(spec["containers"][0])
+    assert spec["metadata"]["nested"] == {"id": str(FIRST), "size": 2**53}
 
 
 @pytest.mark.parametrize("wrapped", ["the list", "an item"])

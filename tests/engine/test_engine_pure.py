@@ -8,12 +8,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.engine import properties as props
 from sandbox.engine.deployment import run_in_order, seconds
 from sandbox.engine.state import Snapshot, StateError, lock, references
+from tfserving import wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,3 +219,29 @@ def test_a_resource_needs_its_parent_provider_and_dependencies() -> None:
         )
     )
     assert found == {"p", "v", "d", "e", "w"}
+
+
+SERVED = "tfserving:index:ServedConfig"
+numbers = st.integers(0, 2**63 - 1)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(numbers, min_size=1, max_size=4, unique=True))
+def test_version_numbers_go_through_wire_and_state_to_the_last_digit(tmp_path: Path, versions: list[int]) -> None:
+    inputs = {"published": {"m": versions}, "models": {"m": {"labels": {"stable": versions[0]}}}}
+    received = props.from_struct(props.to_struct(wire.encode(SERVED, inputs)))
+    assert received == wire.encode(SERVED, inputs)
+    path = tmp_path / "state.json"
+    path.unlink(missing_ok=True)
+    snapshot = Snapshot(path)
+    snapshot.put({"urn": "urn:pulumi:s::p::a:b:C::x", "type": "a:b:C", "custom": True, "inputs": received})
+    (kept,) = Snapshot(path).resources
+    assert wire.decode(SERVED, kept["inputs"]) == inputs
+    moved = wire.encode(SERVED, {**inputs, "models": {"m": {"labels": {"stable": (versions[0] + 1) % 2**63}}}})
+    assert props.difference(received, moved) == {"models.m.labels.stable": "update"}
+
+
+@pytest.mark.parametrize("number", [0, 2**53 - 1, 2**53, -(2**53), 2**60])
+def test_a_whole_number_is_written_by_its_digits(number: int) -> None:
+    found = props.from_struct(props.to_struct({"n": number}))
+    assert json.dumps(found) == f'{{"n": {number}}}'

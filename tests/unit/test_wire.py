@@ -138,3 +138,9 @@ def test_what_is_no_number_is_exported_as_it_is() -> None:
 )
 def test_what_a_version_is(value: Any, yes: bool) -> None:
     assert wire.is_version(value) is yes
+
+
+def test_numbers_that_a_double_would_change_are_found_anywhere() -> None:
+    data = {"a": {"b": [1, 2**53, {"c": 2**53 + 1}]}, "d": -(2**60), "e": True, "f": "9" * 30, "g": 0.5}
+    assert wire.inexact(data, "extraConfig") == [("extraConfig.a.b[2].c", 2**53 + 1), ("extraConfig.d", -(2**60))]
+    assert wire.inexact({"x": float("inf"), "y": float("nan")}, "p") == []

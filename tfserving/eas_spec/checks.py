@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from tfserving import wire
 from tfserving.eas_spec.description import (
     DEFAULT_INSTANCE_TYPE,
     GRPC_PORT,
@@ -528,6 +529,9 @@ def _check_extra_config(checks: Checks[ServiceSpec]) -> None:
     if not isinstance(extra, Mapping):
         checks.refuse("extraConfig", "it is not an object", "service JSON")
         return
+    for path, number in wire.inexact(extra, "extraConfig"):
+        message = f"{number} is a number that Pulumi would round: its numbers are exact up to 2^53"
+        checks.refuse(path, message, "a smaller number, or text", "write it in quotes")
     if "autoscaler" in extra:
         message = "EAS ignores unknown names in an autoscaler inside the service JSON, and then scales to 0"
         checks.refuse("extraConfig.autoscaler", message, "", "use autoscaler")

@@ -19,6 +19,7 @@ from sandbox.cloud.console.overview import address
 from sandbox.cloud.eas.api import EasService
 from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.errors import ApiError
+from tfserving import wire
 from tfserving.client import SIGNATURE, connect
 from tfserving.errors import ServiceError
 
@@ -62,8 +63,8 @@ class Request:
         texts = {key: data.get(key) or "" for key in ("service", "path", "model", "label", "body")}
         if wrong := [key for key, value in texts.items() if not isinstance(value, str)]:
             raise _invalid(f"{wrong[0]} is not text")
-        version = data.get("version")
-        if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
+        version = wire.decode_integer(data.get("version"))  # text, which JavaScript keeps exact
+        if version is not None and not wire.is_version(version):
             raise _invalid(f"version {version!r} is not a version number")
         if version is not None and texts["label"]:
             raise _invalid("a request names a version or a label, not both")

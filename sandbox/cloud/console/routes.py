@@ -23,6 +23,7 @@ from sandbox.cloud.console import OVERVIEW_PATH, PATH, REQUEST_PATH, debugging
 from sandbox.cloud.console.overview import Overview
 from sandbox.cloud.eas.api import EasService
 from sandbox.cloud.errors import ApiError, json_error
+from tfserving import wire
 
 if TYPE_CHECKING:
     from sandbox.cloud.state import CloudState
@@ -88,7 +89,7 @@ class Console:
         return web.Response(body=(_PAGE / name).read_bytes(), content_type=kind, charset="utf-8")
 
     async def _get_overview(self, _: web.Request) -> web.Response:
-        return web.json_response(await self._overview.get(self._eas()))
+        return web.json_response(wire.exported(await self._overview.get(self._eas())))
 
     async def _send(self, request: web.Request) -> web.Response:
         try:
@@ -102,7 +103,7 @@ class Console:
             )
         wanted = debugging.Request.parse(data)
         answer = await debugging.send(wanted, self._eas(), self._session, self._executor)
-        return web.json_response(dataclasses.asdict(answer))
+        return web.json_response(wire.exported(dataclasses.asdict(answer)))
 
     def _eas(self) -> EasService:
         return next(service for service in self._state.services if isinstance(service, EasService))

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from sandbox.cloud.console import debugging
 from sandbox.cloud.console.overview import Replica, declared_models, model_view
+from sandbox.cloud.errors import ApiError
 from sandbox.cloud.oss.store import Bucket, ObjectProperties, ObjectStore
+from tfserving import wire
 from tfserving.client import VersionStatus
 from tfserving.model_config import Model, VersionPolicy
 
@@ -121,3 +124,22 @@ def test_a_service_the_sandbox_cannot_run_has_no_models(objects: ObjectStore) ->
     declared = declared_models(config, objects)
     assert declared.models == ()
     assert "tritonserver" in declared.problem
+
+
+def test_versions_a_javascript_number_would_change_reach_the_page_as_text() -> None:
+    first, second = 20240115093000123, 20240115093000124
+    model = Model("modelB", "/models/modelB", policy=VersionPolicy.specific([first, second]), labels={"stable": first})
+    view = wire.exported(model_view(model, [replica({first: "AVAILABLE", second: "AVAILABLE"}, stable=first)]))
+    assert [each["version"] for each in view["versions"]] == [str(second), str(first)]
+    assert view["labels"] == [{"label": "stable", "wanted": str(first), "answered": [str(first)]}]
+
+
+@pytest.mark.parametrize(("sent", "read"), [("20240115093000123", 20240115093000123), ("7", 7), (7, 7), (None, None)])
+def test_the_page_may_name_a_version_as_text(sent: Any, read: int | None) -> None:
+    assert debugging.Request.parse({"service": "s", "version": sent}).version == read
+
+
+@pytest.mark.parametrize("sent", ["-1", "007", "1e3", "9223372036854775808", 2**63, True, 1.5, "latest"])
+def test_what_is_no_version_is_not_sent(sent: Any) -> None:
+    with pytest.raises(ApiError, match="is not a version number"):
+        debugging.Request.parse({"service": "s", "version": sent})

@@ -145,7 +145,9 @@ function modelRows(service, model) {
   for (const { wanted } of model.labels) {
     if (!rows.some((row) => row.number === wanted)) rows.push({ number: wanted, states: [], error: "" });
   }
-  rows.sort((one, other) => other.number - one.number);
+  // Versions above 2^53 arrive as text: a number of JavaScript would show another one.
+  const newer = (one, other) => (BigInt(one.number) < BigInt(other.number) ? 1 : -1);
+  rows.sort(newer);
   if (rows.length === 0) rows.push({ number: null, states: [], error: "" });
   return rows.map((row, index) => h("tr", {},
     index > 0 ? null : h("th", { scope: "rowgroup", rowspan: rows.length }, model.name, h("small", {}, model.policy),
@@ -248,7 +250,7 @@ async function send(event) {
     const request = service.protocol === "grpc"
       ? {
         model: fields.model.value,
-        version: kind === "version" ? Number(name) : null,
+        version: kind === "version" ? name : null,
         label: kind === "label" ? name : null,
       }
       : { path: fields.path.value.trim() };
