@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ops.engine import PROJECT_DIR, Engine, resolve, run
+from tfserving import wire
 from tfserving.errors import TFServingError
+
+_SERVED = "tfserving:index:ServedModel"
+"""The outputs say what a service serves in the form of this resource."""
 
 
 class OutputsError(TFServingError):
@@ -26,7 +30,7 @@ class Service:
         url: base URL without a trailing slash; empty for a PAI-EAS service that answers gRPC.
         target: ``host:port``; empty for a PAI-EAS service that answers HTTP.
         token: sent as the ``authorization`` header or metadata; empty on Kubernetes.
-        models: model name to what the stack config wants of it.
+        models: model name to what it serves, or is to serve; version numbers are ``int``.
     """
 
     name: str
@@ -62,7 +66,7 @@ def services(stack: str, engine: Engine = "auto", project_dir: Path = PROJECT_DI
             url=str(value.get("url") or "").rstrip("/"),
             target=str(value.get("target") or ""),
             token=str(value.get("token") or ""),
-            models=value.get("models") or {},
+            models=wire.decode(_SERVED, {"served": value.get("models") or {}})["served"],
         )
         for name, value in exported.items()
     }

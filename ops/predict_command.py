@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", metavar="MODEL", help="model name; `model` for a scenario deployment of one model")
     which = command.add_mutually_exclusive_group()
     which.add_argument("--label", help="ask the version this label stands for")
-    which.add_argument("--version", type=int, help="ask this version")
+    which.add_argument("--version", type=options.version_number, help="ask this version")
     command.add_argument("--input", type=Path, metavar="FILE", help="instances as JSON, or an image")
     command.add_argument("--signature", default=SIGNATURE, help="signature name (default: %(default)s)")
     command.add_argument("--classes", help="class names: fashion-mnist, or a file with one name per line")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pulumi.runtime.proto import provider_pb2
 
 from provider.server import Provider
 from tfserving import model_config
+from tfserving import wire as wire_form
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
 
 OWNER = "tf-serving/test"
@@ -188,6 +190,21 @@ def test_a_single_model_of_the_first_release_previews_unchanged(wire: Wire) -> N
     old = {"service": {"name": "one"}, "model": "m", "versions": [7], "served": {"m": {"versions": [7], "labels": {}}}}
     news, _ = wire.check("ServedModel", {"service": {"name": "one"}, "model": "m", "versions": ["7"]})
     assert wire.diff("ServedModel", old, {**old, "unproven": False}, news) == set()
+
+
+STATE = json.loads((Path(__file__).parent / "data" / "state_of_0_1_0.json").read_text(encoding="utf-8"))
+"""What release 0.1.0 wrote of its local stack, all but the services."""
+
+
+@pytest.mark.parametrize("resource", STATE, ids=[f"{each['type']}-{number}" for number, each in enumerate(STATE)])
+def test_the_recorded_state_of_the_first_release_previews_unchanged(wire: Wire, resource: dict[str, Any]) -> None:
+    kind = resource["type"].rpartition(":")[2]
+    program = wire_form.encode(resource["type"], wire_form.decode(resource["type"], declared(resource["inputs"])))
+    news, failures = wire.check(kind, program)
+    assert not failures
+    assert wire.diff(kind, resource["inputs"], resource["outputs"], news) == set()
+    assert wire.preview(kind, resource["inputs"], resource["outputs"], news)
+    assert not [text for severity, text in wire.log.lines if severity == "warning"]
 
 
 def test_what_the_first_release_rounded_is_a_change_that_says_why(wire: Wire) -> None:
