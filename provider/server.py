@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf import any_pb2, empty_pb2
+from google.protobuf import any_pb2, empty_pb2, struct_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from provider.clients import Clients, CloudSettings, is_loopback_endpoint, one_line
@@ -317,6 +317,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Read(self, request: provider_pb2.ReadRequest) -> provider_pb2.ReadResponse:
         def read(resource: Resource, ctx: Context) -> provider_pb2.ReadResponse:
             kind = resource.token
+            _warn_of_rounded(ctx, request.inputs, kind)
             inputs = decode(request.inputs, kind) if request.HasField("inputs") and request.inputs.fields else None
             found = resource.read(ctx, request.id, inputs, decode(request.properties, kind))
             if found is None:
@@ -336,12 +337,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             kind = resource.token
             old_inputs, news = decode(request.old_inputs, kind), decode(request.news, kind)
             olds = decode(request.olds, kind)
-            if numbers := rounded(request.old_inputs, kind):
-                shown = ", ".join(map(str, sorted(set(numbers.values()))))
-                ctx.warning(
-                    f"the state holds {shown}, written by a release that rounded numbers above 2^53: what was deployed "
-                    "may differ in its last digits from what was declared. This update puts it right"
-                )
+            _warn_of_rounded(ctx, request.old_inputs, kind)
             if request.preview:
                 outputs = resource.preview(ctx, news, old_inputs, olds)
                 return provider_pb2.UpdateResponse(properties=encode(outputs, kind))
@@ -381,6 +377,16 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             if ctx.recorded is None:
                 raise
             raise _PartialStateError(ctx.recorded, resource) from error
+
+
+def _warn_of_rounded(ctx: Context, recorded: struct_pb2.Struct, kind: str) -> None:
+    """Say so where a state holds numbers that release 0.1.0, which sent them as doubles, may have rounded."""
+    if numbers := rounded(recorded, kind):
+        shown = ", ".join(map(str, sorted(set(numbers.values()))))
+        ctx.warning(
+            f"the state holds {shown}, written by a release that rounded numbers above 2^53: what is deployed may "
+            "differ in its last digits from what was declared, and `pulumi up` puts it right"
+        )
 
 
 def _code(error: Exception) -> grpc.StatusCode:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alibabacloud_eas20210701 import models
 from google.protobuf import json_format, struct_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.runtime.proto import provider_pb2
 
+from provider import clients, values
 from provider.server import Provider
 from tfserving import model_config
 from tfserving import wire as wire_form
@@ -22,7 +24,7 @@ OWNER = "tf-serving/test"
 FIRST, SECOND = 20240115093000123, 20240115093000124
 """They differ in the last digit, and as doubles not at all."""
 
-versions = st.integers(0, 2**63 - 1)
+version_numbers = st.integers(0, 2**63 - 1)
 
 
 class Log:
@@ -58,6 +60,10 @@ class Wire:
             **named(kind), old_inputs=struct(inputs), olds=struct(outputs), news=struct(news)
         )
         return set(self._ask("Diff", request).detailedDiff)
+
+    def read(self, kind: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
+        request = provider_pb2.ReadRequest(**named(kind), id="x", inputs=struct(inputs), properties=struct(outputs))
+        return plain(self._ask("Read", request).inputs)
 
     def preview(self, kind: str, inputs: dict[str, Any], outputs: dict[str, Any], news: dict[str, Any]) -> Any:
         request = provider_pb2.UpdateRequest(
@@ -152,7 +158,7 @@ def test_a_state_of_the_first_release_previews_unchanged(wire: Wire, number: int
     assert wire.diff("ServedConfig", news, outputs, inputs) == set(), "nor does a refresh of that state"
 
 
-@given(versions, versions)
+@given(version_numbers, version_numbers)
 def test_any_two_versions_are_told_apart(first: int, second: int) -> None:
     wire = Wire()
     inputs, outputs = served_config(first, first)
@@ -161,7 +167,7 @@ def test_any_two_versions_are_told_apart(first: int, second: int) -> None:
     assert bool(wire.diff("ServedConfig", inputs, outputs, news)) is (first != second)
 
 
-@given(st.lists(versions, min_size=1, max_size=3, unique=True))
+@given(st.lists(version_numbers, min_size=1, max_size=3, unique=True))
 def test_the_versions_of_a_single_model_are_exact(numbers: list[int]) -> None:
     wire = Wire()
     inputs = {"service": {"name": "one"}, "model": "titles", "versions": texts(numbers)}
@@ -171,7 +177,7 @@ def test_the_versions_of_a_single_model_are_exact(numbers: list[int]) -> None:
     assert wire.diff("ServedModel", checked, {**checked, "unproven": False}, checked) == set()
 
 
-@given(st.lists(versions, min_size=1, max_size=3, unique=True))
+@given(st.lists(version_numbers, min_size=1, max_size=3, unique=True))
 def test_the_first_config_file_lists_exactly_what_was_declared(numbers: list[int]) -> None:
     wire = Wire()
     model = Model("titles", "/models/titles", policy=VersionPolicy.specific(numbers), labels={"stable": numbers[0]})
@@ -218,6 +224,16 @@ def test_what_the_first_release_rounded_is_a_change_that_says_why(wire: Wire) ->
     assert "rounded" in warning
 
 
+def test_a_look_at_what_the_first_release_rounded_says_so_before_the_numbers_become_text(wire: Wire) -> None:
+    inputs = {"service": {"name": "one", "reachable": False}, "model": "m", "versions": [SECOND]}
+    found = wire.read("ServedModel", inputs, {**inputs, "served": {}, "unproven": True})
+    assert found["versions"] == [str(SECOND)]
+    (warning,) = [text for severity, text in wire.log.lines if severity == "warning"]
+    assert f"the state holds {SECOND}" in warning
+    wire.read("ServedModel", found, {**found, "served": {}, "unproven": True})
+    assert len([text for severity, text in wire.log.lines if severity == "warning"]) == 1
+
+
 def test_a_number_that_pulumi_has_rounded_already_is_refused(wire: Wire) -> None:
     inputs, _ = served_config(FIRST, SECOND, int)
     _, failures = wire.check("ServedConfig", declared(inputs))
@@ -245,3 +261,10 @@ def test_a_published_version_is_an_int64(wire: Wire, number: str) -> None:
     _, failures = wire.check("PublishedModel", inputs)
     assert set(failures) == {f'versions["{number}"]'}
     assert not wire.check("PublishedModel", inputs | {"versions": {str(2**63 - 1): "any"}})[1]
+
+
+def test_a_number_of_a_service_that_pulumi_would_round_is_kept_as_text() -> None:
+    config = json.dumps({"metadata": {"cpu": 2, "id": SECOND - 1, "at": 2**53}})
+    found = clients._service(models.DescribeServiceResponseBody(service_config=config), "s")
+    assert found.config == {"metadata": {"cpu": 2, "id": str(SECOND - 1), "at": 2**53}}
+    assert values.decode(values.encode(found.config)) == found.config
