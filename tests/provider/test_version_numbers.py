@@ -265,6 +265,6 @@ def test_a_published_version_is_an_int64(wire: Wire, number: str) -> None:
 
 def test_a_number_of_a_service_that_pulumi_would_round_is_kept_as_text() -> None:
     config = json.dumps({"metadata": {"cpu": 2, "id": SECOND - 1, "at": 2**53}})
-    found = clients._service(models.DescribeServiceResponseBody(service_config=config), "s")
+    found = clients._service(models.Service(service_config=config), "s")
     assert found.config == {"metadata": {"cpu": 2, "id": str(SECOND - 1), "at": 2**53}}
     assert values.decode(values.encode(found.config)) == found.config
