@@ -108,7 +108,7 @@ def _spot(pool: GpuNodePoolSpec) -> dict[str, Any]:
     if spot is None:
         return {}
     limits = [
-        cs.NodePoolSpotPriceLimitArgs(instance_type=name, price_limit=f"{spot.price_limits[name]:g}")
+        cs.NodePoolSpotPriceLimitArgs(instance_type=name, price_limit=str(spot.price_limits[name]))
         for name in pool.instance_types
         if name in spot.price_limits
     ]

@@ -342,7 +342,7 @@ def _number(value: Any) -> str:
     """Numbers come over the wire as floats."""
     if value is None:
         return "not set"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 POLICIES: list[Policy] = [

@@ -225,6 +225,9 @@ def test_spot_nodes_have_a_price_limit_per_type_and_a_base_that_is_not_spot(depl
     assert inputs["spotStrategy"] == "SpotWithPriceLimit"
     assert inputs["spotPriceLimits"] == [{"instanceType": "ecs.gn6i-c4g1.xlarge", "priceLimit": "1.5"}]
     assert (inputs["onDemandBaseCapacity"], inputs["onDemandPercentageAboveBaseCapacity"]) == ("1", "20")
+    dear = {"priceLimits": {"ecs.gn6i-c4g1.xlarge": 1234.5678}}
+    inputs = deploy({f"{POOL}.spot": dear}).resources["t4-pool"].inputs
+    assert inputs["spotPriceLimits"] == [{"instanceType": "ecs.gn6i-c4g1.xlarge", "priceLimit": "1234.5678"}]
     limitless = deploy({f"{POOL}.spot": True}).resources["t4-pool"].inputs
     assert limitless["spotStrategy"] == "SpotAsPriceGo"
     assert "spotPriceLimits" not in limitless

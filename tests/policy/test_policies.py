@@ -315,6 +315,7 @@ def test_gpu_pools_need_a_maximum_that_is_not_too_high(dev: Check) -> None:
     name = "gpu-pools-have-a-maximum"
     assert "has GPUs and no maximum" in dev(POOL, gpu_pool())[name]
     assert "scalingConfig.maxSize is 17" in dev(POOL, gpu_pool(maxSize=17))[name]
+    assert "maxSize is 2000000;" in dev(POOL, gpu_pool(maxSize=2_000_000))[name]
     assert dev(POOL, gpu_pool(maxSize=16)) == {}
     assert "desiredSize" in dev(POOL, {"instanceTypes": ["ecs.gn7-c12g1.3xlarge"]})[name]
     assert dev(POOL, {"instanceTypes": ["ecs.gn7-c12g1.3xlarge"], "desiredSize": "2"}) == {}
