@@ -35,7 +35,9 @@ class ServedModel(Resource):
             required=True,
         ),
         "model": Property("string", "the model's name in requests", required=True),
-        "versions": Property("array", "versions that are to be AVAILABLE, and no other", required=True),
+        "versions": Property(
+            "array", "numbers, as text, of the versions that are to be AVAILABLE, and no other", required=True
+        ),
         **CLUSTER_INPUTS,
         "waitSeconds": Property("integer", "how long that may take; default: 120", compared=False),
         "served": Property(

@@ -501,7 +501,10 @@ def _check_policy(model: Model, on_disk: list[int] | None, where: str) -> Iterab
     where = join_path(where, "policy")
     if policy.kind == "latest" and not 1 <= policy.num_versions <= _MAX_UINT32:
         message = f"latest {policy.num_versions} is out of range"
-        yield Problem(join_path(where, "latest"), message, "1 or more", "write how many versions to serve")
+        fix = f"write how many versions to serve, or {{specific: [{policy.num_versions}]}} for that one"
+        if policy.num_versions < 1:
+            fix = "write how many versions to serve"
+        yield Problem(join_path(where, "latest"), message, f"1 or more, at most {_MAX_UINT32}", fix)
     if policy.kind != "specific":
         return
     where = join_path(where, "specific")

@@ -234,9 +234,10 @@ def _parse_target(method: str, path: str) -> _Target:
     if match is None:
         return _Target()
     name, version, label, action = match.groups()
-    number = int(version) if version else None
-    if number is not None and number >= 2**63:
+    digits = (version or "").lstrip("0")
+    if len(digits) > 19 or int(digits or 0) >= 2**63:
         raise _EmptyBody
+    number = int(digits or 0) if version else None
     if method == "GET":
         # Matched in any case, compared in lower case: `/METADATA` asks for the status.
         action = "metadata" if action == "metadata" else "status"

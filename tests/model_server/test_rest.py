@@ -380,6 +380,7 @@ def test_the_verb_must_be_lower_case(server: Any) -> None:
 
 def test_a_version_beyond_int64_is_refused_without_a_body(server: Any) -> None:
     assert server.get(f"/v1/models/scalar/versions/{2**63}") == (400, "")
+    assert server.get(f"/v1/models/scalar/versions/{'9' * 5000}") == (400, "")
 
 
 def test_outside_the_api_nothing_is_found(server: Any) -> None:

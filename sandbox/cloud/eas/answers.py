@@ -162,7 +162,7 @@ def numbered_page(items: Sequence[Any], query: Mapping[str, str], default: int) 
 def positive_number(query: Mapping[str, str], name: str, default: int) -> int:
     """A query value that is a whole number from 1."""
     text = query.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
         raise invalid(f"{name} {text!r} is not a positive number.")
     return int(text)
 

@@ -79,7 +79,7 @@ class OssRequest:
         value = self.query.get(name, "")
         if not value:
             return default
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
             raise errors.invalid_argument(name, value, f"Argument {name} must be an integer between {low} and {high}.")
         return int(value)
 
