@@ -104,7 +104,7 @@ def stack_outputs(
 
     Returns:
         ``services``, ``models``, and ``unproven``, the services nobody could ask what they serve. Version numbers above
-        2^53 are text (:func:`tfserving.wire.exported`).
+        2^53 are text (:func:`tfserving.wire.exact`).
     """
     outputs = {
         "services": {
@@ -119,7 +119,7 @@ def stack_outputs(
         },
         "unproven": settings.unproven,
     }
-    exported: dict[str, Any] = wire.exported(outputs)
+    exported: dict[str, Any] = wire.exact(outputs)
     return exported
 
 
@@ -144,9 +144,9 @@ def _service(
     name, declared = serving.service.name, serving.models
     models: Any = declared
     if proof is not None:
-        models = proof.served.apply(lambda served: wire.exported(_decoded(proof, served) or declared))
+        models = proof.served.apply(lambda served: wire.exact(_decoded(proof, served) or declared))
     elif rollout is not None and serving.service.spec.config_file:
-        models = rollout.served.apply(lambda served: wire.exported(_decoded(rollout, served).get(name) or declared))
+        models = rollout.served.apply(lambda served: wire.exact(_decoded(rollout, served).get(name) or declared))
     if not isinstance(serving, TensorFlowServing):
         # Both ports are open, and nobody is asked for a token.
         return {"protocol": "http", "url": serving.url, "target": serving.target, "models": models}

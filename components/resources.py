@@ -36,7 +36,7 @@ def _props(args: object, *outputs: str, kind: str = "") -> pulumi.Inputs:
         kind: type of the resource.
     """
     props = type(args).__new__(type(args))
-    vars(props).update(wire.encode(kind, vars(args), _within_output), **dict.fromkeys(outputs))
+    vars(props).update(wire.exact(wire.encode(kind, vars(args), _within_output)), **dict.fromkeys(outputs))
     return cast(pulumi.Inputs, props)  # an input type is as good as a mapping, and keeps nested keys as they are
 
 

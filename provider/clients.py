@@ -226,7 +226,7 @@ def _service(body: Any, name: str) -> EasService:
     """A service as DescribeService and ListServices return it."""
     try:
         # Pulumi has doubles only: a number they would round is compared, and kept, as text.
-        config = json.loads(body.service_config or "{}", parse_int=lambda digits: wire.exported(int(digits)))
+        config = json.loads(body.service_config or "{}", parse_int=lambda digits: wire.exact(int(digits)))
     except ValueError:
         config = {}
     config = config if isinstance(config, dict) else {}

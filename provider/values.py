@@ -146,6 +146,8 @@ def _encode(value: Any) -> struct_pb2.Value:
             return struct_pb2.Value(struct_value=_encode_fields(marked))
         case bool():
             return struct_pb2.Value(bool_value=value)
+        case int() if abs(value) > wire.EXACT:
+            return struct_pb2.Value(string_value=str(value))  # not declared as an integer, and rounded as a number
         case int() | float():
             return struct_pb2.Value(number_value=value)
         case str():

@@ -108,12 +108,15 @@ def rounded(kind: str, properties: Mapping[str, Any], lift: Lift = lambda value,
     return found
 
 
-def exported(value: Any) -> Any:
-    """A stack output: its integers as numbers where a double is exact, as text beyond (below -2^53, above 2^53)."""
+def exact(value: Any) -> Any:
+    """Data that no declaration knows: its integers as numbers where a double is exact, as text beyond.
+
+    For stack outputs and JSON that JavaScript reads: text is what is below -2^53 or above 2^53.
+    """
     if isinstance(value, Mapping):
-        return {key: exported(item) for key, item in value.items()}
+        return {key: exact(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [exported(item) for item in value]
+        return [exact(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > EXACT:
         return str(value)
     return value

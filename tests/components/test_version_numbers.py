@@ -172,6 +172,12 @@ def test_outputs_of_other_resources_become_text_once_they_are_known(wrapped: str
     assert asyncio.run(sent()) == [str(NANOSECONDS)]
 
 
+def test_an_undeclared_number_that_a_double_would_change_is_sent_as_text() -> None:
+    args = resources.EasServiceArgs(name="s", spec={"metadata": {"id": FIRST, "cpu": 2}}, owner="p/s", probe={})
+    props: Any = resources._props(args)
+    assert vars(props)["spec"] == {"metadata": {"id": str(FIRST), "cpu": 2}}
+
+
 def test_every_integer_of_the_contract_is_one_of_the_provider() -> None:
     from provider import server
 

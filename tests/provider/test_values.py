@@ -42,6 +42,16 @@ def test_whole_numbers_come_back_as_integers() -> None:
     assert isinstance(decoded["n"], int)
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 2**63 - 1, 10**400])
+def test_an_integer_that_a_double_would_change_is_sent_as_text(number: int) -> None:
+    assert decode(encode({"n": [number]})) == {"n": [str(number)]}
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 0, 1])
+def test_an_integer_that_a_double_holds_is_sent_as_a_number(number: int) -> None:
+    assert decode(encode({"n": number})) == {"n": number}
+
+
 def test_a_secret_of_the_python_sdk_is_read_as_a_secret() -> None:
     struct = struct_pb2.Struct()
     struct.update({"token": {rpc._special_sig_key: rpc._special_secret_sig, "value": "abc"}})

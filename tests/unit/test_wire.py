@@ -122,15 +122,15 @@ def test_numbers_that_may_have_been_rounded_are_found_by_their_path() -> None:
 
 @given(int64)
 def test_a_stack_output_is_a_number_where_a_double_is_exact_and_text_beyond(number: int) -> None:
-    (found,) = wire.exported({"versions": [number]})["versions"]
+    (found,) = wire.exact({"versions": [number]})["versions"]
     assert found == (number if abs(number) <= 2**53 else str(number))
     assert wire.decode_integer(as_doubles(found)) == number
 
 
 def test_what_is_no_number_is_exported_as_it_is() -> None:
     value = {"a": [True, None, "x", 1.5, 2**53], "b": (1,)}
-    assert wire.exported(value) == {"a": [True, None, "x", 1.5, 2**53], "b": [1]}
-    assert wire.exported(value)["a"][0] is True
+    assert wire.exact(value) == {"a": [True, None, "x", 1.5, 2**53], "b": [1]}
+    assert wire.exact(value)["a"][0] is True
 
 
 @pytest.mark.parametrize(

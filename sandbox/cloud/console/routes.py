@@ -89,7 +89,7 @@ class Console:
         return web.Response(body=(_PAGE / name).read_bytes(), content_type=kind, charset="utf-8")
 
     async def _get_overview(self, _: web.Request) -> web.Response:
-        return web.json_response(wire.exported(await self._overview.get(self._eas())))
+        return web.json_response(wire.exact(await self._overview.get(self._eas())))
 
     async def _send(self, request: web.Request) -> web.Response:
         try:
@@ -103,7 +103,7 @@ class Console:
             )
         wanted = debugging.Request.parse(data)
         answer = await debugging.send(wanted, self._eas(), self._session, self._executor)
-        return web.json_response(wire.exported(dataclasses.asdict(answer)))
+        return web.json_response(wire.exact(dataclasses.asdict(answer)))
 
     def _eas(self) -> EasService:
         return next(service for service in self._state.services if isinstance(service, EasService))

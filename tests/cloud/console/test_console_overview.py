@@ -129,7 +129,7 @@ def test_a_service_the_sandbox_cannot_run_has_no_models(objects: ObjectStore) ->
 def test_versions_a_javascript_number_would_change_reach_the_page_as_text() -> None:
     first, second = 20240115093000123, 20240115093000124
     model = Model("modelB", "/models/modelB", policy=VersionPolicy.specific([first, second]), labels={"stable": first})
-    view = wire.exported(model_view(model, [replica({first: "AVAILABLE", second: "AVAILABLE"}, stable=first)]))
+    view = wire.exact(model_view(model, [replica({first: "AVAILABLE", second: "AVAILABLE"}, stable=first)]))
     assert [each["version"] for each in view["versions"]] == [str(second), str(first)]
     assert view["labels"] == [{"label": "stable", "wanted": str(first), "answered": [str(first)]}]
 
