@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,8 +30,23 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         exit status: 0 done, 1 an error (printed on stderr, without a traceback), 2 wrong usage, 130 interrupted; others
-        are the command's own.
+        are the command's own; 141 where the reader of the output (``| head``) went away.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A model's answer may hold what the terminal's encoding has no character for.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(argv)
+        # Here, where the reader's absence can be handled, and not when the interpreter ends.
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_usage(), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2

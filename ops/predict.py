@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from PIL import Image, UnidentifiedImageError
 
 from ops.outputs import Service
+from ops.predict_input import PredictError, read_input
 from tfserving import tensors
-from tfserving.client import SIGNATURE, connect
-from tfserving.errors import TFServingError
+from tfserving.client import SIGNATURE, Columns, GrpcClient, columns, connect, request_values
+from tfserving.errors import ServiceError, ServiceNotFoundError
+from tfserving.protos import tf_serving_pb2 as pb
+
+__all__ = [
+    "Answer", "PredictError", "Request", "ask", "choose_service", "curl", "describe", "hint", "read_input", "reflects",
+    "signature",
+]  # fmt: skip
+
+PROTO = "tensorflow_serving/apis/prediction_service.proto"
+"""The proto of the service, in the source of TensorFlow Serving."""
 
 DOCUMENT_INSTANCES: list[Any] = [[[[1.0]] * 28] * 28]
 """The body of the Alibaba Cloud document's online debugging example: one white 28x28 image."""
@@ -25,12 +35,8 @@ FASHION_MNIST = (
 )  # fmt: skip
 """Class names of Fashion-MNIST, in the order of its labels."""
 
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 _BAR = 30
-
-
-class PredictError(TFServingError):
-    """The request cannot be made from what was given."""
+_INVISIBLE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,14 @@ class Request:
         label: ask by this label; excludes ``version``.
         version: ask for this version.
         signature_name: which signature.
-        instances: values of the one input, or ``{input: value}`` objects.
+        instances: values of the one input, or ``{input: value}`` objects; or whole inputs.
     """
 
     model: str
     label: str | None = None
     version: int | None = None
     signature_name: str = SIGNATURE
-    instances: Sequence[Any] = field(default_factory=lambda: DOCUMENT_INSTANCES)
+    instances: Sequence[Any] | Columns = field(default_factory=lambda: DOCUMENT_INSTANCES)
 
     @property
     def path(self) -> str:
@@ -64,12 +70,12 @@ class Answer:
 
     Attributes:
         version: the version that answered.
-        outputs: one element per instance.
+        outputs: one element per instance; of whole inputs, the whole outputs.
         seconds: duration of the request.
     """
 
     version: int
-    outputs: Sequence[Any]
+    outputs: Any
     seconds: float
 
 
@@ -81,7 +87,9 @@ def choose_service(services: Mapping[str, Service], name: str, grpc: bool) -> Se
     """
     service = services.get(name)
     if service is None:
-        raise PredictError(f"there is no service {name!r} in this stack; it has {', '.join(sorted(services))}")
+        close = difflib.get_close_matches(name, services, n=1)
+        nearest = f"; did you mean {close[0]!r}?" if close else ""
+        raise PredictError(f"there is no service {name!r} in this stack; it has {', '.join(sorted(services))}{nearest}")
     if grpc and not service.target:
         others = sorted(other.name for other in services.values() if other.target)
         hint = f"ask {' or '.join(others)}" if others else "deploy one with port 8500 and grpc: true"
@@ -89,69 +97,54 @@ def choose_service(services: Mapping[str, Service], name: str, grpc: bool) -> Se
     return replace(service, protocol="grpc", url="") if grpc or not service.url else replace(service, target="")
 
 
-def read_input(file: Path, shape: Sequence[int | None] | None) -> tuple[list[Any], str | None]:
-    """Instances from a JSON file (a list, or a whole predict request) or from an image.
-
-    Args:
-        file: ``.json``, or an image that is scaled to the input's height, width and channels, values 0 to 1.
-        shape: the shape of the model's input, batch dimension first; needed for images.
-
-    Returns:
-        the instances, and the signature name where the file says one.
-
-    Raises:
-        PredictError: the file cannot be read or is neither.
-    """
-    if file.suffix.lower() in _IMAGES:
-        return [_image(file, shape)], None
-    try:
-        body = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PredictError(f"{file}: cannot be read: {error}") from error
-    except ValueError as error:
-        raise PredictError(f"{file}: is not JSON: {error}") from error
-    if isinstance(body, list) and body:
-        return body, None
-    if isinstance(body, dict) and isinstance(body.get("instances"), list) and body["instances"]:
-        name = body.get("signature_name")
-        return body["instances"], name if isinstance(name, str) else None
-    raise PredictError(f'{file}: holds no instances; write a list of them, or {{"instances": [...]}}')
-
-
-def _image(file: Path, shape: Sequence[int | None] | None) -> list[Any]:
-    if shape is None or len(shape) != 4 or shape[1] is None or shape[2] is None or shape[3] not in (1, 3):
-        raise PredictError(f"{file}: the model does not take images; its input has shape {list(shape or [])}")
-    height, width, channels = shape[1], shape[2], shape[3]
-    try:
-        with Image.open(file) as image:
-            pixels = image.convert("L" if channels == 1 else "RGB").resize((width, height))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise PredictError(f"{file}: is not an image that can be read: {error}") from error
-    data = pixels.tobytes()
-    row = width * channels
-    return [
-        [
-            [data[y * row + x * channels + c] / 255 for c in range(channels)]
-            for x in range(width)
-        ]
-        for y in range(height)
-    ]  # fmt: skip
-
-
-def input_shape(service: Service, request: Request) -> Sequence[int | None] | None:
-    """Shape of the one input of the signature, as the service reports it; None where it has several inputs.
+def signature(service: Service, request: Request) -> Mapping[str, Any]:
+    """The request's signature as the service reports it: ``{"inputs": ..., "outputs": ..., "method_name": ...}``.
 
     Raises:
         ServiceError: the service does not answer, or does not serve that model.
         PredictError: there is no such signature.
     """
     with connect(url=service.url or None, target=service.target or None, token=service.token) as client:
-        metadata = client.metadata(request.model, request.version, request.label)
-    signature = metadata["signatures"].get(request.signature_name)
-    if signature is None:
-        raise PredictError(f"model {request.model} has no signature {request.signature_name!r}")
-    inputs = list(signature["inputs"].values())
-    return inputs[0]["shape"] if len(inputs) == 1 else None
+        signatures = client.metadata(request.model, request.version, request.label)["signatures"]
+    found: Mapping[str, Any] | None = signatures.get(request.signature_name)
+    if found is None:
+        names = [name for name in signatures if not name.startswith("__")]
+        raise PredictError(
+            f"model {request.model} has no signature {request.signature_name!r}; "
+            f"{_choices(request.signature_name, names)}"
+        )
+    return found
+
+
+def hint(service: Service, request: Request, error: ServiceError) -> str:
+    """What may have been meant by a request that was refused: the nearest names, or another form."""
+    text = str(error)
+    if "has no shape information" in text or "inconsistent batch size" in text:
+        return '; the outputs do not go row by row: write {"inputs": ...} instead of instances'
+    if not isinstance(error, ServiceNotFoundError):
+        return ""
+    wanted = service.models.get(request.model)
+    if wanted is None:
+        return f"; no model {request.model!r} is declared for it: {_choices(request.model, list(service.models))}"
+    if request.label is not None:
+        labels = wanted.get("labels") or {}
+        return f"; label {request.label!r} of model {request.model}: {_choices(request.label, list(labels))}"
+    if request.version is not None:
+        try:
+            with connect(url=service.url or None, target=service.target or None, token=service.token) as client:
+                served = [str(each.version) for each in client.status(request.model) if each.state == "AVAILABLE"]
+        except ServiceError:
+            return ""
+        return f"; version {request.version} of model {request.model}: {_choices(str(request.version), served)}"
+    return ""
+
+
+def _choices(wrong: str, names: Sequence[str]) -> str:
+    if not names:
+        return "there are none"
+    close = difflib.get_close_matches(wrong, names, n=1) or [name for name in names if name.lower() == wrong.lower()]
+    nearest = f"did you mean {close[0]!r}? " if close else ""
+    return f"{nearest}There are {', '.join(sorted(names))}" if nearest else f"there are {', '.join(sorted(names))}"
 
 
 def ask(service: Service, request: Request, timeout: float = 30.0) -> Answer:
@@ -185,22 +178,31 @@ def describe(service: Service, request: Request, answer: Answer, classes: Sequen
         f"{service.name} ({protocol}, {service.address}): {request.model} version {answer.version}{by},"
         f" {answer.seconds * 1000:.1f} ms"
     ]
-    for number, output in enumerate(answer.outputs):
-        if len(answer.outputs) > 1:
+    rows = [answer.outputs] if isinstance(request.instances, Columns) else answer.outputs
+    for number, output in enumerate(rows):
+        if len(rows) > 1:
             lines.append(f"  instance {number}")
         scores = _scores(output)
         if scores is None:
-            lines.append("  " + json.dumps(output, default=str))
+            lines.append("  " + _readable(output))
         else:
             lines += _bars(scores, classes)
     return "\n".join(lines)
+
+
+def _readable(output: Any) -> str:
+    """JSON with letters as they are, but nothing that would move a terminal's cursor or turn its text around."""
+    text = json.dumps(output, default=str, ensure_ascii=False)
+    return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _scores(output: Any) -> list[float] | None:
     """Class probabilities, where an output looks like some."""
     if isinstance(output, dict) and len(output) == 1:
         output = next(iter(output.values()))
-    if isinstance(output, list) and len(output) > 1 and all(isinstance(value, int | float) for value in output):
+    numbers = isinstance(output, list) and len(output) > 1 and {type(value) for value in output} <= {int, float}
+    # Whole numbers are counts or identifiers, which a float would round.
+    if numbers and any(isinstance(value, float) for value in output):
         # NaN and infinity are no probabilities: such an output is shown as it came.
         return [float(value) for value in output] if all(abs(value) < 1e300 for value in output) else None
     return None
@@ -217,7 +219,11 @@ def _bars(scores: Sequence[float], classes: Sequence[str]) -> list[str]:
 
 
 def curl(
-    service: Service, request: Request, input_names: Sequence[tuple[str, str]] = (), show_token: bool = False
+    service: Service,
+    request: Request,
+    input_names: Sequence[tuple[str, str]] = (),
+    show_token: bool = False,
+    reflection: bool = True,
 ) -> str:
     """The same request as a shell command. The token is ``$TOKEN`` unless ``show_token``.
 
@@ -226,6 +232,7 @@ def curl(
         request: what.
         input_names: names and data types of the signature's inputs; gRPC requests say both.
         show_token: put the token in clear into the command.
+        reflection: whether the server describes itself to grpcurl; without that it reads the protos from ``$PROTOS``.
 
     Raises:
         PredictError: the instances do not fit the inputs.
@@ -233,44 +240,39 @@ def curl(
     header = shlex.quote(f"Authorization: {service.token}") if show_token else '"Authorization: $TOKEN"'
     authorization = f"-H {header} " if service.token else ""
     if service.protocol == "http":
-        body = json.dumps({"signature_name": request.signature_name, "instances": request.instances})
+        body = json.dumps({"signature_name": request.signature_name, **request_values(request.instances)})
         return f"curl -sS {authorization}-d {shlex.quote(body)} {shlex.quote(service.url + request.path)}"
     spec: dict[str, Any] = {"name": request.model, "signature_name": request.signature_name}
     if request.label:
         spec["version_label"] = request.label
     elif request.version is not None:
         spec["version"] = request.version
-    inputs = {name: _tensor(_column(request.instances, name), name, dtype) for name, dtype in input_names}
-    body = json.dumps({"model_spec": spec, "inputs": inputs})
-    # TensorFlow Serving offers reflection since 2.15.1; before that grpcurl also needs -import-path and -proto.
-    call = "tensorflow.serving.PredictionService/Predict"
-    return f"grpcurl -plaintext {authorization}-d {shlex.quote(body)} {shlex.quote(service.target)} {call}"
-
-
-def _column(instances: Sequence[Any], name: str) -> list[Any]:
-    named = all(isinstance(instance, dict) and set(instance) != {"b64"} for instance in instances)
+    infos = {name: pb.TensorInfo(dtype=tensors.dtype_named(dtype)) for name, dtype in input_names}
     try:
-        return [instance[name] if named else instance for instance in instances]
-    except KeyError:
-        raise PredictError(f"an instance has no value for input {name}") from None
+        values = columns(request.instances, infos)
+    except ValueError as error:
+        raise PredictError(str(error)) from error
+    inputs = {name: _tensor(value, name, dtype) for name, (value, dtype) in values.items()}
+    body = json.dumps({"model_spec": spec, "inputs": inputs})
+    protos = "" if reflection else f'-import-path "$PROTOS" -proto {PROTO} '
+    call = "tensorflow.serving.PredictionService/Predict"
+    return f"grpcurl -plaintext {protos}{authorization}-d {shlex.quote(body)} {shlex.quote(service.target)} {call}"
 
 
-def _tensor(values: list[Any], name: str, dtype: str) -> dict[str, Any]:
+def _tensor(values: Any, name: str, dtype: pb.DataType) -> dict[str, Any]:
     """JSON form of a ``TensorProto``."""
     try:
-        tensor = tensors.encode(values, tensors.dtype_named(dtype), f"input {name}")
+        tensor = tensors.encode(values, dtype, f"input {name}")
     except ValueError as error:
         raise PredictError(str(error)) from error
     return json_format.MessageToDict(tensor, preserving_proto_field_name=True)
 
 
-def input_names(service: Service, request: Request) -> list[tuple[str, str]]:
-    """Names of the signature's inputs with their data types, as the service reports them.
+def reflects(service: Service) -> bool:
+    """Whether a gRPC service describes itself to grpcurl.
 
     Raises:
-        ServiceError: the service does not answer, or does not serve that model.
+        ServiceError: its address or token cannot be one.
     """
-    with connect(url=service.url or None, target=service.target or None, token=service.token) as client:
-        signatures = client.metadata(request.model, request.version, request.label)["signatures"]
-    inputs = signatures.get(request.signature_name, {}).get("inputs", {})
-    return [(name, found["dtype"]) for name, found in inputs.items()]
+    with GrpcClient(service.target, service.token) as client:
+        return client.reflects()

@@ -60,11 +60,23 @@ class VersionStatus:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """A request's inputs as whole tensors, ``{"inputs": ...}`` of the REST API, instead of instances row by row.
+
+    Attributes:
+        inputs: the value of the one input, or ``{input: value}``.
+    """
+
+    inputs: Any
+
+
+@dataclass(frozen=True)
 class Prediction:
     """An answer to a predict request.
 
     Attributes:
         outputs: one element per instance: the value of the one output, or ``{output: value}`` where there are several.
+            Of :class:`Columns`: such a value itself, for all of the request.
         version: the version that answered; over REST known only where the request named it.
         seconds: from sending the request to having read the answer.
     """
@@ -98,7 +110,7 @@ class ModelClient(Protocol):
     def predict(
         self,
         model: str,
-        instances: Sequence[Any],
+        instances: Sequence[Any] | Columns,
         *,
         version: int | None = None,
         label: str | None = None,
@@ -232,21 +244,22 @@ class RestClient(_Base):
     def predict(
         self,
         model: str,
-        instances: Sequence[Any],
+        instances: Sequence[Any] | Columns,
         *,
         version: int | None = None,
         label: str | None = None,
         signature_name: str = SIGNATURE,
     ) -> Prediction:
-        request = {"signature_name": signature_name, "instances": list(instances)}
+        request = {"signature_name": signature_name, **request_values(instances)}
         path = f"{_model_path(model, version, label)}:predict"
         data = json.dumps(request, default=_json_bytes).encode()
         started = time.perf_counter()
         body = self._json("POST", path, data)
         seconds = time.perf_counter() - started
-        if "predictions" not in body:
+        key = "outputs" if isinstance(instances, Columns) else "predictions"
+        if key not in body:
             raise self._stranger(200)
-        return Prediction(body["predictions"], version, seconds)
+        return Prediction(body[key], version, seconds)
 
     def _json(self, method: str, path: str, data: bytes | None = None) -> dict[str, Any]:
         request = urllib_request.Request(self._url + path, data=data, method=method)  # noqa: S310 (scheme is checked)
@@ -307,6 +320,11 @@ def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
+def request_values(instances: Sequence[Any] | Columns) -> dict[str, Any]:
+    """The part of a REST request's body that holds the values."""
+    return {"inputs": instances.inputs} if isinstance(instances, Columns) else {"instances": list(instances)}
+
+
 def _json_bytes(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
@@ -315,8 +333,9 @@ def _json_bytes(value: Any) -> Any:
 
 def _parse_json(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
-    except ValueError:
+        # The server writes strings of the model as they are, which need not be UTF-8.
+        return json.loads(raw.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
         return None
 
 
@@ -421,7 +440,7 @@ class GrpcClient(_Base):
     def predict(
         self,
         model: str,
-        instances: Sequence[Any],
+        instances: Sequence[Any] | Columns,
         *,
         version: int | None = None,
         label: str | None = None,
@@ -439,7 +458,7 @@ class GrpcClient(_Base):
         return self._predict(key, instances, signature_name)
 
     def _predict(
-        self, key: tuple[str, int | None, str | None], instances: Sequence[Any], signature_name: str
+        self, key: tuple[str, int | None, str | None], instances: Sequence[Any] | Columns, signature_name: str
     ) -> Prediction:
         if key not in self._signatures:
             self._signatures[key] = self._get_metadata(*key)[1]
@@ -449,7 +468,7 @@ class GrpcClient(_Base):
         request = pb.PredictRequest(model_spec=_spec(*key))
         request.model_spec.signature_name = signature_name
         try:
-            for name, (value, dtype) in _columns(instances, signatures[signature_name].inputs).items():
+            for name, (value, dtype) in columns(instances, signatures[signature_name].inputs).items():
                 request.inputs[name].CopyFrom(tensors.encode(value, dtype, f"input {name}"))
         except ValueError as error:
             raise ServiceError(str(error), 400) from error
@@ -457,10 +476,29 @@ class GrpcClient(_Base):
         answer = self._call("PredictionService/Predict", request, pb.PredictResponse)
         seconds = time.perf_counter() - started
         try:
-            outputs = _rows({name: tensors.decode(value, name) for name, value in answer.outputs.items()})
+            decoded = {name: tensors.decode(value, name) for name, value in sorted(answer.outputs.items())}
+            if isinstance(instances, Columns):
+                outputs = next(iter(decoded.values())) if len(decoded) == 1 else decoded
+            else:
+                outputs = _rows(decoded)
         except ValueError as error:
             raise ServiceError(f"{self._where}: {error}", 400) from error
         return Prediction(outputs, answer.model_spec.version.value, seconds)
+
+    def reflects(self) -> bool:
+        """Whether the server describes its services to tools such as grpcurl (TensorFlow Serving does since 2.15.1)."""
+        list_services = b"\x3a\x00"
+        for version in ("v1", "v1alpha"):
+            call: Callable[..., Any] = self._channel.stream_stream(
+                f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+            )
+            for metadata in self._metadata:
+                try:
+                    next(call(iter([list_services]), timeout=self._timeout, metadata=metadata))
+                except (grpc.RpcError, StopIteration):
+                    continue
+                return True
+        return False
 
     def close(self) -> None:
         self._channel.close()
@@ -515,8 +553,16 @@ def _spec(model: str, version: int | None, label: str | None) -> pb.ModelSpec:
     return spec
 
 
-def _columns(instances: Sequence[Any], inputs: Mapping[str, pb.TensorInfo]) -> dict[str, tuple[Any, pb.DataType]]:
-    """Row-wise instances as one (value, data type) per input, by the REST API's rules for ``instances``."""
+def columns(
+    instances: Sequence[Any] | Columns, inputs: Mapping[str, pb.TensorInfo]
+) -> dict[str, tuple[Any, pb.DataType]]:
+    """Instances, or columns, as one (value, data type) per input, by the REST API's rules for either.
+
+    Raises:
+        ValueError: they do not go with the inputs.
+    """
+    if isinstance(instances, Columns):
+        return _whole(instances.inputs, inputs)
     if not instances:
         raise ValueError("No values in 'instances' array")
     named = all(isinstance(item, Mapping) and set(item) != {"b64"} for item in instances)
@@ -530,8 +576,25 @@ def _columns(instances: Sequence[Any], inputs: Mapping[str, pb.TensorInfo]) -> d
         return {name: (list(instances), info.dtype)}
     for index, item in enumerate(instances):
         if set(item) != set(inputs):
-            raise ValueError(f"instances[{index}] has inputs {sorted(item)}, expected {sorted(inputs)}")
+            missing = sorted(set(inputs) - set(item))
+            lacks = f": no value for input {missing[0]}" if missing else ""
+            raise ValueError(f"instances[{index}] has inputs {sorted(item)}, expected {sorted(inputs)}{lacks}")
     return {name: ([item[name] for item in instances], info.dtype) for name, info in inputs.items()}
+
+
+def _whole(value: Any, inputs: Mapping[str, pb.TensorInfo]) -> dict[str, tuple[Any, pb.DataType]]:
+    if not isinstance(value, Mapping) or set(value) == {"b64"}:
+        if len(inputs) != 1:
+            raise ValueError(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        ((name, info),) = inputs.items()
+        return {name: (value, info.dtype)}
+    for name in inputs:
+        if name not in value:
+            raise ValueError(f"Missing named input: {name} in 'inputs' object.")
+    return {name: (value[name], info.dtype) for name, info in inputs.items()}
 
 
 def _rows(outputs: dict[str, Any]) -> list[Any]:

@@ -1,7 +1,8 @@
 """Tensors to and from plain Python values, without NumPy, by the rules of TensorFlow Serving's REST API.
 
 Values are what ``json`` reads: numbers, booleans, text, nested lists, and ``{"b64": ...}`` for bytes. So a request
-means the same over gRPC as over REST. Types the REST API does not offer (half, complex, ...) are not offered either.
+means the same over gRPC as over REST. The half types, which only gRPC carries, are floats here; complex ones are not
+offered.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _NUMBERS: dict[pb.DataType, tuple[str, str]] = {
     pb.DT_UINT64: ("uint64_val", "Q"),
     pb.DT_BOOL: ("bool_val", "?"),
 }
-_FLOATS = (pb.DT_FLOAT, pb.DT_DOUBLE)
+_HALVES = (pb.DT_HALF, pb.DT_BFLOAT16)
+_FLOATS = (pb.DT_FLOAT, pb.DT_DOUBLE, *_HALVES)
 _NAMES = {pb.DT_FLOAT: "float32", pb.DT_DOUBLE: "float64", pb.DT_HALF: "float16"}
 
 
@@ -82,7 +84,7 @@ def encode(value: Any, dtype: pb.DataType, what: str) -> pb.TensorProto:
         if not first:
             break
         first = first[0]
-    values = list(_flatten(value, shape, what))
+    values = list(_flatten(value, shape, what, ""))
     tensor = pb.TensorProto(dtype=dtype)
     tensor.tensor_shape.SetInParent()
     for size in shape:
@@ -90,11 +92,17 @@ def encode(value: Any, dtype: pb.DataType, what: str) -> pb.TensorProto:
     if dtype == pb.DT_STRING:
         tensor.string_val.extend(_bytes(item, what) for item in values)
         return tensor
-    if dtype not in _NUMBERS:
+    if dtype not in _NUMBERS and dtype not in _HALVES:
         raise ValueError(f"{what}: tensors of type {dtype_name(dtype)} cannot be written as plain values")
     for item in values:
         if not _fits(item, dtype):
             raise ValueError(f"{what}: {item!r} is not of type {dtype_name(dtype)}")
+    if dtype in _HALVES:
+        try:
+            tensor.half_val.extend(_half_bits(float(item), dtype) for item in values)
+        except OverflowError as error:
+            raise ValueError(f"{what}: a value is out of the range of {dtype_name(dtype)}") from error
+        return tensor
     field, code = _NUMBERS[dtype]
     try:
         # Also the check that every number is within the range of its type.
@@ -107,16 +115,39 @@ def encode(value: Any, dtype: pb.DataType, what: str) -> pb.TensorProto:
     return tensor
 
 
-def _flatten(value: Any, shape: Sequence[int], what: str) -> Iterator[Any]:
+def _flatten(value: Any, shape: Sequence[int], what: str, place: str) -> Iterator[Any]:
     if not shape:
         if isinstance(value, (list, tuple)):
-            raise ValueError(f"{what}: lists are nested to different depths")
+            raise ValueError(f"{what}: lists are nested to different depths: at {place} is a list, before it are none")
         yield value
         return
     if not isinstance(value, (list, tuple)) or len(value) != shape[0]:
-        raise ValueError(f"{what}: lists of one level have different lengths or depths")
-    for item in value:
-        yield from _flatten(item, shape[1:], what)
+        found = f"a list of {len(value)}" if isinstance(value, (list, tuple)) else "no list"
+        raise ValueError(
+            f"{what}: lists of one level have different lengths or depths: at {place} is {found}, before it are lists "
+            f"of {shape[0]}"
+        )
+    for index, item in enumerate(value):
+        yield from _flatten(item, shape[1:], what, f"{place}[{index}]")
+
+
+def _half_bits(value: float, dtype: pb.DataType) -> int:
+    """The 16 bits of a half type, rounded to nearest, ties to even.
+
+    Raises:
+        OverflowError: a number beyond the type's range.
+    """
+    if dtype == pb.DT_HALF:
+        return int(struct.unpack("<H", struct.pack("<e", value))[0])
+    if math.isnan(value):
+        return 0x7FC0
+    bits = int(struct.unpack("<I", struct.pack("<f", value))[0])
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+
+
+def _half_value(bits: int, dtype: pb.DataType) -> float:
+    packed = struct.pack("<H", bits) if dtype == pb.DT_HALF else struct.pack("<I", bits << 16)
+    return float(struct.unpack("<e" if dtype == pb.DT_HALF else "<f", packed)[0])
 
 
 def _fits(value: Any, dtype: pb.DataType) -> bool:
@@ -155,6 +186,13 @@ def decode(tensor: pb.TensorProto, name: str) -> Any:
     values: list[Any]
     if tensor.dtype == pb.DT_STRING:
         values = [_text(item, name) for item in tensor.string_val]
+    elif tensor.dtype in _HALVES:
+        bits = list(tensor.half_val)
+        if tensor.tensor_content:
+            if len(tensor.tensor_content) != count * 2:
+                raise ValueError(f"output {name}: {len(tensor.tensor_content)} bytes do not fill shape {shape}")
+            bits = list(struct.unpack(f"<{count}H", tensor.tensor_content))
+        values = [_half_value(each & 0xFFFF, tensor.dtype) for each in bits]
     elif tensor.dtype in _NUMBERS:
         field, code = _NUMBERS[tensor.dtype]
         if tensor.tensor_content:

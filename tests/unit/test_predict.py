@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ops.__main__ import main
 from ops.outputs import Service
 from ops.predict import (
     DOCUMENT_INSTANCES,
@@ -23,9 +26,13 @@ from ops.predict import (
     choose_service,
     curl,
     describe,
+    hint,
     read_input,
 )
+from ops.predict_input import from_file, from_signature, sample
 from tfserving import tensors
+from tfserving.client import Columns
+from tfserving.errors import ServiceError, ServiceNotFoundError
 from tfserving.protos import tf_serving_pb2 as pb
 
 TOKEN = "c2VjcmV0 'quoted'"
@@ -70,6 +77,8 @@ def test_without_input_the_documents_own_body_is_sent() -> None:
         ([[1.0], [2.0]], [[1.0], [2.0]], None),
         ({"instances": [{"a": 1}], "signature_name": "other"}, [{"a": 1}], "other"),
         ({"instances": [1]}, [1], None),
+        ({"inputs": {"a": [1, 2]}}, Columns({"a": [1, 2]}), None),
+        ({"inputs": 2**63 - 1, "signature_name": "s"}, Columns(2**63 - 1), "s"),
     ],
 )
 def test_a_json_file_holds_instances_or_a_whole_request(
@@ -86,7 +95,8 @@ def test_a_json_file_holds_instances_or_a_whole_request(
         (b"{", "is not JSON"),
         (b"\xff\xfe", "cannot be read"),
         (b"[]", "holds no instances"),
-        (b'{"inputs": [1]}', "holds no instances"),
+        (b'{"inputs": 1, "instances": [1]}', "holds both"),
+        (b'{"instance": [1]}', "holds no instances"),
         (b"3", "holds no instances"),
     ],
 )
@@ -103,13 +113,15 @@ def test_a_file_that_is_no_input_is_told(tmp_path: Path, content: bytes, said: s
 def test_an_image_is_scaled_to_the_models_input(tmp_path: Path, channels: int, pixel: list[float]) -> None:
     file = tmp_path / "shoe.PNG"
     Image.new("L" if channels == 1 else "RGB", (56, 40), 255 if channels == 1 else (255, 0, 0)).save(file)
-    (image,), signature = read_input(file, [None, 28, 14, channels])
+    instances, signature = read_input(file, [None, 28, 14, channels])
+    assert isinstance(instances, list)
+    (image,) = instances
     assert signature is None
     assert (len(image), len(image[0])) == (28, 14)
     assert image[3][5] == pixel
 
 
-@pytest.mark.parametrize("shape", [None, [None, 28, 28], [None, None, None, 1], [None, 28, 28, 2]])
+@pytest.mark.parametrize("shape", [None, [], [None], [None, 784], [7, 28, 28], [None, 5, 28, 28], [None, 28, 28, 2]])
 def test_a_model_that_takes_no_image_is_told(tmp_path: Path, shape: Any) -> None:
     file = tmp_path / "shoe.png"
     Image.new("L", (28, 28)).save(file)
@@ -212,3 +224,187 @@ def test_outputs_that_are_no_numbers_are_shown_as_they_came() -> None:
 @given(st.lists(st.floats() | st.integers()) | st.recursive(st.none() | st.floats() | st.text(), st.lists))
 def test_any_answer_can_be_shown(output: Any) -> None:
     assert describe(HTTP, Request("m"), Answer(1, [output], 0.1), FASHION_MNIST)
+
+
+def test_whole_outputs_and_scalars_are_shown_as_they_came() -> None:
+    asked = Request("m", instances=Columns({"a": 1}))
+    assert describe(HTTP, asked, Answer(1, 3.5, 0.1)).splitlines()[1:] == ["  3.5"]
+    assert describe(HTTP, asked, Answer(1, {"y": [[1], [2]]}, 0.1)).splitlines()[1:] == ['  {"y": [[1], [2]]}']
+
+
+def test_letters_are_shown_as_they_are_and_what_moves_a_terminal_is_not() -> None:
+    shown = describe(HTTP, Request("m"), Answer(1, ["Zürich 東京 😀", "a\x1b[2J\x9b2J\u202eb\ud800"], 0.1))
+    assert "Zürich 東京 😀" in shown
+    assert "a\\u001b[2J\\u009b2J\\u202eb\\ud800" in shown
+    shown.encode()
+
+
+def test_whole_numbers_are_no_scores_and_are_not_rounded() -> None:
+    assert "[9007199254740993, 18446744073709551615]" in describe(
+        HTTP, Request("m"), Answer(1, [[2**53 + 1, 2**64 - 1]], 0.1)
+    )
+    assert "[true, false]" in describe(HTTP, Request("m"), Answer(1, [[True, False]], 0.1))
+
+
+# ---- images and bytes of every kind --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "found"),
+    [
+        ([None, 2, 2, 3], "uint8", [[[[255, 0, 0]] * 2] * 2]),
+        ([None, 2, 2, 3], "int32", [[[[255, 0, 0]] * 2] * 2]),
+        ([None, 2, 2, 3], "float16", [[[[1.0, 0.0, 0.0]] * 2] * 2]),
+        ([None, 2, 2, 4], "uint8", [[[[255, 0, 0, 255]] * 2] * 2]),
+        ([None, 3, 2, 2], "uint8", [[[[255] * 2] * 2, [[0] * 2] * 2, [[0] * 2] * 2]]),
+        ([None, None, None, 3], "uint8", [[[[255, 0, 0]] * 6] * 4]),
+        ([None, None, None, None], "uint8", [[[[255, 0, 0]] * 6] * 4]),
+        ([None, 2, None, 3], "uint8", [[[[255, 0, 0]] * 3] * 2]),
+        ([None, None, 3, 3], "uint8", [[[[255, 0, 0]] * 3] * 2]),
+        ([None, 2, 2], "uint8", [[[76] * 2] * 2]),
+        ([2, 1, 1, 3], "uint8", [[[[255, 0, 0]]]] * 2),
+        ([None, None, 3], "uint8", Columns([[[255, 0, 0]] * 6] * 4)),
+        ([2, 2], "uint8", Columns([[76] * 2] * 2)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".TIFF"])
+def test_an_image_takes_the_inputs_type_layout_and_open_sizes(
+    tmp_path: Path, shape: Any, dtype: str, found: Any, suffix: str
+) -> None:
+    file = tmp_path / f"a{suffix}"
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(file)
+    assert read_input(file, shape, dtype) == (found, None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "grey"),
+    [("L", 128, 128), ("1", 1, 255), ("RGBA", (128, 128, 128, 0), 128), ("P", 128, None), ("I;16", 128 * 257, 128)],
+)
+def test_an_image_of_any_mode_is_read(tmp_path: Path, mode: str, colour: Any, grey: int | None) -> None:
+    file = tmp_path / "a.png"
+    Image.new(mode, (2, 2), colour).save(file)
+    instances, _ = read_input(file, [None, 2, 2, 1], "uint8")
+    assert isinstance(instances, list)
+    (value,) = instances
+    assert grey is None or value[0][0] == [grey]
+
+
+def test_a_jpeg_is_nearly_what_was_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpeg"
+    Image.new("RGB", (8, 8), (200, 100, 50)).save(file, quality=95)
+    instances, _ = read_input(file, [None, 8, 8, 3], "uint8")
+    assert isinstance(instances, list)
+    (value,) = instances
+    assert value[4][4] == pytest.approx([200, 100, 50], abs=4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ([None], [{"b64": "AP8K"}]),
+        (None, [{"b64": "AP8K"}]),
+        ([None, 1], [[{"b64": "AP8K"}]]),
+        ([], Columns({"b64": "AP8K"})),
+    ],
+)
+@pytest.mark.parametrize("name", ["sound.wav", "photo.jpg", "bare"])
+def test_any_file_is_the_bytes_of_a_string_input(tmp_path: Path, shape: Any, found: Any, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x00\xff\n")
+    assert read_input(tmp_path / name, shape, "string") == (found, None)
+
+
+def test_with_several_inputs_one_takes_the_file_and_the_others_are_made(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.new("RGB", (1, 1), (255, 0, 0)).save(file)
+    image = {"dtype": "uint8", "shape": [None, 1, 1, 3]}
+    values, _ = from_file(file, {"image": image, "threshold": {"dtype": "float32", "shape": []}})
+    assert values == Columns({"image": [[[[255, 0, 0]]]], "threshold": 1.0})
+    with pytest.raises(PredictError, match=r"several inputs \(a uint8 \[\?, 1, 1, 3\], b uint8 .*write a JSON file"):
+        from_file(file, {"a": image, "b": image})
+
+
+# ---- made from the signature ---------------------------------------------------------------------------------------
+
+ROW = {"y": {"dtype": "float32", "shape": [None]}}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "made"),
+    [
+        ({"x": ("float32", [None, 28, 28, 1])}, ROW, DOCUMENT_INSTANCES),
+        ({"x": ("int64", [None])}, ROW, [1]),
+        ({"x": ("string", [None])}, ROW, ["text"]),
+        ({"x": ("bool", [None, 2])}, ROW, [[True, True]]),
+        ({"x": ("float32", None)}, ROW, Columns([1.0])),
+        ({"x": ("bfloat16", [])}, ROW, Columns(1.0)),
+        ({"x": ("float32", [3, 2])}, ROW, Columns([[1.0, 1.0]] * 3)),
+        ({"x": ("float32", [None])}, {"y": {"dtype": "float32", "shape": []}}, Columns([1.0])),
+        ({"a": ("float32", [None, 2]), "b": ("int32", [None])}, ROW, [{"a": [1.0, 1.0], "b": 1}]),
+        ({"a": ("float32", [None]), "b": ("int32", [])}, ROW, Columns({"a": [1.0], "b": 1})),
+        ({}, ROW, Columns({})),
+    ],
+)
+def test_a_request_is_made_from_the_signature(inputs: Any, outputs: Any, made: Any) -> None:
+    given = {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in inputs.items()}
+    assert from_signature(given, outputs) == made
+
+
+def test_a_type_no_request_can_carry_is_told() -> None:
+    with pytest.raises(PredictError, match="for input z: values of type complex64 cannot be written"):
+        sample("z", {"dtype": "complex64", "shape": []})
+
+
+# ---- misspelt ------------------------------------------------------------------------------------------------------
+
+NAMED = Service(
+    "s", "http", "http://127.0.0.1:1", "", "", {"modelA": {"labels": {"stable": 1, "canary": "2"}}, "b": {}}
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        (Request("modela"), ServiceNotFoundError("x", 404), "did you mean 'modelA'? There are b, modelA"),
+        (Request("zzz"), ServiceNotFoundError("x", 404), "there are b, modelA"),
+        (Request("modelA", label="stabel"), ServiceNotFoundError("x", 400), "did you mean 'stable'?"),
+        (Request("b", label="stable"), ServiceNotFoundError("x", 400), "label 'stable' of model b: there are none"),
+        (Request("b"), ServiceError("Tensor name: y has no shape information ", 400), 'write {"inputs": ...}'),
+    ],
+)
+def test_what_is_misspelt_is_answered_with_the_nearest(asked: Request, error: ServiceError, said: str) -> None:
+    assert said in hint(NAMED, asked, error)
+
+
+def test_a_misspelt_service_is_answered_with_the_nearest() -> None:
+    with pytest.raises(PredictError, match="did you mean 'multi_http'"):
+        choose_service(SERVICES, "multi-http", grpc=False)
+
+
+# ---- commands ------------------------------------------------------------------------------------------------------
+
+
+def test_whole_inputs_go_into_the_command_of_either_protocol() -> None:
+    asked = Request("m", version=2**63 - 1, instances=Columns({"a": [1, 2**62], "b": 0.5}))
+    command = words(curl(HTTP, asked))
+    assert json.loads(command[command.index("-d") + 1])["inputs"] == {"a": [1, 2**62], "b": 0.5}
+    command = words(curl(GRPC, asked, [("a", "int64"), ("b", "float16")]))
+    sent = json_format.ParseDict(json.loads(command[command.index("-d") + 1]), pb.PredictRequest())
+    assert tensors.decode(sent.inputs["a"], "a") == [1, 2**62]
+    assert tensors.decode(sent.inputs["b"], "b") == 0.5
+    assert sent.model_spec.version.value == 2**63 - 1
+
+
+def test_without_reflection_the_command_reads_the_protos() -> None:
+    command = curl(GRPC, Request("m", instances=[1.0]), [("x", "float32")], reflection=False)
+    assert ' -import-path "$PROTOS" -proto tensorflow_serving/apis/prediction_service.proto ' in command
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    command = [sys.executable, "-m", "ops", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+    assert main(["--help"]) == 0

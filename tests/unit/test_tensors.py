@@ -83,7 +83,7 @@ def test_bytes_are_text_or_base64_by_the_outputs_name() -> None:
         ([-1], pb.DT_UINT64, "out of the range of uint64"),
         ([1], pb.DT_STRING, "1 is not a text"),
         ([{"b64": "%"}], pb.DT_STRING, "b64 holds no base64 text"),
-        ([1.0], pb.DT_HALF, "tensors of type float16 cannot"),
+        ([1.0], pb.DT_COMPLEX64, "tensors of type complex64 cannot"),
     ],
 )
 def test_values_that_do_not_make_a_tensor_are_refused(value: Any, dtype: Any, said: str) -> None:
@@ -95,7 +95,7 @@ def test_values_that_do_not_make_a_tensor_are_refused(value: Any, dtype: Any, sa
 @pytest.mark.parametrize(
     ("tensor", "said"),
     [
-        (pb.TensorProto(dtype=pb.DT_HALF), "tensors of type float16"),
+        (pb.TensorProto(dtype=pb.DT_COMPLEX64), "tensors of type complex64"),
         (pb.TensorProto(dtype=pb.DT_FLOAT, tensor_content=b"123"), "3 bytes do not fill"),
         (pb.TensorProto(dtype=pb.DT_FLOAT), "0 values do not fill"),
         (pb.TensorProto(dtype=pb.DT_FLOAT, float_val=[1, 2]), "2 values do not fill"),
@@ -120,3 +120,44 @@ def test_data_types_and_shapes_are_named_as_numpy_names_them() -> None:
     assert shape_of(pb.TensorShapeProto(unknown_rank=True)) is None
     dims = [pb.TensorShapeProto.Dim(size=size) for size in (-1, 28)]
     assert shape_of(pb.TensorShapeProto(dim=dims)) == [None, 28]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "bits"),
+    [
+        (pb.DT_HALF, 1.0, 0x3C00),
+        (pb.DT_HALF, -2, 0xC000),
+        (pb.DT_HALF, 65504.0, 0x7BFF),
+        (pb.DT_HALF, float("inf"), 0x7C00),
+        (pb.DT_BFLOAT16, 1.0, 0x3F80),
+        (pb.DT_BFLOAT16, 3.140625, 0x4049),
+        (pb.DT_BFLOAT16, 1.00390625, 0x3F80),  # a tie goes to the even one
+        (pb.DT_BFLOAT16, float("-inf"), 0xFF80),
+    ],
+)
+def test_half_types_travel_as_their_bits(dtype: Any, value: float, bits: int) -> None:
+    tensor = encode([value], dtype, "input x")
+    assert list(tensor.half_val) == [bits]
+    back = decode(tensor, "x")
+    assert back == decode(
+        pb.TensorProto(dtype=dtype, tensor_shape=tensor.tensor_shape, tensor_content=bits.to_bytes(2, "little")), "x"
+    )
+    assert back == pytest.approx([value], rel=0.005)
+
+
+def test_a_half_that_is_too_big_is_refused() -> None:
+    with pytest.raises(ValueError, match="input x: a value is out of the range of float16"):
+        encode([1e6], pb.DT_HALF, "input x")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([[1, 2], [3]], r"at \[1\] is a list of 1, before it are lists of 2"),
+        ([[[1], [2]], [[3], 4]], r"at \[1\]\[1\] is no list, before it are lists of 1"),
+        ([[1, 2], [3, [4]]], r"at \[1\]\[1\] is a list"),
+    ],
+)
+def test_a_ragged_list_is_told_with_its_place(value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        encode(value, pb.DT_INT64, "input x")
