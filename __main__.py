@@ -8,7 +8,7 @@ import pulumi
 
 from components import interrupts, model_files, outputs, raw
 from components.eas_service import TensorFlowServing, TensorFlowServingArgs
-from components.model_repository import ModelRepository, ModelRepositoryArgs
+from components.model_repository import ConfigReaders, ModelRepository, ModelRepositoryArgs
 from components.providers import make_providers
 from components.served_config import ProofArgs, RolloutArgs, prove, roll_out
 from tfserving.errors import TFServingError
@@ -31,6 +31,11 @@ def main() -> None:
 
     owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
     providers = make_providers(settings.alicloud, settings.endpoints)
+    where = None
+    if settings.kubernetes is not None:
+        from components import cluster as kubernetes  # only here: the Kubernetes SDK takes its time
+
+        where = kubernetes.access(settings.kubernetes, providers)
     repository = ModelRepository(
         "models",
         ModelRepositoryArgs(
@@ -39,6 +44,15 @@ def main() -> None:
             owner=owner,
             models=sources,
             initial=settings.serving if settings.config_file_services else None,
+            readers=ConfigReaders(
+                serving=settings.serving,
+                services=settings.config_readers,
+                config_map=kubernetes.config_map(settings, settings.kubernetes) if settings.kubernetes else "",
+                kubeconfig=where.kubeconfig if where else "",
+                context=settings.kubernetes.context if settings.kubernetes else "",
+            )
+            if settings.config_readers
+            else None,
         ),
         providers.options(),
     )
@@ -56,10 +70,8 @@ def main() -> None:
         for service in settings.services
     ]
     cluster = None
-    if settings.kubernetes is not None:
-        from components.cluster import deploy  # only here: the Kubernetes SDK takes its time
-
-        cluster = deploy(settings, settings.kubernetes, repository, owner, providers)
+    if settings.kubernetes is not None and where is not None:
+        cluster = kubernetes.deploy(settings, settings.kubernetes, where, repository, owner, providers)
     readers = [serving for serving in services if serving.service.spec.config_file]
     served = None
     if readers or settings.config_map_services:

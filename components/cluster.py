@@ -52,10 +52,21 @@ class Cluster:
         ]
 
 
-def deploy(
-    settings: Settings, cluster: KubernetesSettings, repository: ModelRepository, owner: str, providers: Providers
-) -> Cluster:
-    """Registers everything a stack has on Kubernetes, down to the pods."""
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """The cluster itself, before anything is in it.
+
+    Attributes:
+        kubeconfig: path or content; empty: the environment's.
+        made: the cluster, where it is this stack's.
+    """
+
+    kubeconfig: pulumi.Input[str]
+    made: AckCluster | None
+
+
+def access(cluster: KubernetesSettings, providers: Providers) -> Access:
+    """Registers the cluster, where it is this stack's."""
     made: AckCluster | None = None
     kubeconfig: pulumi.Input[str] = cluster.kubeconfig
     if cluster.secret_kubeconfig:
@@ -63,6 +74,24 @@ def deploy(
     if cluster.cluster is not None:
         made = AckCluster("ack", AckClusterArgs(cluster=cluster.cluster), providers.options())
         kubeconfig = kubeconfig or made.kubeconfig
+    return Access(kubeconfig=kubeconfig, made=made)
+
+
+def config_map(settings: Settings, cluster: KubernetesSettings) -> str:
+    """``namespace/name`` of the ConfigMap with the model config file; empty where nothing reads one."""
+    return f"{cluster.namespace}/{DEFAULT_CONFIG_MAP}" if settings.config_map_services else ""
+
+
+def deploy(
+    settings: Settings,
+    cluster: KubernetesSettings,
+    where: Access,
+    repository: ModelRepository,
+    owner: str,
+    providers: Providers,
+) -> Cluster:
+    """Registers everything a stack has on Kubernetes, down to the pods."""
+    made, kubeconfig = where.made, where.kubeconfig
     pools = [
         GpuNodePool(
             pool.name,
@@ -82,9 +111,9 @@ def deploy(
         enable_patch_force=True,  # or a field that somebody edited by hand could not be put right
         opts=pulumi.ResourceOptions(depends_on=[made.resource] if made else None),
     )
-    config_map, config_file = "", None
-    if settings.config_map_services:
-        config_map = f"{cluster.namespace}/{DEFAULT_CONFIG_MAP}"
+    config_file = None
+    shared = config_map(settings, cluster)
+    if shared:
         config_file = ModelConfigFile(
             "cluster-config",
             ModelConfigFileArgs(
@@ -94,7 +123,7 @@ def deploy(
                 initial=model_config.to_dict(settings.serving),
                 kubeconfig=kubeconfig or None,
                 kube_context=cluster.context or None,
-                config_map=config_map,
+                config_map=shared,
             ),
             pulumi.ResourceOptions(provider=providers.tfserving, depends_on=repository.contents),
         )
@@ -116,7 +145,7 @@ def deploy(
     return Cluster(
         kubeconfig=kubeconfig,
         context=cluster.context,
-        config_map=config_map,
+        config_map=shared,
         config_file=config_file,
         services=services,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 from pulumi_alicloud import oss
@@ -33,6 +34,37 @@ class ModelSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfigReaders:
+    """The services that read the model config file, so that new versions appear only once none of them is disturbed.
+
+    Attributes:
+        serving: what the file is to say.
+        services: by name: ``pollSeconds``, ``reachable``, and ``pods`` where they run on Kubernetes.
+        config_map: ``namespace/name`` of the ConfigMap with the file; empty without services on Kubernetes.
+        kubeconfig: kubeconfig of their cluster; empty: the environment's.
+        context: context of the kubeconfig; empty: its current one.
+    """
+
+    serving: ModelServerConfig
+    services: Mapping[str, Mapping[str, Any]]
+    config_map: str = ""
+    kubeconfig: pulumi.Input[str] = ""
+    context: str = ""
+
+    def inputs(self, key: str, model: str) -> dict[str, Any]:
+        """The inputs of a published model that say so."""
+        listed = self.serving.get(model)
+        return {
+            "config_file": key,
+            "config_map": self.config_map or None,
+            "kubeconfig": self.kubeconfig or None,
+            "kube_context": self.context or None,
+            "readers": {name: dict(facts) for name, facts in self.services.items()},
+            "serving": model_config.to_dict(ModelServerConfig((listed,) if listed else ())),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRepositoryArgs:
     """Arguments of :class:`ModelRepository`. All are plain: they decide which resources there are.
 
@@ -41,7 +73,8 @@ class ModelRepositoryArgs:
         root: key prefix of the model directories, empty or ending in a slash.
         owner: ``<project>/<stack>``.
         models: models to publish, or to see that they are there.
-        initial: what the config file says when it is made; ``None``: nothing reads a config file, so there is none.
+        initial: what the config file in the bucket says when it is made; ``None``: nothing reads it, so there is none.
+        readers: who reads a config file, in the bucket or on Kubernetes, and what it is to say; ``None``: nobody does.
     """
 
     bucket: BucketSettings
@@ -49,6 +82,7 @@ class ModelRepositoryArgs:
     owner: str
     models: tuple[ModelSource, ...] = ()
     initial: ModelServerConfig | None = None
+    readers: ConfigReaders | None = None
 
 
 class ModelRepository(pulumi.ComponentResource):
@@ -83,6 +117,7 @@ class ModelRepository(pulumi.ComponentResource):
                     versions=dict(model.versions),
                     # A rollout removes them later, once no service serves them.
                     remove_dropped=args.initial is None,
+                    **(args.readers.inputs(self.config_file_key, model.name) if args.readers else {}),
                 ),
                 child,
             )

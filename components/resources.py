@@ -94,6 +94,12 @@ class PublishedModelArgs:
         manifests: local directory of committed manifests, relative to the project; empty without any.
         versions: digest of each published version by its number (``{"1": "sha256:..."}``), or ``any``.
         remove_dropped: remove the files of a version that is published no longer at once; otherwise the rollout does.
+        config_file: object key of the model config file; ``None``: nothing reads one.
+        config_map: ``namespace/name`` of the ConfigMap that holds it for pods; ``None`` without any.
+        kubeconfig: path or content of the kubeconfig of their cluster; ``None``: the environment's.
+        kube_context: context of the kubeconfig; ``None``: its current one.
+        readers: by name: the services that read the file: ``pollSeconds``, ``reachable``, ``pods`` on Kubernetes.
+        serving: the model as the config file is to list it. New versions appear once every reader keeps what it serves.
     """
 
     name: pulumi.Input[str] = pulumi.property("name")
@@ -104,6 +110,12 @@ class PublishedModelArgs:
     source: pulumi.Input[str] = pulumi.property("source", default="")
     manifests: pulumi.Input[str] = pulumi.property("manifests", default="")
     remove_dropped: pulumi.Input[bool] = pulumi.property("removeDropped", default=False)
+    config_file: pulumi.Input[str | None] = pulumi.property("configFile", default=None)
+    config_map: pulumi.Input[str | None] = pulumi.property("configMap", default=None)
+    kubeconfig: pulumi.Input[str | None] = pulumi.property("kubeconfig", default=None)
+    kube_context: pulumi.Input[str | None] = pulumi.property("kubeContext", default=None)
+    readers: pulumi.Input[Mapping[str, Any] | None] = pulumi.property("readers", default=None)
+    serving: pulumi.Input[Mapping[str, Any] | None] = pulumi.property("serving", default=None)
 
 
 class PublishedModel(pulumi.CustomResource):
@@ -120,7 +132,8 @@ class PublishedModel(pulumi.CustomResource):
     files: pulumi.Output[Mapping[str, Any]] = pulumi.property("files")
 
     def __init__(self, name: str, args: PublishedModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("tfserving:index:PublishedModel", name, _props(args, "files"), _options(opts))
+        props = _props(args, "files", kind="tfserving:index:PublishedModel")
+        super().__init__("tfserving:index:PublishedModel", name, props, _options(opts))
 
 
 @_input_type

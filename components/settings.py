@@ -32,7 +32,7 @@ from components.kubernetes_settings import (
 from components.reader import Reader
 from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
-from tfserving import eas_spec, flags, kubernetes, manifest, model_config, saved_model, wire
+from tfserving import eas_spec, flags, kubernetes, manifest, model_config, rollout, saved_model, wire
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
@@ -262,6 +262,19 @@ class Settings:
         )
 
     @property
+    def config_readers(self) -> dict[str, dict[str, Any]]:
+        """The services that read a model config file as it changes: how often, and whether they can be asked."""
+        on_eas = {
+            each.name: {"pollSeconds": each.spec.config_poll_seconds, "reachable": each.reachable}
+            for each in self.config_file_services
+        }
+        in_pods = {
+            each.name: {"pollSeconds": each.spec.config_poll_seconds, "reachable": each.reachable, "pods": True}
+            for each in self.config_map_services
+        }
+        return {**on_eas, **in_pods}
+
+    @property
     def unproven(self) -> list[str]:
         """The services this machine cannot ask what they serve."""
         on_eas = [service.name for service in self.services if not service.reachable]
@@ -336,7 +349,7 @@ class _Parser:
         cluster, volume, pools = self._kubernetes(bucket, root, endpoints)
         services, ack_services = self._services(context, cluster, volume, pools)
         serving = self._serving(declared, models, (*services, *ack_services))
-        ack_services = self._checked(ack_services, serving)
+        ack_services = self._checked(ack_services, rollout.spelt_out(serving, {m.name: m.versions for m in models}))
         if self.problems:
             path = f"{NAMESPACE}:serviceDefaults"
             raise ConfigError(

@@ -36,7 +36,10 @@ _CHANGED = "changed: "
 _UNASKED = re.compile(r"service (?P<service>\S+) is Running but cannot be asked what it serves: (?P<reason>.*)")
 """How the provider says so (ServedConfig.read)."""
 
-_STEP = re.compile(r"step \d+ of \d+, ")
+_STEP = re.compile(r"pin: |step \d+ of \d+, ")
+_UNLABELLED = re.compile(r"(\S+: )?\S+: requests without a label: version \d+ -> \d+")
+"""How ServedConfig and ServedModel say that requests move which name neither label nor version."""
+
 _PLAIN = {
     "spec.containers[0].image": "image",
     "spec.metadata.instance": "replicas",
@@ -66,6 +69,7 @@ class Line:
 def meaning(digest: Digest) -> list[Line]:
     """What changes, what is deleted or replaced first."""
     lines = [line for step in digest.changed for line in _of_step(step)]
+    lines += [Line(each.text) for each in digest.diagnostics if _UNLABELLED.fullmatch(each.text)]
     order: dict[Danger, int] = {"deletes": 0, "replaces": 1, "": 2}
     return sorted(dict.fromkeys(lines), key=lambda line: order[line.danger])
 

@@ -43,10 +43,12 @@ class Pods:
     Attributes:
         namespace: their namespace.
         selector: their labels.
+        config_map: only those that mount this ConfigMap; empty: all.
     """
 
     namespace: str
     selector: Mapping[str, str]
+    config_map: str = ""
 
     @classmethod
     def from_property(cls, value: Mapping[str, Any]) -> Pods:
@@ -57,6 +59,12 @@ class Pods:
     def label_selector(self) -> str:
         """As the API takes it."""
         return ",".join(f"{key}={value}" for key, value in sorted(self.selector.items()))
+
+
+def readers_of(config_map: str) -> Pods:
+    """The pods of this project that mount a ConfigMap, by ``namespace/name``."""
+    namespace, _, name = config_map.partition("/")
+    return Pods(namespace, {"app.kubernetes.io/name": _LABELS["app.kubernetes.io/name"]}, name)
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,12 @@ class Cluster:
 
     def pods(self, pods: Pods) -> list[Pod]:
         """The pods of a service by name, without those that are being removed."""
-        return self._pods(pods.namespace, pods.label_selector)
+        found = self._pods(pods.namespace, pods.label_selector)
+        return [pod for pod in found if not pods.config_map or pods.config_map in pod.config_maps]
 
     def readers(self, config_map: str) -> list[Pod]:
         """The pods of this project that mount a ConfigMap, by ``namespace/name``."""
-        namespace, _, name = config_map.partition("/")
-        found = self._pods(namespace, f"app.kubernetes.io/name={_LABELS['app.kubernetes.io/name']}")
-        return [pod for pod in found if name in pod.config_maps]
+        return self.pods(readers_of(config_map))
 
     def connect(self, pod: Pod, seconds: float) -> RestClient:
         """A client for one pod's HTTP port, through the API server.
@@ -222,6 +229,10 @@ class ConfigMap:
         """A text, or None where there is no such ConfigMap, or no such key in it."""
         found = self._read()
         return None if found is None else (found.data or {}).get(key)
+
+    def age(self, key: str) -> float | None:
+        """Seconds since the ConfigMap was changed: the API server does not tell by which clock."""
+        return None
 
     def put_text(self, key: str, text: str, *, new_only: bool = False) -> None:
         """Write a text in one request; with ``new_only``, one that is there is an error ``FileAlreadyExists``."""

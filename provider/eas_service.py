@@ -441,15 +441,20 @@ def _outputs(inputs: Properties, found: clients.EasService | None, baseline: Map
 
 
 def _address(inputs: Properties, found: clients.EasService) -> _Address:
+    return _Address(*address_of(found, grpc=table(inputs, "probe").get("protocol") == "grpc"))
+
+
+def address_of(found: clients.EasService, *, grpc: bool) -> tuple[str, str]:
+    """Base URL and ``host:port`` of a service: the one its protocol needs, the other one empty."""
     endpoint = (found.internet_endpoint or found.intranet_endpoint).rstrip("/")
     if not endpoint:
-        return _Address("", "")
+        return "", ""
     if "://" not in endpoint:
         endpoint = f"http://{endpoint}"
-    if table(inputs, "probe").get("protocol") != "grpc":
-        return _Address(endpoint, "")
+    if not grpc:
+        return endpoint, ""
     parts = urlsplit(endpoint)
-    return _Address("", f"{parts.hostname}:{parts.port or 80}")
+    return "", f"{parts.hostname}:{parts.port or 80}"
 
 
 def _full_spec(inputs: Properties) -> dict[str, Any]:

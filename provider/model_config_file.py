@@ -61,6 +61,9 @@ class TextStore(Protocol):
     def get_text(self, key: str) -> str | None:
         """A file's text, or None where there is none."""
 
+    def age(self, key: str) -> float | None:
+        """Seconds since a file was written; None where nobody tells."""
+
     def put_text(self, key: str, text: str, *, new_only: bool = False) -> None:
         """Replace a file; with ``new_only``, one that is there is an error with the code ``FileAlreadyExists``."""
 
@@ -129,6 +132,10 @@ class ConfigObject:
         """Replace the file's text below the head line, whatever the text was made from."""
         body = content.split("\n", 1)[1] if _OWNER_LINE.match(content) and "\n" in content else content
         self._store.put_text(self._key, self.head_line() + body)
+
+    def age(self) -> float | None:
+        """Seconds since the file was written; None where that is not known."""
+        return self._store.age(self._key)
 
     def delete(self) -> None:
         """Remove the file."""

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,6 +129,15 @@ class Bucket:
                 return None
             raise
         return StoredFile(int(result.content_length or 0), str(result.hash_crc64 or ""), _etag(result.etag))
+
+    def age(self, key: str) -> float | None:
+        """Seconds since an object was written, by OSS's own clock; None where OSS does not tell."""
+        request = self._sdk.HeadObjectRequest(bucket=self.name, key=key)
+        result = self._call("look up", key, lambda: self._client.head_object(request))
+        now = (result.headers or {}).get("Date")
+        if result.last_modified is None or not now:
+            return None
+        return float((parsedate_to_datetime(now) - result.last_modified).total_seconds())
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object whose key starts with ``prefix``, by ascending key."""

@@ -23,13 +23,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from provider.model_config_file import CONFIG_MAP_INPUTS
 from provider.oss import COPY_BYTES, MULTIPART_BYTES, Bucket, ObjectInfo, ObjectName, PartUpload
+from provider.pinning import pin
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.values import UNKNOWN, Change, Properties, has_unknown
 from tfserving import manifest as manifests
 from tfserving import saved_model, wire
 from tfserving.errors import CloudError, OwnershipError, SavedModelError
 from tfserving.manifest import FileEntry, Manifest, amount, amounts
+from tfserving.pinning import Coming
 
 T = TypeVar("T")
 
@@ -73,6 +76,16 @@ class PublishedModel(Resource):
             "string", "local directory with committed manifests, relative to the project", default="", compared=False
         ),
         "versions": Property("object", "by number: the version's digest, or `any`", required=True),
+        "configFile": Property(
+            "string", "object key of the model config file that services read; without it, nobody does", compared=False
+        ),
+        **{name: replace(each, compared=False, replaces=False) for name, each in CONFIG_MAP_INPUTS.items()},
+        "readers": Property(
+            "object",
+            "by name: services that read the config file: pollSeconds, reachable, pods: true on Kubernetes",
+            compared=False,
+        ),
+        "serving": Property("object", "the model as the config file is to list it", compared=False),
         "removeDropped": Property(
             "boolean",
             "remove the files of a version that is published no longer at once, because no rollout does it later",
@@ -545,6 +558,8 @@ class _Publication:
         self._files = {number: files[number] for number in self._done if number in files}
         self._lock = threading.Lock()
         self._listing = _Listing()
+        self._pin = threading.Lock()
+        self._coming: set[int] = set()
 
     def run(self) -> Properties:
         """Publish what is missing, put back what was changed, clean up what is wanted no longer; the outputs."""
@@ -669,6 +684,7 @@ class _Publication:
         uploads = [(entry, path) for job in jobs for entry, path in job.files]
         progress = _Progress(self._ctx, self._name, len(uploads), sum(entry.size for entry, _ in uploads))
         unfinished = self._bucket.unfinished(f"{self._prefix}{_STAGING}") if uploads else {}
+        self._coming = {job.number for job in jobs if SAVED_MODEL not in job.present}
         _all([_bind(self._publish_one, job, progress, unfinished) for job in jobs], versions)
 
     def _publish_one(self, job: _Job, progress: _Progress, unfinished: Mapping[str, str]) -> None:
@@ -677,6 +693,7 @@ class _Publication:
         self._bucket.put_text(_staged_manifest_key(self._prefix, number), manifest.to_json())
         self._stage(job, progress, unfinished)
         self._bucket.delete(f"{self._prefix}{number}/{path}" for path in job.leftover)
+        self._pin_once()
         self._place(job)
         folder = f"{self._prefix}{number}/"
         objects = {item.key.removeprefix(folder): item for item in self._bucket.list(folder) if item.key != folder}
@@ -690,6 +707,15 @@ class _Publication:
         _clear_staging(self._bucket, self._prefix, number)
         self._ctx.info(f"{self._title(number)}: {amounts(len(manifest.files), manifest.size)} in {self._at(number)}")
         self._finish(number, manifest.digest, _summary(objects))
+
+    def _pin_once(self) -> None:
+        """Before a file appears in a version's directory, what is served now is spelt out in the config file."""
+        with self._pin:
+            coming, self._coming = self._coming, set()
+            visible = {int(name) for name, objects in self._listing.versions.items() if SAVED_MODEL in objects}
+            if coming:
+                self._ctx.status(f"{self._name}: waiting until every service keeps what it serves")
+                pin(self._ctx, self._inputs, self._name, Coming(frozenset(visible), frozenset(coming)))
 
     def _sealed(self, number: int) -> ObjectInfo:
         key = _manifest_key(self._prefix, number)

@@ -35,7 +35,7 @@ from provider.published_model import remove_version
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
-from tfserving import model_config, rollout, wire
+from tfserving import model_config, pinning, rollout, wire
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 from tfserving.model_config import Model, ModelServerConfig
 from tfserving.rollout import Step
@@ -205,12 +205,16 @@ class ServedConfig(Resource):
             ctx.info(line)
         if before is not None and old_outputs is not None:
             on_disk = _union(wanted.published, before.published, _versions(table(old_outputs, "obsolete")))
+            in_force = _in_force_by_state(before, old_outputs, on_disk)
+            for line in _pin_lines(wanted, before, old_outputs):
+                ctx.info(line)
             steps = rollout.plan(
-                _in_force_by_state(before, old_outputs, on_disk),
-                _spelt_out(wanted.file, wanted.published, on_disk),
-                wanted.published,
-                on_disk,
+                in_force, _spelt_out(wanted.file, wanted.published, on_disk), wanted.published, on_disk
             )
+            now = {model.name: model.policy.select(on_disk.get(model.name, ())) for model in in_force.models}
+            then = {name: model["versions"] for name, model in wanted.expected().items()}
+            for line in pinning.unlabelled(now, then):
+                ctx.info(line)
             for line in rollout.served_models_rollout_summary(steps):
                 ctx.info(line)
         if names := wanted.unproven():
@@ -784,6 +788,23 @@ def _spelt_out(config: ModelServerConfig, published: Versions, on_disk: Versions
             model = replace(model, policy=model_config.VersionPolicy.specific(versions))
         models.append(model)
     return ModelServerConfig(tuple(models))
+
+
+def _pin_lines(wanted: _Wanted, before: _Wanted, outputs: Properties) -> list[str]:
+    """What the publication of new versions spells out in the file first, as far as the state tells."""
+    file = model_config.from_dict(table(outputs, "file")) if table(outputs, "file") else before.file
+    visible = _union(before.published, _versions(table(outputs, "obsolete")))
+    coming = {
+        name: pinning.Coming(frozenset(visible.get(name, ())), frozenset(versions - visible.get(name, set())))
+        for name, versions in wanted.published.items()
+        if file.get(name) is not None
+    }
+    if not any(service.poll_seconds > 0 for service in before.services):
+        coming = {
+            name: each for name, each in coming.items() if pinning.harms(file.get(name), wanted.file.get(name), each)
+        }
+    lines = pinning.summary(file, pinning.pinned(file, coming))
+    return [f"pin: {'; '.join(lines)}; files appear once every service follows"] if lines else []
 
 
 def _in_force_by_state(before: _Wanted, outputs: Properties, on_disk: Versions) -> ModelServerConfig:

@@ -13,7 +13,7 @@ from provider.cluster import CLUSTER_INPUTS, Cluster
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
-from tfserving import wire
+from tfserving import pinning, wire
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 
 STEP_SECONDS = 120.0
@@ -85,6 +85,12 @@ class ServedModel(Resource):
         before, after = (plain(found.get("versions")) if found else None for found in (old_inputs, inputs))
         if before and before != after:
             ctx.info(f"{name}: {text(inputs, 'model')} serves {_listed(before)} -> {_listed(after)}")
+            model, *versions = (
+                text(inputs, "model"),
+                *([int(each) for each in found] for found in (before, after or [])),
+            )
+            for line in pinning.unlabelled({model: versions[0]}, {model: versions[1]}):
+                ctx.info(f"{name}: {line}")
         if not _reachable(inputs):
             ctx.warning(f"{name}: cannot be reached from this machine (reachable: false), so nothing is proven there")
         return inputs | {"served": _expected(inputs), "unproven": not _reachable(inputs)}

@@ -138,6 +138,19 @@ def pin_labelled(config: ModelServerConfig, published: Mapping[str, Iterable[int
     )
 
 
+def spelt_out(config: ModelServerConfig, published: Mapping[str, Iterable[int]]) -> ModelServerConfig:
+    """``config`` with the versions named that each policy selects.
+
+    For pods whose config is part of them (``rollout: restart``): what they serve changes with the pods, never by itself
+    when files appear. A model whose versions are not known stays as it is.
+    """
+    models = []
+    for model in config.models:
+        versions = model.policy.select(published.get(model.name, ()))
+        models.append(replace(model, policy=VersionPolicy.specific(versions)) if versions else model)
+    return ModelServerConfig(tuple(models))
+
+
 def observed(
     file: ModelServerConfig,
     available: Mapping[str, Iterable[int]],

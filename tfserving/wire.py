@@ -45,6 +45,7 @@ def _served(*at: str) -> tuple[Pattern, ...]:
 
 INTEGERS: Final[Mapping[str, tuple[Pattern, ...]]] = {
     "tfserving:index:ModelConfigFile": _models("initial"),
+    "tfserving:index:PublishedModel": _models("serving"),
     "tfserving:index:ServedConfig": (
         *_models("models"),
         *_models("file"),
@@ -54,7 +55,7 @@ INTEGERS: Final[Mapping[str, tuple[Pattern, ...]]] = {
     ),
     "tfserving:index:ServedModel": (("versions", "*"), *_served("served")),
 }
-"""By type of resource: where its 64-bit integers are. ``PublishedModel`` has them as keys, which are text anyway."""
+"""By type of resource: where its 64-bit integers are. The versions of a ``PublishedModel`` are keys, which are text."""
 
 # As str() writes an integer; what has more digits than any int64 is left to those who check the range.
 _TEXT = re.compile(r"0|-?[1-9][0-9]{0,39}")

@@ -1,0 +1,145 @@
+"""Pins: policies that go by the files in a directory, spelt out before files appear there.
+
+Under ``latest`` and ``all`` TensorFlow Serving decides by itself what to serve, as soon as it sees a version's files: a
+first canary under ``latest: 1`` ends the version beside it, whatever the stack is about to say. A rollout therefore
+begins with a pin: the file names the versions that are served now, every server reads it, and only then files appear.
+
+That a server follows a pin cannot be seen from what it serves, since that is the same as before. The file therefore
+carries a label of the pin's own for so long: TensorFlow Serving sets labels after the policies of the same file, so who
+answers by that label follows the pin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from tfserving import model_config
+from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
+
+_LABEL = re.compile(r"pin_[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Coming:
+    """Versions of a model whose files are about to appear.
+
+    Attributes:
+        visible: versions a server sees now.
+        coming: versions it will see.
+    """
+
+    visible: frozenset[int]
+    coming: frozenset[int]
+
+    @property
+    def after(self) -> frozenset[int]:
+        """What a server sees then."""
+        return self.visible | self.coming
+
+
+def goes_by_files(model: Model, coming: Coming) -> bool:
+    """Whether a server that follows ``model`` would serve something else by itself once the files are there."""
+    return model.policy.select(coming.visible) != model.policy.select(coming.after)
+
+
+def pinned(config: ModelServerConfig, coming: Mapping[str, Coming]) -> ModelServerConfig:
+    """``config`` with the versions named that are served now, for every model that would otherwise change by itself.
+
+    A model that serves nothing yet is left as it is: there is nothing to lose, and a policy has to name a version.
+
+    Args:
+        config: the config in force.
+        coming: by model: the versions whose files are about to appear.
+    """
+    return ModelServerConfig(tuple(_pinned(model, coming.get(model.name)) for model in config.models))
+
+
+def _pinned(model: Model, coming: Coming | None) -> Model:
+    if coming is None or not goes_by_files(model, coming):
+        return model
+    served = model.policy.select(coming.visible)
+    return replace(model, policy=VersionPolicy.specific(served)) if served else model
+
+
+def harms(in_force: Model | None, wanted: Model | None, coming: Coming) -> bool:
+    """Whether a server that cannot be pinned in place would drop what is still wanted, or serve what is not wanted.
+
+    Services that read the config file only when they start keep the policy they started with. Where that leads by
+    itself to what is wanted they need no restart before the files appear.
+
+    Args:
+        in_force: the model as such a server knows it; None: it does not serve it.
+        wanted: the model as it is to be.
+        coming: the versions whose files are about to appear.
+    """
+    if in_force is None or not goes_by_files(in_force, coming):
+        return False
+    now, then = (set(in_force.policy.select(files)) for files in (coming.visible, coming.after))
+    wanted_versions = set(wanted.policy.select(coming.after)) if wanted is not None else set()
+    return bool((now - then) & wanted_versions or (then - now) - wanted_versions)
+
+
+def with_label(config: ModelServerConfig, coming: Mapping[str, Coming]) -> tuple[ModelServerConfig, str, str, int]:
+    """``config`` with the label by which a server shows that it follows it; the label, its model and its version.
+
+    Raises:
+        LookupError: no model of ``config`` serves a version.
+    """
+    for model in config.models:
+        if model.name not in coming:
+            continue
+        if served := model.policy.select(coming[model.name].visible):
+            text = json.dumps(model_config.to_dict(config), sort_keys=True)
+            label = f"pin_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+            version = served[-1]
+            marked = replace(model, labels={**model.labels, label: version})
+            models = tuple(marked if each is model else each for each in config.models)
+            return ModelServerConfig(models), label, model.name, version
+    raise LookupError("no model serves a version")
+
+
+def without_labels(config: ModelServerConfig) -> ModelServerConfig:
+    """``config`` without the labels of pins, which a killed run leaves."""
+    return ModelServerConfig(
+        tuple(
+            replace(model, labels={label: version for label, version in model.labels.items() if not is_label(label)})
+            for model in config.models
+        )
+    )
+
+
+def is_label(label: str) -> bool:
+    """Whether a label is that of a pin."""
+    return _LABEL.fullmatch(label) is not None
+
+
+def summary(before: ModelServerConfig, after: ModelServerConfig) -> list[str]:
+    """One line per model that a pin changes: ``titles keeps serving 1 (latest 1 -> specific [1])``."""
+    lines = []
+    for model in after.models:
+        was = before.get(model.name)
+        if was is not None and was.policy != model.policy:
+            versions = ", ".join(map(str, model.policy.versions))
+            lines.append(f"{model.name} keeps serving {versions} (policy {was.policy} -> {model.policy})")
+    return lines
+
+
+def unlabelled(before: Mapping[str, Collection[int]], after: Mapping[str, Iterable[int]]) -> list[str]:
+    """A line for each model whose requests without label and version move.
+
+    TensorFlow Serving answers them by the highest version that it serves.
+
+    Args:
+        before: versions served now, by model; a model that serves none has no requests to move.
+        after: versions served at the end.
+    """
+    lines = []
+    for name in sorted(before):
+        old, new = max(before[name], default=None), max(after.get(name, ()), default=None)
+        if old is not None and new is not None and old != new:
+            lines.append(f"{name}: requests without a label: version {old} -> {new}")
+    return lines
