@@ -35,6 +35,9 @@ class Api:
         self.inference_pb2 = self._module("inference_pb2")
         self.management_pb2 = self._module("model_management_pb2")
         self.prediction_log_pb2 = self._module("prediction_log_pb2")
+        # The descriptions of the services, for reflection; the stubs do without.
+        self._module("model_service_pb2")
+        self._module("prediction_service_pb2")
         self.prediction_grpc = self._module("prediction_service_pb2_grpc")
         self.model_grpc = self._module("model_service_pb2_grpc")
 

@@ -95,6 +95,9 @@ class ServerCore:
                 raise unimplemented("ModelServer does not yet support custom model config.")
             self._update_models()
             _log.info("Finished adding/updating models")
+            # Only now: the models are served by then, and every later reload is refused in the same way.
+            if any(model.HasField("logging_config") for model in new.model_config_list.config):
+                raise invalid_argument("No request-logger-creator provided.")
 
     def _update_labels(self) -> None:
         labels: Labels = {}

@@ -20,8 +20,6 @@ _TYPE_NAMES = {"int": "int32", "float": "float", "bool": "bool", "string": "stri
 
 IGNORED = frozenset(
     {
-        "enable_batching",
-        "enable_per_model_batching_parameters",
         "flush_filesystem_caches",
         "per_process_gpu_memory_fraction",
         "remove_unused_fields_from_bundle_metagraph",
@@ -71,6 +69,7 @@ class ServerFlags:
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     enable_batching: bool = False
+    enable_per_model_batching_parameters: bool = False
     batching_parameters_file: str = ""
     platform_config_file: str = ""
     monitoring_config_file: str = ""

@@ -7,6 +7,7 @@ either.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,12 @@ import grpc
 from sandbox.model_server import address, inference, metrics
 from sandbox.model_server.api import Api
 from sandbox.model_server.core import ServerCore
+from sandbox.model_server.health import Health
+from sandbox.model_server.reflection import Reflection
 from sandbox.model_server.status import Code, StatusError, invalid_argument
 
 HOST = address.host()
+_SPARE_THREADS = 16
 _FAR_SECONDS = 7 * 24 * 3600.0
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _log = logging.getLogger(__name__)
@@ -189,23 +193,34 @@ def _counted(context: grpc.ServicerContext, name: str, api: str, answer: Callabl
     return _answered(context, count)
 
 
-class _Health(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """``grpc.health.v1.Health/Check``: SERVING for the whole server and both services, from the moment it listens.
+class _Quota(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Refuses what comes while every thread is taken: the real server never queues.
 
-    A health response is one enum field: ``08 01`` is ``status: SERVING``. A request names a service in field 1.
+    One of its threads waits for the next call, so that one fewer than ``--grpc_max_threads`` can be answered at once.
     """
 
-    _KNOWN = (b"", b"ModelService", b"PredictionService")
+    def __init__(self, threads: int) -> None:
+        self._free = threading.Semaphore(max(threads - 1, 1))
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if handler_call_details.method == "/grpc.health.v1.Health/Check":
-            return grpc.unary_unary_rpc_method_handler(self._check)
-        return None
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        handler = continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method = handler.unary_unary
 
-    def _check(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        if request[2:] not in self._KNOWN:
-            context.abort(grpc.StatusCode.NOT_FOUND, "")
-        return b"\x08\x01"
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            if not self._free.acquire(blocking=False):
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+            try:
+                return method(request, context)
+            finally:
+                self._free.release()
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
 
 class GrpcServer:
@@ -223,12 +238,18 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),
             *options.arguments,
         ]
-        self._server = grpc.server(ThreadPoolExecutor(options.threads, "grpc"), options=arguments)
+        # The threads beyond the limit refuse calls, and answer reflection.
+        pool = ThreadPoolExecutor(options.threads + _SPARE_THREADS, "grpc")
+        self._server = grpc.server(pool, options=arguments, interceptors=(_Quota(options.threads),))
         services = _Services(core, api, options.as_content)
         api.prediction_grpc.add_PredictionServiceServicer_to_server(services, self._server)
         api.model_grpc.add_ModelServiceServicer_to_server(services, self._server)
-        if options.health:
-            self._server.add_generic_rpc_handlers((_Health(),))
+        services_offered = [f"tensorflow.serving.{name}" for name in ("ModelService", "PredictionService")]
+        self._health = Health() if options.health else None
+        if self._health is not None:
+            self._server.add_generic_rpc_handlers((self._health,))
+            services_offered.append("grpc.health.v1.Health")
+        self._server.add_generic_rpc_handlers((Reflection(services_offered),))
 
     def start(self) -> None:
         """Starts listening."""
@@ -249,4 +270,7 @@ class GrpcServer:
 
     def stop(self) -> None:
         """Stops listening, lets running calls finish within the grace period, then cancels them."""
-        self._server.stop(self._options.grace_seconds).wait()
+        stopped = self._server.stop(self._options.grace_seconds)
+        if self._health is not None:
+            self._health.stop()
+        stopped.wait()

@@ -8,12 +8,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, HttpVersion11, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sandbox.model_server import address
 from sandbox.model_server.rest import RestHandler
 
 HOST = address.host()
+HEADER_LIMIT = 16 << 20
+"""Bytes of a request line and of a header."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +47,16 @@ class HttpServer:
 
     async def _start(self) -> bool:
         # Bodies are limited and inflated by the handler, as TensorFlow Serving does it.
-        self._server = web.Server(self._handle, request_factory=_request, auto_decompress=False, access_log=None)
+        # Request lines and headers have no limit there.
+        self._server = web.Server(
+            self._handle,
+            request_factory=_request,
+            auto_decompress=False,
+            access_log=None,
+            logger=_client_log(),
+            max_line_size=HEADER_LIMIT,
+            max_field_size=HEADER_LIMIT,
+        )
         self._runner = web.ServerRunner(self._server, shutdown_timeout=self._grace_seconds)
         await self._runner.setup()
         try:
@@ -54,7 +67,20 @@ class HttpServer:
         return True
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.read()
+        expected = request.headers.get(hdrs.EXPECT, "").lower()
+        if expected == "100-continue" and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            # What was written before the answer is no part of it.
+            request.writer.output_size = 0
+        elif expected and request.version >= HttpVersion11:
+            return web.Response(status=417)
+        try:
+            body = await request.read()
+        except (web.RequestPayloadError, ClientPayloadError, ConnectionError):
+            # The client went away, or sent no proper chunks: there is nobody to answer.
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=400)
         answer = await self._loop.run_in_executor(
             self._pool, self._handler.handle, request.method, request.raw_path, request.headers, body
         )
@@ -67,6 +93,24 @@ class HttpServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _client_log() -> logging.Logger:
+    """Where aiohttp says what clients did wrong: one line, without the traceback of its parser."""
+    logger = logging.getLogger(f"{__name__}.clients")
+    if not logger.filters:
+        logger.addFilter(_without_traceback)
+    return logger
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, (HttpProcessingError, ClientPayloadError, ConnectionError)):
+        reason = (str(error).splitlines() or [""])[0]
+        record.msg, record.args = "%s: %s", (record.getMessage(), f"{type(error).__name__} {reason}")
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:

@@ -8,33 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import itertools
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
+from sandbox.model_server import json_parser
 from sandbox.model_server.json_writer import debug_text
 from sandbox.model_server.status import StatusError, invalid_argument, unimplemented
 from sandbox.model_server.tensors import Array, numpy_type, type_name
 
 Format = Literal["row", "columnar"]
-
-_PARSE_ERRORS = (
-    ("Expecting property name", "Missing a name for object member."),
-    ("Illegal trailing comma before end of object", "Missing a name for object member."),
-    ("Illegal trailing comma before end of array", "Invalid value."),
-    ("Expecting ':' delimiter", "Missing a colon after a name of object member."),
-    ("Unterminated string", "Missing a closing quotation mark in string."),
-    ("Invalid control character", "Invalid encoding in string."),
-    ("Invalid \\u", "Incorrect hex digit after \\u escape in string."),
-    ("Invalid \\", "Invalid escape character in string."),
-)
-_decoder = json.JSONDecoder()
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 # Data type: (lowest, highest) integer it takes in JSON. The narrow ones are only checked for 32 bits.
 _INT32 = (-(2**31), 2**31 - 1)
@@ -47,6 +32,8 @@ _INTEGERS = {
     "DT_UINT32": (0, 2**32 - 1),
     "DT_UINT64": (0, 2**64 - 1),
 }
+_MAX_DIMENSIONS = 64
+"""Of a NumPy array; TensorFlow's own limit is 254, and no operation takes as many."""
 _FLOATS = ("DT_FLOAT", "DT_DOUBLE")
 
 
@@ -75,62 +62,13 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
-    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    start = len(text) - len(text.lstrip(" \t\r\n"))
-    _check_surrogates(text)
     try:
-        value, _ = _decoder.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        raise _parse_error(text, error, start) from None
-    except RecursionError:
-        raise invalid_argument("JSON Parse error: Unspecific syntax error. at offset: 0") from None
+        value = json_parser.parse(body)
+    except json_parser.ParseError as error:
+        raise invalid_argument(f"JSON Parse error: {error}") from None
     if not isinstance(value, dict):
         raise invalid_argument(f"JSON Value: {debug_text(value)} Is not object")
     return value
-
-
-def _check_surrogates(text: str) -> None:
-    """Refuses an escaped surrogate without its partner, which Python would let through."""
-    if not _SURROGATE.search(text):
-        return
-    high_end = -1  # where a high surrogate that waits for its partner ended
-    for match in _ESCAPE.finditer(text):
-        code = int(match[1], 16) if match[1] else 0
-        low = 0xDC00 <= code <= 0xDFFF
-        if low != (high_end == match.start()) or (high_end >= 0 and not low):
-            raise invalid_argument(
-                f"JSON Parse error: The surrogate pair in string is invalid. at offset: {match.start()}"
-            )
-        high_end = match.end() if 0xD800 <= code <= 0xDBFF else -1
-    if high_end >= 0:
-        raise invalid_argument(f"JSON Parse error: The surrogate pair in string is invalid. at offset: {high_end}")
-
-
-def _parse_error(text: str, error: json.JSONDecodeError, start: int) -> StatusError:
-    position = error.pos
-    reason = "Invalid value."
-    if start == len(text):
-        reason = "The document is empty."
-    elif error.msg.startswith("Expecting ',' delimiter"):
-        open_brackets: list[str] = []
-        for mark in _STRING_OR_BRACKET.findall(text, 0, position):
-            if mark in "[{":
-                open_brackets.append(mark)
-            elif mark in "]}" and open_brackets:
-                open_brackets.pop()
-        in_array = bool(open_brackets) and open_brackets[-1] == "["
-        reason = (
-            "Missing a comma or ] after an array element."
-            if in_array
-            else "Missing a comma or } after an object member."
-        )
-    else:
-        for prefix, known in _PARSE_ERRORS:
-            if error.msg.startswith(prefix):
-                reason = known
-                break
-    offset = len(text[:position].encode("utf-8", "surrogateescape"))
-    return invalid_argument(f"JSON Parse error: {reason} at offset: {offset}")
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -164,6 +102,8 @@ def tensors(document: Mapping[str, Any], inputs: Mapping[str, Any], signature: s
         raise format_error(
             document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
         )
+    for key in ("instances", "inputs"):
+        _check_rank(document.get(key), types)
     if "instances" in document:
         instances = document["instances"]
         if not isinstance(instances, list):
@@ -174,6 +114,19 @@ def tensors(document: Mapping[str, Any], inputs: Mapping[str, Any], signature: s
     if "inputs" in document:
         return "columnar", _columnar_tensors(document["inputs"], types)
     raise invalid_argument("Missing 'inputs' or 'instances' key")
+
+
+def _check_rank(value: Any, types: Mapping[str, str]) -> None:
+    """Refuses lists nested deeper than a tensor has dimensions, as the tensor itself would.
+
+    Raises:
+        StatusError: ``INVALID_ARGUMENT``.
+    """
+    values = list(value.values()) if _is_object(value) else [value]
+    if isinstance(value, list):
+        values += [item for row in value if _is_object(row) for item in row.values()]
+    if any(len(_dense_shape(item)) > _MAX_DIMENSIONS for item in values):
+        raise invalid_argument(f"tensor parsing error: {next(iter(types))}")
 
 
 def format_error(value: Any, message: str) -> StatusError:

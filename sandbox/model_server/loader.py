@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from sandbox.model_server.batching import PARAMETERS_FILE, Batching
+from sandbox.model_server.config import read_text_proto
 from sandbox.model_server.metrics import LOAD_ATTEMPTS
 from sandbox.model_server.mounts import Mounts
 from sandbox.model_server.runtime import runtime
 from sandbox.model_server.states import ServableId
 from sandbox.model_server.status import Code, StatusError, failed_precondition, not_found
 from sandbox.model_server.tensors import Array
+from tfserving.protos import tf_serving_pb2
 
 INIT_OP = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -37,12 +40,16 @@ class LoaderOptions:
         intra_op_threads: threads within an operation; 0 lets TensorFlow take every processor.
         inter_op_threads: threads across operations; likewise.
         session_config: text of a ``ConfigProto`` to start from.
+        batching: ``BatchingParameters`` of every model; None without batching.
+        per_model_batching: whether each version brings its own instead, in a file of its own, or goes without.
     """
 
     tags: frozenset[str] = frozenset({"serve"})
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     session_config: str = ""
+    batching: Any = None
+    per_model_batching: bool = False
 
 
 class SavedModel:
@@ -52,9 +59,10 @@ class SavedModel:
         signatures: ``SignatureDef`` by name.
     """
 
-    def __init__(self, session: Any, signatures: Mapping[str, Any]) -> None:
+    def __init__(self, session: Any, signatures: Mapping[str, Any], batching: Batching | None = None) -> None:
         self.signatures = signatures
         self._session = session
+        self._batching = batching
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_ms: int = 0) -> list[Array]:
         """Runs the graph.
@@ -68,8 +76,13 @@ class SavedModel:
             StatusError: whatever the runtime says, with its code.
         """
         names = list(dict.fromkeys(fetches))
+
+        def run(given: Mapping[str, Array]) -> list[Array]:
+            return _run(self._session, given, names, timeout_ms=timeout_ms)
+
         with _runtime_errors():
-            values = dict(zip(names, _run(self._session, feeds, names, timeout_ms=timeout_ms), strict=True))
+            found = self._batching.run(feeds, run) if self._batching else run(feeds)
+            values = dict(zip(names, found, strict=True))
         return [values[name] for name in fetches]
 
     def close(self) -> None:
@@ -221,7 +234,24 @@ def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> Save
     except Exception:
         session.close()
         raise
-    return SavedModel(session, dict(meta_graph.signature_def))
+    try:
+        batching = _batching(directory, path, options)
+    except StatusError:
+        session.close()
+        raise
+    return SavedModel(session, dict(meta_graph.signature_def), batching)
+
+
+def _batching(directory: Path, path: str, options: LoaderOptions) -> Batching | None:
+    if options.batching is None:
+        return None
+    parameters = options.batching
+    if options.per_model_batching:
+        if not (directory / PARAMETERS_FILE).is_file():
+            return None
+        where = f"{path}/{PARAMETERS_FILE}"
+        parameters = read_text_proto(where, directory / PARAMETERS_FILE, tf_serving_pb2.BatchingParameters())
+    return Batching.of(parameters)
 
 
 def _read(directory: Path, path: str) -> Any:

@@ -123,7 +123,8 @@ class RestHandler:
             _log.exception("unexpected error")
             code, text = Code.INTERNAL, json_writer.error(f"{type(error).__name__}: {error}")
         if code is Code.OK:
-            metrics.REQUEST_LATENCY.add((time.monotonic() - started) * 1e6, target.name, target.action, "REST")
+            api = target.action if method == "POST" else ""  # a GET names no method there
+            metrics.REQUEST_LATENCY.add((time.monotonic() - started) * 1e6, target.name, api, "REST")
         metrics.REQUEST_COUNT.add(target.name, code.name)
         answer = text.encode("utf-8", "surrogateescape")
         return HttpAnswer(http_status(code), {"Content-Type": "application/json", **extra}, answer)

@@ -56,10 +56,6 @@ class Server:
         flags = self._flags
         _check(flags)
         config = self._initial_config()
-        if flags.batching_parameters_file:
-            # Without effect here, but a file that cannot be read stops the real server.
-            path = flags.batching_parameters_file
-            read_text_proto(path, self._mounts.local(path), tf_serving_pb2.BatchingParameters())
         warm_up = self._warm_up if flags.enable_model_warmup else None
         loader_options = self._loader_options()
 
@@ -107,11 +103,19 @@ class Server:
         if flags.tensorflow_session_config_file:
             path = flags.tensorflow_session_config_file
             session_config = _read_session_config(path, self._mounts.local(path))
+        batching = None
+        if flags.enable_batching:
+            batching = tf_serving_pb2.BatchingParameters()
+            if flags.batching_parameters_file:
+                path = flags.batching_parameters_file
+                read_text_proto(path, self._mounts.local(path), batching)
         return LoaderOptions(
             tags=frozenset(flags.saved_model_tags.split(",")),
             intra_op_threads=intra if intra > 0 else default,
             inter_op_threads=inter if inter > 0 else default,
             session_config=session_config,
+            batching=batching,
+            per_model_batching=flags.enable_per_model_batching_parameters,
         )
 
     def _warm_up(self, model: SavedModel, directory: Path, path: str) -> None:

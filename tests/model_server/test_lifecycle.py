@@ -216,6 +216,7 @@ def test_flags_change_what_requests_get(start_server: Any, models: Path) -> None
         "--rest_api_enable_cors_support=true",
         "--enable_signature_method_name_check=true",
         "--enable_batching=true",
+        "--flush_filesystem_caches=false",
         mounts={"/models": models},
     )
     request = {"signature_name": "classify", "examples": [{"x": 1.0}]}
@@ -228,7 +229,7 @@ def test_flags_change_what_requests_get(start_server: Any, models: Path) -> None
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert headers["Access-Control-Allow-Methods"] == "POST, GET"
     assert headers["Access-Control-Allow-Headers"] == "Content-Type"
-    assert "--enable_batching has no effect" in server.log
+    assert "--flush_filesystem_caches has no effect" in server.log
 
 
 def test_the_version_flag_prints_both_versions(start_server: Any, models: Path) -> None:
