@@ -72,6 +72,8 @@ def main() -> None:
     cluster = None
     if settings.kubernetes is not None and where is not None:
         cluster = kubernetes.deploy(settings, settings.kubernetes, where, repository, owner, providers)
+    # What is deleted first, so that a destroy of a protected bucket ends before anything is gone.
+    lasting = pulumi.ResourceOptions(provider=providers.tfserving, protect=settings.bucket.protect or None)
     readers = [serving for serving in services if serving.service.spec.config_file]
     served = None
     if readers or settings.config_map_services:
@@ -86,7 +88,7 @@ def main() -> None:
                 cluster=cluster,
                 step_seconds=settings.rollout_seconds,
             ),
-            pulumi.ResourceOptions(provider=providers.tfserving),
+            lasting,
         )
     everywhere = [*services, *(cluster.services if cluster else ())]
     decided = [*repository.contents, *([served] if served else [])]
@@ -100,7 +102,7 @@ def main() -> None:
                 cluster=cluster,
                 step_seconds=settings.rollout_seconds,
             ),
-            pulumi.ResourceOptions(provider=providers.tfserving),
+            lasting,
         )
         for serving in everywhere
         if (versions := outputs.single_versions(settings, serving.service))

@@ -9,10 +9,19 @@ from typing import Any
 import pulumi
 from pulumi_alicloud import oss
 
-from components.resources import ModelConfigFile, ModelConfigFileArgs, PublishedModel, PublishedModelArgs
+from components.resources import (
+    BucketContents,
+    BucketContentsArgs,
+    ModelConfigFile,
+    ModelConfigFileArgs,
+    PublishedModel,
+    PublishedModelArgs,
+)
 from components.settings import CONFIG_FILE_NAME, BucketSettings
 from tfserving import model_config
 from tfserving.model_config import ModelServerConfig
+
+_ENCRYPTION = "AES256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +103,7 @@ class ModelRepository(pulumi.ComponentResource):
         bucket_name: name of the bucket.
         config_file_key: object key of the model config file.
         bucket: the bucket; ``None`` for an existing one.
+        bucket_contents: who can read it, and what keeps it from being deleted; ``None`` for an existing bucket.
         models: the published models by name.
         config_file: the model config file; ``None`` if nothing reads it.
     """
@@ -103,7 +113,9 @@ class ModelRepository(pulumi.ComponentResource):
         self.bucket_name = args.bucket.name
         self.config_file_key = f"{args.root}{CONFIG_FILE_NAME}"
         self.bucket = None if args.bucket.existing else self._bucket(f"{name}-bucket", args.bucket)
-        child = pulumi.ResourceOptions(parent=self, depends_on=[self.bucket] if self.bucket else None)
+        self.bucket_contents = self._contents(f"{name}-contents", args) if self.bucket else None
+        made = [resource for resource in (self.bucket, self.bucket_contents) if resource is not None]
+        child = pulumi.ResourceOptions(parent=self, depends_on=made, protect=args.bucket.protect or None)
         self.models = {
             model.name: PublishedModel(
                 f"{name}-{model.name}",
@@ -140,8 +152,24 @@ class ModelRepository(pulumi.ComponentResource):
     @property
     def contents(self) -> list[pulumi.Resource]:
         """Everything that has to be there before a service can start."""
-        found = [self.bucket, *self.models.values(), self.config_file]
+        found = [self.bucket, self.bucket_contents, *self.models.values(), self.config_file]
         return [resource for resource in found if resource is not None]
+
+    def _contents(self, name: str, args: ModelRepositoryArgs) -> BucketContents:
+        settings = args.bucket
+        return BucketContents(
+            name,
+            BucketContentsArgs(
+                bucket=settings.name,
+                owner=args.owner,
+                storage_class=settings.storage_class,
+                redundancy_type=settings.redundancy_type,
+                encryption=_ENCRYPTION,
+                force_destroy=settings.force_destroy,
+            ),
+            # Models depend on it, and it on the bucket: so it is deleted between them.
+            pulumi.ResourceOptions(parent=self, depends_on=self.bucket, protect=settings.protect or None),
+        )
 
     def _bucket(self, name: str, settings: BucketSettings) -> oss.Bucket:
         """A private, versioned, encrypted bucket.
@@ -155,16 +183,23 @@ class ModelRepository(pulumi.ComponentResource):
             storage_class=settings.storage_class,
             redundancy_type=settings.redundancy_type,
             versioning=oss.BucketVersioningArgs(status="Enabled"),
-            server_side_encryption_rule=oss.BucketServerSideEncryptionRuleArgs(sse_algorithm="AES256"),
+            server_side_encryption_rule=oss.BucketServerSideEncryptionRuleArgs(sse_algorithm=_ENCRYPTION),
             lifecycle_rules=[
                 oss.BucketLifecycleRuleArgs(
-                    id="abort-unfinished-uploads",
+                    id="remove-leftovers",
                     prefix="",
                     enabled=True,
                     abort_multipart_uploads=[
                         oss.BucketLifecycleRuleAbortMultipartUploadArgs(days=settings.abort_uploads_after_days)
                     ],
-                )
+                    # A delete marker with nothing behind it goes, too.
+                    expirations=[oss.BucketLifecycleRuleExpirationArgs(expired_object_delete_marker=True)],
+                    noncurrent_version_expirations=[
+                        oss.BucketLifecycleRuleNoncurrentVersionExpirationArgs(
+                            days=settings.expire_old_versions_after_days
+                        )
+                    ],
+                ),
             ],
             force_destroy=settings.force_destroy,
             tags=dict(settings.tags) or None,

@@ -81,6 +81,41 @@ class TFServingProvider(pulumi.ProviderResource):
 
 
 @_input_type
+class BucketContentsArgs:
+    """Inputs of :class:`BucketContents`.
+
+    Attributes:
+        bucket: name of a bucket that the stack makes; a change replaces it.
+        owner: ``<project>/<stack>``: whose object versions go with the bucket.
+        storage_class: what the bucket was made with.
+        redundancy_type: what the bucket was made with.
+        encryption: algorithm of its default encryption.
+        force_destroy: everything in it is deleted with it.
+    """
+
+    bucket: pulumi.Input[str] = pulumi.property("bucket")
+    owner: pulumi.Input[str] = pulumi.property("owner")
+    storage_class: pulumi.Input[str] = pulumi.property("storageClass")
+    redundancy_type: pulumi.Input[str] = pulumi.property("redundancyType")
+    encryption: pulumi.Input[str] = pulumi.property("encryption")
+    force_destroy: pulumi.Input[bool] = pulumi.property("forceDestroy", default=False)
+
+
+class BucketContents(pulumi.CustomResource):
+    """Who can read a bucket of the stack, looked at before every update; and its old versions, removed with it.
+
+    Attributes:
+        public: every way in which everybody can reach the bucket.
+    """
+
+    bucket: pulumi.Output[str] = pulumi.property("bucket")
+    public: pulumi.Output[Sequence[str]] = pulumi.property("public")
+
+    def __init__(self, name: str, args: BucketContentsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tfserving:index:BucketContents", name, _props(args, "public"), _options(opts))
+
+
+@_input_type
 class PublishedModelArgs:
     """Inputs of :class:`PublishedModel`.
 

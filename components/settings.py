@@ -115,10 +115,11 @@ class BucketSettings:
         name: bucket name.
         existing: somebody else's bucket: neither made nor configured nor destroyed here.
         force_destroy: destroying the stack deletes what is in the bucket, too.
-        protect: Pulumi refuses to delete the bucket.
+        protect: Pulumi refuses to delete the bucket and what is in it.
         storage_class: ``Standard`` or ``IA``.
         redundancy_type: ``LRS`` (one zone) or ``ZRS`` (three).
         abort_uploads_after_days: unfinished multipart uploads are removed after so many days.
+        expire_old_versions_after_days: content of a deleted or overwritten object can be restored for so many days.
         tags: tags of the bucket.
     """
 
@@ -129,6 +130,7 @@ class BucketSettings:
     storage_class: str = option("Standard", written=Literal["Standard", "IA"])
     redundancy_type: str = option("LRS", written=Literal["LRS", "ZRS"])
     abort_uploads_after_days: int = option(7, least=1)
+    expire_old_versions_after_days: int = option(30, least=1)
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -564,6 +566,13 @@ class _Parser:
             redundancy_type=self._optional_choice(reader, given, path, "redundancyType", _REDUNDANCY_TYPES),
             abort_uploads_after_days=reader.integer(
                 given.get("abortUploadsAfterDays"), join_path(path, "abortUploadsAfterDays"), 7, least=1, unit="days"
+            ),
+            expire_old_versions_after_days=reader.integer(
+                given.get("expireOldVersionsAfterDays"),
+                join_path(path, "expireOldVersionsAfterDays"),
+                30,
+                least=1,
+                unit="days",
             ),
             tags={key: reader.text(tag, join_path(join_path(path, "tags"), key)) for key, tag in tags.items()},
         )

@@ -20,6 +20,7 @@ COMMANDS = {
     "schema": ("ops.schema_command", "write the JSON Schema of the stack file, for editors"),
     "preview-comment": ("ops.preview_command", "say in Markdown what a preview means, on the pull request"),
     "doctor": ("ops.doctor_command", "say whether a stack can be deployed from here, and how to fix what cannot"),
+    "bucket": ("ops.bucket_command", "say what keeps a bucket from being deleted, and empty it"),
     "drift": ("ops.drift_command", "say where stack, code and cloud have come apart"),
 }
 """By name: a module with ``main(argv: Sequence[str]) -> int``, and what the command does."""

@@ -24,6 +24,7 @@ SERVED_CONFIG = "tfserving:index:ServedConfig"
 SERVED_MODEL = "tfserving:index:ServedModel"
 MODEL_CONFIG_FILE = "tfserving:index:ModelConfigFile"
 PUBLISHED_MODEL = "tfserving:index:PublishedModel"
+BUCKET_CONTENTS = "tfserving:index:BucketContents"
 
 FILE_IS_GONE = "model_config.pbtxt is gone, or lists nothing"
 

@@ -129,7 +129,6 @@ class StackConfig:
             region=self.region or "*",
             bucket=str(options.get("name") or ""),
             existing_bucket=options.get("existing") is True,
-            force_destroy=options.get("forceDestroy") is True,
             model_root=f"{root}/" if root else "",
             sources=sorted(
                 f"{source.removeprefix('oss://').rstrip('/')}/" for source in sources if source.startswith("oss://")
@@ -396,18 +395,29 @@ def _skew(date: str) -> float:
         return 0.0
 
 
-def _access(stack: StackConfig, project_dir: Path) -> Iterator[Finding]:
-    """Whose credentials these are, and what they may do."""
+class EncryptedError(DoctorError):
+    """The credentials of a stack are encrypted and cannot be read here."""
+
+    fix = "install the Pulumi CLI, log in, and set the passphrase if the stack has one"
+
+
+def clients_of(stack: StackConfig, project_dir: Path = PROJECT_DIR) -> Clients:
+    """The clients of a stack's cloud, with its credentials.
+
+    Raises:
+        EncryptedError: they are encrypted and the Pulumi CLI does not read them.
+    """
     keys = {key: stack.text(f"alicloud:{key}") for key in _KEYS}
     if any(f"alicloud:{key}" in stack.encrypted for key in _KEYS):
         try:
             shown = json.loads(_cli("config", "--json", "--show-secrets", "--stack", stack.name, cwd=project_dir))
             keys |= {key: str((shown.get(f"alicloud:{key}") or {}).get("value") or "") for key in _KEYS}
         except (ValueError, AttributeError):
-            fix = "install the Pulumi CLI, log in, and set the passphrase if the stack has one"
-            yield Finding("skipped", "credentials", f"are encrypted in {stack.file.name} and cannot be read", fix)
-            return
-    clients = Clients(
+            message = (
+                f"the credentials in {stack.file.name} are encrypted and cannot be read. Fix: {EncryptedError.fix}"
+            )
+            raise EncryptedError(message) from None
+    return Clients(
         CloudSettings(
             region=stack.region,
             eas_endpoint=stack.host("eas"),
@@ -420,6 +430,15 @@ def _access(stack: StackConfig, project_dir: Path) -> Iterator[Finding]:
         ),
         threading.Event(),
     )
+
+
+def _access(stack: StackConfig, project_dir: Path) -> Iterator[Finding]:
+    """Whose credentials these are, and what they may do."""
+    try:
+        clients = clients_of(stack, project_dir)
+    except EncryptedError as error:
+        yield Finding("skipped", "credentials", f"are encrypted in {stack.file.name} and cannot be read", error.fix)
+        return
     try:
         found = clients.credentials.get_credential()
         if not found.access_key_id:
@@ -428,7 +447,7 @@ def _access(stack: StackConfig, project_dir: Path) -> Iterator[Finding]:
         yield Finding("error", "credentials", "none were found", NO_CREDENTIALS.partition(": ")[2])
         return
     kind = "temporary" if found.security_token else "an access key"
-    source = _source(stack, keys["accessKey"], str(found.provider_name or ""))
+    source = _source(stack, clients.settings.access_key, str(found.provider_name or ""))
     masked = _Masked((found.access_key_id, found.access_key_secret, found.security_token))
     for finding in (
         Finding("ok", "credentials", f"from {source} ({kind})"),

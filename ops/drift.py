@@ -27,7 +27,17 @@ TITLES: Mapping[Kind, tuple[str, str]] = {
     "served": ("Services serve something else", "`pulumi up` rolls out what the stack says."),
     "code": ("The code is ahead", "`pulumi up` deploys it."),
 }
-"""By kind: its title, and what to do."""
+"""By kind: its title, and what to do where a plain update looks at the resource by itself."""
+
+_REFRESH = "`pulumi up --refresh` puts it back; to keep a change, make it in the code."
+_LOOKED_AT = (
+    changes.SERVED_CONFIG,
+    changes.SERVED_MODEL,
+    MODEL_CONFIG_FILE,
+    changes.EAS_SERVICE,
+    changes.BUCKET_CONTENTS,
+)
+"""Types that the engine reads before every update; others are compared with the state."""
 
 _CHANGED = "changed: "
 _SERVED = (SERVED_CONFIG, SERVED_MODEL)
@@ -44,11 +54,13 @@ class Finding:
             file says otherwise. ``code``: the code says something that was not deployed.
         subject: resource, service or model.
         text: the difference.
+        todo: what to do about it.
     """
 
     kind: Kind
     subject: str
     text: str
+    todo: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.text}" if self.subject else self.text
@@ -137,7 +149,9 @@ def compare(stack: str, found: Digest, wanted: Digest) -> Report:
     for step in found.steps:
         if step.changes or step.new.get("initErrors"):
             drifted[step.urn] = step
-            findings += _in_the_world(step) if step.changes or step.type in _SERVED else ()
+            seen = _in_the_world(step) if step.changes or step.type in _SERVED else ()
+            todo = "" if step.type in _LOOKED_AT else _REFRESH
+            findings += [replace(each, todo=todo if each.kind == "cloud" else "") for each in seen]
             unchecked += _not_asked(step)
     recorded = {step.urn: step.old for step in found.steps if step.old}
     for step in wanted.changed:
@@ -296,15 +310,21 @@ def _table(value: Any) -> Mapping[str, Any]:
 def as_text(report: Report) -> str:
     """For a terminal."""
     lines = []
-    for kind, (title, todo) in TITLES.items():
-        found = [each for each in report.findings if each.kind == kind]
-        if found:
-            lines += [f"{title}:", *(f"  {markdown.visible(str(each))}" for each in found), f"  -> {todo}", ""]
+    for title, todo, found in _sections(report):
+        lines += [f"{title}:", *(f"  {markdown.visible(str(each))}" for each in found), f"  -> {todo}", ""]
     if report.unchecked:
         lines += ["Could not be checked:", *(f"  {line}" for each in report.unchecked for line in _lines(each)), ""]
     if report.notes:
         lines += ["Notes:", *(f"  {line}" for each in report.notes for line in _lines(each)), ""]
     return "\n".join([*lines, f"stack {report.stack}: {verdict(report)}"])
+
+
+def _sections(report: Report) -> Iterator[tuple[str, str, list[Finding]]]:
+    """Title, what to do, and the differences of which that is true; in the order of :data:`TITLES`."""
+    for kind, (title, todo) in TITLES.items():
+        found = [each for each in report.findings if each.kind == kind]
+        for what in sorted({each.todo for each in found}):
+            yield title, what or todo, [each for each in found if each.todo == what]
 
 
 def verdict(report: Report) -> str:
@@ -322,7 +342,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         "stack": report.stack,
         "drift": bool(report.findings) if known else None,
-        "findings": [asdict(each) for each in report.findings],
+        "findings": [asdict(each) | {"todo": each.todo or TITLES[each.kind][1]} for each in report.findings],
         "unchecked": list(report.unchecked),
         "notes": list(report.notes),
     }
@@ -332,8 +352,8 @@ def as_markdown(report: Report) -> str:
     """For an issue. Says the same as long as nothing changes: there is no time in it."""
     text = comment.Text(lines=[comment.marker("drift", report.stack)])
     text.lines.append(f"Stack {markdown.code(report.stack, 100)}: {verdict(report)}.")
-    for kind, (title, todo) in TITLES.items():
-        items = [f"- {markdown.code(str(each))}" for each in report.findings if each.kind == kind]
+    for title, todo, found in _sections(report):
+        items = [f"- {markdown.code(str(each))}" for each in found]
         text.add(comment.Section([f"### {title}", ""], items, ["", todo], of="differences", share=0.3))
     shown = [f"- {markdown.code(each, 2000)}" for each in report.unchecked]
     text.add(comment.Section(["### Could not be checked", ""], shown, of="problems", share=0.2))

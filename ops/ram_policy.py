@@ -23,13 +23,15 @@ OBJECT_ACTIONS = (
 """Calls about objects below the model root. A copy is a GetObject and a PutObject; pulumi-alicloud also sets ACLs."""
 
 OWN_BUCKET_ACTIONS = (
-    "DeleteBucket", "GetBucket*", "PutBucket", "PutBucketAcl", "PutBucketEncryption", "PutBucketLifecycle",
-    "PutBucketTagging", "PutBucketVersioning",
+    "DeleteBucket", "DeleteBucketPolicy", "GetBucket*", "PutBucket", "PutBucketAcl", "PutBucketEncryption",
+    "PutBucketLifecycle", "PutBucketPolicy", "PutBucketTagging", "PutBucketVersioning",
 )  # fmt: skip
-"""What pulumi-alicloud needs for a bucket that the stack makes. It reads every setting a bucket has."""
+"""For a bucket that the stack makes: pulumi-alicloud reads every setting of it; what makes it public is taken away."""
 
-EMPTYING_ACTIONS = ("DeleteObject", "DeleteObjectVersion", "ListObjectVersions")
-"""For ``forceDestroy``: a bucket with versions in it is emptied before it is deleted."""
+EMPTYING_ACTIONS = (
+    "AbortMultipartUpload", "DeleteObject", "DeleteObjectVersion", "GetObjectVersion", "ListObjectVersions",
+)  # fmt: skip
+"""A bucket with old versions in it is emptied before it is deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,6 @@ class Needs:
         region: region id.
         bucket: bucket name.
         existing_bucket: the stack makes no bucket.
-        force_destroy: the bucket is emptied when the stack is destroyed.
         model_root: key prefix of the model directories, empty or ending in a slash.
         sources: places in OSS that models are copied from, ``bucket/path/``.
         services: resource groups of the EAS services by service name, empty for public resources.
@@ -49,7 +50,6 @@ class Needs:
     region: str
     bucket: str
     existing_bucket: bool
-    force_destroy: bool
     model_root: str
     sources: Sequence[str]
     services: Mapping[str, str]
@@ -77,8 +77,7 @@ def policy(needs: Needs) -> dict[str, Any]:
         ]
     if not needs.existing_bucket:
         statements += [_allow("oss", OWN_BUCKET_ACTIONS, [bucket]), _allow("oss", ("ListBuckets",), ["acs:oss:*:*:*"])]
-        if needs.force_destroy:
-            statements.append(_allow("oss", EMPTYING_ACTIONS, [bucket, f"{bucket}/*"]))
+        statements.append(_allow("oss", EMPTYING_ACTIONS, [bucket, f"{bucket}/*"]))
     return {"Version": "1", "Statement": [statement for statement in statements if statement["Resource"]]}
 
 

@@ -216,6 +216,8 @@ class ModelConfigFile(Resource):
     def preview(
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
+        if old_outputs is None and not text(inputs, "configMap") and not has_unknown(inputs):
+            _file(ctx, inputs).read()  # another stack's file would stop the update, too
         unused = old_outputs is not None and flag(old_outputs, "unused")
         listed = old_outputs["initial"] if old_outputs is not None and not unused else inputs["initial"]
         return inputs | {"unused": unused, "initial": listed}

@@ -234,6 +234,9 @@ class Resource(ABC):
     ) -> Properties:
         """The outputs as far as they are known before anything is done; olds are None for a create. Writes nothing."""
 
+    def replaced(self, ctx: Context, old_inputs: Properties, old_outputs: Properties) -> None:  # noqa: B027
+        """Tells what a person should know before the old one is replaced. Only reads."""
+
     @abstractmethod
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
         """Make it; id and outputs. Safe to repeat after a failure."""

@@ -26,6 +26,7 @@ import grpc
 from google.protobuf import any_pb2, empty_pb2, struct_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
+from provider.bucket_contents import BucketContents
 from provider.clients import Clients, CloudSettings, is_loopback_endpoint, one_line
 from provider.eas_service import EasService
 from provider.model_config_file import ModelConfigFile
@@ -53,7 +54,14 @@ VERSION = "0.1.0"
 
 RESOURCES: Mapping[str, Resource] = {
     resource.token: resource
-    for resource in (PublishedModel(), ModelConfigFile(), EasService(), ServedConfig(), ServedModel())
+    for resource in (
+        BucketContents(),
+        PublishedModel(),
+        ModelConfigFile(),
+        EasService(),
+        ServedConfig(),
+        ServedModel(),
+    )
 }
 
 CONFIG: Mapping[str, Property] = {
@@ -296,7 +304,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: provider_pb2.DiffRequest) -> provider_pb2.DiffResponse:
         resource = _resource(request.urn, request.type)
         states = (decode(struct, resource.token) for struct in (request.old_inputs, request.olds, request.news))
-        diff = resource.diff(*states)
+        old_inputs, old_outputs, news = states
+        diff = resource.diff(old_inputs, old_outputs, news)
+        if diff.replaces and self._clients is not None:
+            resource.replaced(self._context(request, resource), old_inputs, old_outputs)
         return _diff_response(diff, request.ignoreChanges)
 
     @_answering
@@ -357,19 +368,23 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
         return self._operate(request, delete)
 
-    def _operate(self, request: _Operation, run: Callable[[Resource, Context], _Answer]) -> _Answer:
-        """Run one operation with its context; a failure keeps what the operation recorded."""
-        resource = _resource(request.urn, request.type)
+    def _context(self, request: _Operation | provider_pb2.DiffRequest, resource: Resource) -> Context:
         if self._clients is None:
             raise TFServingError(f"the {PACKAGE} provider is not configured")
-        ctx = Context(
+        seconds = 0.0 if isinstance(request, provider_pb2.DiffRequest) else request.timeout
+        return Context(
             urn=request.urn,
             root=self._root,
             clients=self._clients,
             log=self._log,
             cancelled=self.cancelled,
-            seconds=request.timeout or resource.default_seconds,
+            seconds=seconds or resource.default_seconds,
         )
+
+    def _operate(self, request: _Operation, run: Callable[[Resource, Context], _Answer]) -> _Answer:
+        """Run one operation with its context; a failure keeps what the operation recorded."""
+        resource = _resource(request.urn, request.type)
+        ctx = self._context(request, resource)
         try:
             ctx.check()
             return run(resource, ctx)

@@ -15,6 +15,7 @@ from provider import server
 ROOT = Path(__file__).resolve().parents[2]
 
 CLASSES = [
+    (resources.BucketContents, resources.BucketContentsArgs),
     (resources.PublishedModel, resources.PublishedModelArgs),
     (resources.ModelConfigFile, resources.ModelConfigFileArgs),
     (resources.EasService, resources.EasServiceArgs),

@@ -59,6 +59,7 @@ def test_a_stack_is_made_of_these_resources(deploy: Deploy) -> None:
         ("tf-serving:components:ModelRepository", "models", ""),
         ("tf-serving:components:TensorFlowServing", "multi_grpc", ""),
         ("tf-serving:components:TensorFlowServing", "multi_http", ""),
+        ("tfserving:index:BucketContents", "models-contents", "models"),
         ("tfserving:index:EasService", "multi_grpc-service", "multi_grpc"),
         ("tfserving:index:EasService", "multi_http-service", "multi_http"),
         ("tfserving:index:ModelConfigFile", "models-config", "models"),
@@ -72,7 +73,9 @@ def test_a_stack_is_made_of_these_resources(deploy: Deploy) -> None:
 def test_models_are_published_before_services_start_and_labels_move_last(deploy: Deploy) -> None:
     resources = deploy().resources
     published = {"models-modelA", "models-modelB", "models-modelC"}
-    assert all(resources[name].depends_on == {"models-bucket"} for name in (*published, "models-config"))
+    assert all(
+        resources[name].depends_on == {"models-bucket", "models-contents"} for name in (*published, "models-config")
+    )
     services = {"multi_http-service", "multi_grpc-service"}
     assert all(resources[name].depends_on >= {*published, "models-config"} for name in services)
     assert resources["served"].depends_on >= {*published, *services, "models-config"}
@@ -141,7 +144,14 @@ def test_the_bucket_is_private_versioned_encrypted_and_tidy(deploy: Deploy) -> N
         "versioning": {"status": "Enabled"},
         "serverSideEncryptionRule": {"sseAlgorithm": "AES256"},
         "lifecycleRules": [
-            {"id": "abort-unfinished-uploads", "prefix": "", "enabled": True, "abortMultipartUploads": [{"days": 7}]}
+            {
+                "id": "remove-leftovers",
+                "prefix": "",
+                "enabled": True,
+                "abortMultipartUploads": [{"days": 7}],
+                "expirations": [{"expiredObjectDeleteMarker": True}],
+                "noncurrentVersionExpirations": [{"days": 30}],
+            }
         ],
         "forceDestroy": True,
     }

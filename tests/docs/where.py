@@ -58,6 +58,7 @@ WITH_CLI: Final[frozenset[Key]] = frozenset(
     }
 )
 
+_BUCKETS = "tests/e2e/test_buckets.py"
 _KUBE = "tests/e2e/test_ack_local.py"
 _POLICY = "tests/policy/test_policies.py"
 _INSTALLS = "installs from a package index, and takes a policy plugin of the CLI's"
@@ -75,6 +76,12 @@ ELSEWHERE: Final[dict[Key, tuple[str, str]]] = {
         "needs the cluster",
     ),
     ("docs/kubernetes.md", f"{_SANDBOX} destroy --stack ack-local && {_SANDBOX} kube stop"): (_KUBE, "its last test"),
+    ("docs/operations.md", f"{_OPS} bucket show OLD-BUCKET --stack mine"): (_BUCKETS, "needs a bucket that cannot go"),
+    ("docs/operations.md", f"{_OPS} bucket empty OLD-BUCKET --stack mine"): (_BUCKETS, "needs a bucket that cannot go"),
+    ("docs/operations.md", f"{_OPS} bucket empty OLD-BUCKET --everything --stack mine"): (
+        _BUCKETS,
+        "needs a bucket that cannot go",
+    ),
     ("docs/operations.md", "pulumi preview -s mine --import-file import.json"): (
         "tests/live/test_pulumi_cli.py",
         "CLI",

@@ -89,7 +89,7 @@ def test_a_service_answers_over_both_protocols_by_version_and_label(ack: AckLoca
 
 
 def test_a_second_look_changes_nothing(ack: AckLocal) -> None:
-    assert "23 unchanged" in ack.run("preview", "--expect-no-changes")
+    assert "24 unchanged" in ack.run("preview", "--expect-no-changes")
     ack.run("refresh", "--preview-only", "--expect-no-changes")
     assert "stack ack-local: no drift" in ack.run("drift", module="ops")
 
@@ -107,7 +107,7 @@ def test_labels_move_in_place_and_back(ack: AckLocal) -> None:
     ack.label(stable=2, canary=1)
     printed = ack.run("up", "--yes")
     assert "1 updated" in printed
-    assert "22 unchanged" in printed
+    assert "23 unchanged" in printed
     assert "modelB version 2" in ack.predict("--label", "stable")
     assert "modelB version 1" in ack.predict("--label", "canary")
     ack.label(stable=1, canary=2)

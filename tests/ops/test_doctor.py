@@ -558,8 +558,8 @@ def test_a_stack_with_somebody_elses_bucket_may_neither_make_nor_delete_it(proje
     assert not {action for action in allowed if re.match(r"(Put|Delete)Bucket|ListBuckets|DeleteObjectVersion", action)}
     project.stack(tf_serving__bucket="models")
     allowed = actions(ram_policy.policy(doctor.load("mine", project.root).needs), "oss")
-    assert {"PutBucket", "DeleteBucket"} <= allowed
-    assert "DeleteObjectVersion" not in allowed  # only with forceDestroy
+    # What the stack published is removed with its bucket, every version of it.
+    assert {"PutBucket", "DeleteBucket", "DeleteObjectVersion"} <= allowed
 
 
 def test_an_address_is_shown_without_user_password_and_query() -> None:

@@ -1,7 +1,8 @@
 """``alicloud:oss/bucket:Bucket`` with its inline settings, as the real provider handles them.
 
 What it sends and reads follows terraform-provider-alicloud: where the program says nothing of them, a different ACL,
-storage class or redundancy type is no difference; versioning, encryption, lifecycle rules and tags are one.
+storage class or redundancy type is no difference; versioning, encryption, lifecycle rules, CORS rules, the policy and
+tags are one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _SHAPE: dict[str, Any] = {
             "prefix": str,
             "enabled": bool,
             "abortMultipartUploads": [_DAYS],
-            "expirations": [_DAYS],
+            "expirations": [{"days": int, "expiredObjectDeleteMarker": bool}],
             "noncurrentVersionExpirations": [_DAYS],
             "transitions": [{"days": int, "storageClass": str}],
         }
@@ -102,7 +103,7 @@ class Bucket(ResourceType):
         actual = {"bucket": state.id} | {key: facts[key] for key in _COMPUTED if key in declared or not declared}
         if "forceDestroy" in declared:
             actual["forceDestroy"] = declared["forceDestroy"]
-        for key in ("versioning", "serverSideEncryptionRule", "lifecycleRules", "tags"):
+        for key in ("versioning", "serverSideEncryptionRule", "lifecycleRules", "corsRules", "policy", "tags"):
             found = facts.get(key)
             if found and not (found == {"status": "Suspended"} and key not in declared):
                 actual[key] = _like(declared.get(key), found)
@@ -187,14 +188,17 @@ class Bucket(ResourceType):
                 oss.DeleteBucketEncryptionRequest(name)
             ),
             "lifecycleRules": lambda: client.delete_bucket_lifecycle(oss.DeleteBucketLifecycleRequest(name)),
+            "corsRules": lambda: client.delete_bucket_cors(oss.DeleteBucketCorsRequest(name)),
+            "policy": lambda: client.delete_bucket_policy(oss.DeleteBucketPolicyRequest(name)),
             "tags": lambda: client.delete_bucket_tags(oss.DeleteBucketTagsRequest(name)),
         }
         for key, put in puts.items():
             wanted = new.get(key)
             if wanted and wanted != old.get(key):
                 self._call(f"set {key} of", name, put, wanted)
-            elif old.get(key) and not wanted:
-                self._call(f"remove {key} of", name, removes[key])
+        for key, remove in removes.items():
+            if old.get(key) and not new.get(key):
+                self._call(f"remove {key} of", name, remove)
 
     def _facts(self, name: str) -> Properties:
         """Everything OSS says about the bucket, in the provider's terms."""
@@ -222,6 +226,12 @@ class Bucket(ResourceType):
         lifecycle = self._optional("NoSuchLifecycle", name, client.get_bucket_lifecycle, oss.GetBucketLifecycleRequest)
         if lifecycle:
             facts["lifecycleRules"] = [_rule_facts(r) for r in lifecycle.lifecycle_configuration.rules or ()]
+        cors = self._optional("NoSuchCORSConfiguration", name, client.get_bucket_cors, oss.GetBucketCorsRequest)
+        if cors:
+            facts["corsRules"] = [_cors_facts(r) for r in cors.cors_configuration.cors_rules or ()]
+        policy = self._optional("NoSuchBucketPolicy", name, client.get_bucket_policy, oss.GetBucketPolicyRequest)
+        if policy:
+            facts["policy"] = policy.body or ""
         tags = self._optional("NoSuchTagSet", name, client.get_bucket_tags, oss.GetBucketTagsRequest)
         if tags and tags.tagging and tags.tagging.tag_set and tags.tagging.tag_set.tags:
             facts["tags"] = {tag.key: tag.value or "" for tag in tags.tagging.tag_set.tags}
@@ -258,11 +268,22 @@ def _encryption(rule: Properties) -> oss.ServerSideEncryptionRule:
     )
 
 
+def _cors_facts(rule: Any) -> Properties:
+    facts: Properties = {
+        "allowedOrigins": list(rule.allowed_origins or ()),
+        "allowedMethods": list(rule.allowed_methods or ()),
+        "allowedHeaders": list(rule.allowed_headers or ()),
+        "exposeHeaders": list(rule.expose_headers or ()),
+    }
+    return facts | ({"maxAgeSeconds": rule.max_age_seconds} if rule.max_age_seconds else {})
+
+
 def _rule(index: int, rule: Properties) -> oss.LifecycleRule:
     def days(key: str) -> int | None:
         return next((block.get("days") for block in rule.get(key) or ()), None)
 
-    abort, expire, old = days("abortMultipartUploads"), days("expirations"), days("noncurrentVersionExpirations")
+    abort, old = days("abortMultipartUploads"), days("noncurrentVersionExpirations")
+    expire: dict[str, Any] = next(iter(rule.get("expirations") or ()), {})
     transitions = [
         oss.LifecycleRuleTransition(days=block.get("days"), storage_class=block.get("storageClass"))
         for block in rule.get("transitions") or ()
@@ -272,7 +293,11 @@ def _rule(index: int, rule: Properties) -> oss.LifecycleRule:
         prefix=rule.get("prefix") or "",
         status="Enabled" if rule.get("enabled") else "Disabled",
         abort_multipart_upload=oss.LifecycleRuleAbortMultipartUpload(days=abort) if abort else None,
-        expiration=oss.LifecycleRuleExpiration(days=expire) if expire else None,
+        expiration=oss.LifecycleRuleExpiration(
+            days=expire.get("days"), expired_object_delete_marker=expire.get("expiredObjectDeleteMarker") or None
+        )
+        if expire
+        else None,
         noncurrent_version_expiration=oss.NoncurrentVersionExpiration(noncurrent_days=old) if old else None,
         transitions=transitions or None,
     )
@@ -280,12 +305,17 @@ def _rule(index: int, rule: Properties) -> oss.LifecycleRule:
 
 def _rule_facts(rule: Any) -> Properties:
     abort, expire, old = rule.abort_multipart_upload, rule.expiration, rule.noncurrent_version_expiration
+    expiration: dict[str, Any] = {}
+    if expire and expire.days is not None:
+        expiration["days"] = expire.days
+    if expire and expire.expired_object_delete_marker:
+        expiration["expiredObjectDeleteMarker"] = True
     return {
         "id": rule.id,
         "prefix": rule.prefix or "",
         "enabled": rule.status == "Enabled",
         "abortMultipartUploads": [{"days": abort.days}] if abort else [],
-        "expirations": [{"days": expire.days}] if expire else [],
+        "expirations": [expiration] if expiration else [],
         "noncurrentVersionExpirations": [{"days": old.noncurrent_days}] if old else [],
         "transitions": [{"days": t.days, "storageClass": t.storage_class} for t in rule.transitions or ()],
     }

@@ -1,0 +1,95 @@
+"""``python -m ops bucket``: what keeps a bucket from being deleted, and how it is emptied."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import yaml
+
+from ops import doctor
+from ops.engine import PROJECT_DIR
+from provider.own_bucket import OwnBucket
+from tfserving.bucket_contents import Contents
+from tfserving.errors import CloudError, TFServingError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command.
+
+    Returns:
+        0: done; ``show``: nothing is in the way. 1: something is, or the answer to the question was not the name.
+
+    Raises:
+        TFServingError: no such stack or bucket, no credentials, or OSS refuses.
+    """
+    chosen = _parser().parse_args(list(argv))
+    stack = doctor.load(chosen.stack)
+    bucket = OwnBucket(doctor.clients_of(stack).oss, chosen.name)
+    project = yaml.safe_load((PROJECT_DIR / "Pulumi.yaml").read_text(encoding="utf-8"))["name"]
+    owner = f"{project}/{chosen.stack.rpartition('/')[2]}"
+    try:
+        contents = bucket.contents(owner)
+    except CloudError as error:
+        if error.code == "NoSuchBucket":
+            raise TFServingError(f"there is no bucket {chosen.name}; nothing is in the way") from None
+        raise
+    print(_described(chosen.name, owner, contents))
+    if chosen.action == "show":
+        return 1 if contents.in_the_way() else 0
+    return _empty(bucket, contents, everything=chosen.everything, sure=chosen.yes)
+
+
+def _empty(bucket: OwnBucket, contents: Contents, *, everything: bool, sure: bool) -> int:
+    versions, uploads = list(contents.removable), list(contents.own_uploads)
+    if everything:
+        versions += [*contents.current, *contents.strange]
+        uploads += contents.uploads
+    if not versions and not uploads:
+        print("nothing to delete")
+        return 0
+    what = f"{len(versions)} object versions and delete markers, {len(uploads)} unfinished uploads"
+    print(f"deletes for good, so that nothing can restore it: {what}")
+    if everything and contents.current:
+        print(f"warning: {len(contents.current)} of them are current objects, which services may be reading")
+    if not sure:
+        print(f"Type the name of the bucket to delete them ({bucket.name}): ", end="", flush=True)
+        if sys.stdin.readline().strip() != bucket.name:
+            print("nothing was deleted")
+            return 1
+    bucket.remove(versions, uploads)
+    print(f"deleted: {what}")
+    return 0
+
+
+def _described(name: str, owner: str, contents: Contents) -> str:
+    lines = [
+        f"bucket {name}, seen from {owner}:",
+        f"  {len(contents.current)} current objects that this stack published",
+        f"  {len(contents.removable)} old versions and delete markers of what it published",
+    ]
+    lines.append(f"  in the way of a deletion: {contents.in_the_way() or 'nothing of others'}")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m ops bucket",
+        description="Says what keeps a bucket from being deleted, with every version of every object, and deletes it.",
+        epilog="Exit status: 0 done, 1 something is in the way or was refused.",
+    )
+    command.add_argument(
+        "action", choices=("show", "empty"), help="show: change nothing; empty: delete, after a question"
+    )
+    command.add_argument("name", help="name of the bucket")
+    command.add_argument(
+        "--stack", "-s", default="local", help="stack whose keys are used and whose objects are its own"
+    )
+    command.add_argument(
+        "--everything",
+        action="store_true",
+        help="empty: current objects and those of others, too (default: only old versions of what the stack published)",
+    )
+    command.add_argument("--yes", "-y", action="store_true", help="empty: do not ask")
+    return command

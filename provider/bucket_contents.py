@@ -1,0 +1,207 @@
+"""The resource that looks after a bucket the stack made: who can read it, and what keeps it from being deleted.
+
+The bucket itself is ``alicloud:oss:Bucket``. What that provider does not see is here: a policy that lets everybody in,
+a default encryption that is gone, and the old versions of deleted objects, without whose removal a bucket with
+versioning cannot be deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from provider.model_config_file import owner_failures
+from provider.own_bucket import Facts, OwnBucket
+from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, text
+from provider.values import Change, Properties, has_unknown, plain
+from tfserving.errors import CloudError, ConfigError, Problem
+
+_FIXED = ("storageClass", "redundancyType")
+"""Inputs that OSS sets when it makes a bucket, and never again."""
+
+
+class BucketContents(Resource):
+    """A stack's bucket as it is: private, encrypted, and free of what would keep it from being deleted."""
+
+    token = "tfserving:index:BucketContents"  # noqa: S105 (a type name)
+    description = "Who can read a bucket of the stack, and what is in it when it goes."
+    refresh_before_update = True
+    inputs: ClassVar[Mapping[str, Property]] = {
+        "bucket": Property("string", "bucket name", required=True, replaces=True),
+        "owner": Property("string", "<project>/<stack>: whose objects are removed with the bucket", required=True),
+        "storageClass": Property("string", "storage class the bucket was made with", required=True),
+        "redundancyType": Property("string", "redundancy type the bucket was made with", required=True),
+        "encryption": Property("string", "algorithm of the default encryption", required=True),
+        "forceDestroy": Property(
+            "boolean", "everything in the bucket is deleted with it, by its own provider", default=False
+        ),
+    }
+    outputs: ClassVar[Mapping[str, Property]] = {
+        "public": Property("array", "every way in which everybody can reach the bucket", required=True),
+        "exists": Property("boolean", "the bucket is there", required=True),
+    }
+
+    def validate(self, inputs: Properties) -> Iterable[Failure]:
+        yield from owner_failures(inputs)
+
+    def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
+        # An output says what was found, and stands in for an input that was declared.
+        found = {name: old_outputs.get(name, old_inputs.get(name)) for name in ("encryption", *_FIXED)}
+        diff = super().diff(old_inputs | found, old_outputs, news)
+        if diff.replaces:
+            return diff
+        if ("encryption",) in diff.changes:
+            declared = plain(old_inputs.get("encryption")) != plain(news.get("encryption"))
+            diff.changes["encryption",] = (diff.changes["encryption",][0], declared)
+        if plain(old_outputs.get("public")):
+            diff.changes["public",] = (Change.DELETE, False)
+        if old_outputs.get("exists") is False:
+            diff.changes["exists",] = (Change.UPDATE, False)
+            for name in found:
+                diff.changes.pop((name,), None)
+        return diff
+
+    def preview(
+        self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
+    ) -> Properties:
+        outputs = inputs | {"public": [], "exists": True}
+        if has_unknown(inputs.get("bucket")):
+            return outputs
+        if old_outputs is None:
+            facts = _bucket(ctx, inputs).facts()
+            if facts is not None:
+                _check_fixed(inputs, _fixed(facts))
+                _warn_of_strangers(ctx, inputs)
+            return outputs
+        if old_outputs.get("exists") is False:
+            ctx.warning(
+                f"bucket {text(inputs, 'bucket')} is gone. `pulumi up --refresh` makes it again and publishes the "
+                "models anew; without --refresh an update fails"
+            )
+            return outputs
+        _check_fixed(inputs, {name: text(old_outputs, name) for name in _FIXED})
+        for way in plain(old_outputs.get("public")) or ():
+            ctx.warning(f"bucket {text(inputs, 'bucket')} is open to everybody: {way}. `pulumi up` takes that away")
+        return outputs
+
+    def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
+        return text(inputs, "bucket"), self._put_right(ctx, inputs)
+
+    def update(
+        self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
+    ) -> Properties:
+        return self._put_right(ctx, news)
+
+    def replaced(self, ctx: Context, old_inputs: Properties, old_outputs: Properties) -> None:
+        """Says what will be in the way when the old bucket is deleted."""
+        if flag(old_inputs, "forceDestroy"):
+            return
+        bucket, owner = _bucket(ctx, old_inputs), text(old_inputs, "owner")
+        try:
+            strange = bucket.contents(owner).in_the_way()
+        except CloudError as error:
+            if error.code != "NoSuchBucket":
+                raise
+            return
+        if strange:
+            ctx.warning(in_the_way(bucket.name, strange, owner))
+
+    def _put_right(self, ctx: Context, inputs: Properties) -> Properties:
+        bucket = _bucket(ctx, inputs)
+        facts = bucket.facts()
+        if facts is None:
+            raise CloudError(
+                f"bucket {bucket.name} is gone. Fix: `pulumi up --refresh`, which makes it again and publishes the "
+                "models anew",
+                "NoSuchBucket",
+            )
+        _check_fixed(inputs, _fixed(facts))
+        for way in facts.public:
+            ctx.info(f"bucket {bucket.name} was open to everybody: {way}")
+        if facts.public:
+            bucket.make_private(facts)
+        if facts.encryption != text(inputs, "encryption"):
+            bucket.encrypt(text(inputs, "encryption"))
+        return inputs | {"public": [], "exists": True}
+
+    def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
+        bucket = OwnBucket(ctx.clients.oss, id_)
+        facts = bucket.facts()
+        if facts is None:
+            if inputs is None:
+                return None
+            # Not None: only a refresh makes the bucket's own provider look, and this stays its neighbour until then.
+            return Found(inputs, outputs | {"public": [], "exists": False})
+        if inputs is None:
+            inputs = {"bucket": id_, "owner": ""}
+        found: Properties = {**_fixed(facts), "encryption": facts.encryption}
+        return Found(found | inputs, outputs | inputs | found | {"public": facts.public, "exists": True})
+
+    def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
+        if flag(inputs, "forceDestroy"):
+            return
+        bucket, owner = OwnBucket(ctx.clients.oss, id_), text(inputs, "owner")
+        try:
+            found = bucket.contents(owner)
+            # Never what servers may still read: what is current is for the models' own resources to remove.
+            bucket.remove(found.removable, found.own_uploads, lambda count: _progress(ctx, count, len(found.removable)))
+        except CloudError as error:
+            if error.code != "NoSuchBucket":
+                raise
+            return
+        if found.removable:
+            ctx.info(f"{len(found.removable)} old versions and delete markers of this stack are removed from {id_}")
+        if strange := found.in_the_way():
+            ctx.warning(in_the_way(id_, strange, owner))
+
+
+def in_the_way(bucket: str, what: str, owner: str) -> str:
+    """What keeps a bucket from being deleted, and how to go on."""
+    stack = owner.partition("/")[2]
+    return (
+        f"bucket {bucket} cannot be deleted while something is in it that this stack did not publish: {what}. "
+        "Fix: move it away, or delete it with "
+        f"`.venv/bin/python -m ops bucket empty {bucket} --everything --stack {stack}`; then run the same command again"
+    )
+
+
+def _warn_of_strangers(ctx: Context, inputs: Properties) -> None:
+    bucket = _bucket(ctx, inputs)
+    found = bucket.contents(text(inputs, "owner"))
+    if found.strange and not found.current and not found.removable:
+        ctx.warning(
+            f"bucket {bucket.name} exists and holds only what this stack did not publish: {found.in_the_way()}. "
+            "If this stack did not make it, `pulumi up` cannot. Fix: write `existing: true` beside its name, or name "
+            "another one"
+        )
+
+
+def _progress(ctx: Context, count: int, of: int) -> None:
+    ctx.check()
+    ctx.status(f"{count} of {of} old versions removed")
+
+
+def _bucket(ctx: Context, inputs: Properties) -> OwnBucket:
+    return OwnBucket(ctx.clients.oss, text(inputs, "bucket"))
+
+
+def _fixed(facts: Facts) -> dict[str, str]:
+    return {"storageClass": facts.storage_class, "redundancyType": facts.redundancy_type}
+
+
+def _check_fixed(inputs: Properties, made_with: Mapping[str, str]) -> None:
+    """Raises ConfigError where the bucket was made with another storage class or redundancy type than is wanted."""
+    problems = [
+        Problem(
+            f"tf-serving:bucket.{name}",
+            f"bucket {text(inputs, 'bucket')} was made with {found}, and OSS cannot change that; a new bucket of the "
+            "same name cannot be made before the old one is gone",
+            allowed=found,
+            fix=f"write {found}; or name a new bucket in tf-serving:bucket.name in the same edit: models and services "
+            "move to it, and the old one goes last",
+        )
+        for name, found in made_with.items()
+        if found and found != text(inputs, name)
+    ]
+    if problems:
+        raise ConfigError(problems)
