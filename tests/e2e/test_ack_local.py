@@ -69,7 +69,7 @@ def ack(prepared: Checkout) -> Iterator[AckLocal]:
     try:
         prepared.succeed("cloud", "start")
         made = AckLocal(prepared)
-        assert "23 created" in made.run("up", "--yes")
+        assert "24 created" in made.run("up", "--yes")
         yield made
     finally:
         prepared.run("kube", "stop")
@@ -127,7 +127,7 @@ def test_a_cluster_started_again_serves_at_the_same_address(ack: AckLocal) -> No
 
 
 def test_destroy_leaves_an_empty_cluster_and_nothing_running(ack: AckLocal) -> None:
-    assert "23 deleted" in ack.run("destroy", "--yes")
+    assert "24 deleted" in ack.run("destroy", "--yes")
     api = ack.api()
     left: list[Any] = [
         *api.list_namespaced_pod("default").items,

@@ -28,7 +28,7 @@ STABLE = "tf-serving:models.modelB.labels.stable"
 def stack(cli: Cli) -> Cli:
     """The stack, deployed."""
     printed = cli.succeed("up", "--yes", "--skip-preview")
-    assert "+ 14 created" in printed
+    assert "+ 15 created" in printed
     return cli
 
 
