@@ -20,7 +20,7 @@ from sandbox.cloud.eas.api import EasService
 from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.errors import ApiError
 from tfserving import wire
-from tfserving.client import SIGNATURE, connect
+from tfserving.client import SIGNATURE, Columns, connect
 from tfserving.errors import ServiceError
 
 ANSWER_SECONDS = 60.0
@@ -159,10 +159,13 @@ def _grpc_call(request: Request, deployment: Deployment, target: str) -> Any:
         body = json.loads(request.body)
     except ValueError as error:
         raise _invalid(f"the body is not JSON: {error}") from None
-    instances = body.get("instances") if isinstance(body, dict) else None
+    values = _values(body)
     signature = body.get("signature_name", SIGNATURE) if isinstance(body, dict) else None
-    if not isinstance(instances, list) or not isinstance(signature, str):
-        raise _invalid('for gRPC the body must be {"signature_name": "...", "instances": [...]}')
+    if values is None or not isinstance(signature, str):
+        raise _invalid(
+            'for gRPC the body must be {"signature_name": "...", "instances": [...]}, or have "inputs" in place of '
+            '"instances"'
+        )
     token = deployment.record.token
 
     def call() -> Answer:
@@ -171,7 +174,7 @@ def _grpc_call(request: Request, deployment: Deployment, target: str) -> Any:
             with connect(target=target, token=token, timeout=ANSWER_SECONDS) as client:
                 found = client.predict(
                     request.model,
-                    instances,
+                    values,
                     version=request.version,
                     label=request.label,
                     signature_name=signature,
@@ -179,10 +182,20 @@ def _grpc_call(request: Request, deployment: Deployment, target: str) -> Any:
         except ServiceError as error:
             seconds = time.perf_counter() - started
             return Answer(error.status, seconds, body=json.dumps({"error": str(error)}))
-        text = json.dumps({"predictions": found.outputs}, default=_text)
+        key = "outputs" if isinstance(values, Columns) else "predictions"
+        text = json.dumps({key: found.outputs}, default=_text, ensure_ascii=False)
         return Answer(200, found.seconds, found.version, text[:ANSWER_LIMIT], truncated=len(text) > ANSWER_LIMIT)
 
     return call
+
+
+def _values(body: Any) -> list[Any] | Columns | None:
+    """The values of a predict request; None where it has none, or both kinds."""
+    if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
+        return None
+    if "inputs" in body:
+        return Columns(body["inputs"])
+    return body["instances"] if isinstance(body["instances"], list) else None
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.console.conftest import FAVOURITES, Served
+from tests.cloud.console.conftest import BODY, FAVOURITES, Served
 from tests.cloud.eas.conftest import until
 
 pytestmark = pytest.mark.slow
@@ -58,6 +58,16 @@ def test_a_grpc_service_is_asked_by_grpc(served: Served, by: dict[str, Any], ver
     assert (answer["status"], answer["version"], favourite(answer)) == (200, version, FAVOURITES[version])
 
 
+@pytest.mark.parametrize(
+    ("service", "asked"), [("multi_http", {"path": "/v1/models/modelB:predict"}), ("multi_grpc", {"model": "modelB"})]
+)
+def test_whole_inputs_are_answered_with_whole_outputs(served: Served, service: str, asked: dict[str, Any]) -> None:
+    answer = served.ask(service, **asked, body=json.dumps({"inputs": json.loads(BODY)["instances"]}))
+    assert answer["status"] == 200, answer
+    (scores,) = json.loads(answer["body"])["outputs"]
+    assert len(scores) == 10
+
+
 def test_a_request_without_a_body_is_a_get(served: Served) -> None:
     answer = served.ask("multi_http", path="/v1/models/modelB", body=" ")
     assert answer["status"] == 200
@@ -81,6 +91,7 @@ def test_the_servers_own_words_come_through_when_it_refuses(served: Served, serv
         ("multi_grpc", {"model": ""}, "needs a model name"),
         ("multi_grpc", {"model": "modelB", "body": "{"}, "is not JSON"),
         ("multi_grpc", {"model": "modelB", "body": "[1]"}, "must be"),
+        ("multi_grpc", {"model": "modelB", "body": '{"inputs": [1], "instances": [1]}'}, "must be"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_with_the_reason(

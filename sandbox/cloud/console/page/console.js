@@ -304,7 +304,7 @@ function showAnswer(answer, service) {
       parts.push(bars(scores, [title, output].filter(Boolean).join(", ")));
     }
   });
-  const text = parsed === undefined ? answer.body : JSON.stringify(parsed, null, 1);
+  const text = parsed === undefined ? answer.body : indented(answer.body);
   parts.push(h("details", { open: !ok && parsed === undefined && text.trim() !== "" },
     h("summary", {}, answer.truncated ? "Answer (first part)" : "Answer"), h("pre", { tabindex: "0" }, text || "(empty)")));
   $("answer").replaceChildren(...parts);
@@ -321,13 +321,37 @@ function meaning(status) {
 
 function parse(text) {
   try {
-    return JSON.parse(text);
+    // The server writes NaN and infinities as they are, which JSON has no words for.
+    return JSON.parse(text.replace(SPECIAL, (found) => found.startsWith('"') ? found : "null"));
   } catch {
     return undefined;
   }
 }
 
-const isVector = (value) => Array.isArray(value) && value.length > 1 && value.every((item) => typeof item === "number");
+const SPECIAL = /"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b/g;
+const TOKEN = /"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g;
+
+// JSON over several lines, each value as the server wrote it: JavaScript rounds integers above 2^53.
+function indented(text) {
+  const tokens = text.match(TOKEN) ?? [];
+  let depth = 0;
+  let shown = "";
+  tokens.forEach((token, index) => {
+    const opens = token === "[" || token === "{";
+    const closes = token === "]" || token === "}";
+    const isEmpty = opens && ["]", "}"].includes(tokens[index + 1]);
+    const wasEmpty = closes && ["[", "{"].includes(tokens[index - 1]);
+    if (closes && !wasEmpty) shown += `\n${" ".repeat(depth -= 1)}`;
+    shown += token;
+    if (opens && !isEmpty) shown += `\n${" ".repeat(depth += 1)}`;
+    if (token === ",") shown += `\n${" ".repeat(depth)}`;
+    if (token === ":") shown += " ";
+  });
+  return shown;
+}
+
+const isScore = (value) => typeof value === "number" && Math.abs(value) <= Number.MAX_SAFE_INTEGER;
+const isVector = (value) => Array.isArray(value) && value.length > 1 && value.every(isScore);
 
 // The outputs of one instance that are lists of numbers, by name; the only output of a model has none.
 function vectors(prediction) {
