@@ -18,6 +18,7 @@ import alibabacloud_oss_v2 as oss
 import yaml
 
 from bench.measure import ROOT, Run, python, run, stop
+from sandbox import keys
 from tfserving import manifest
 from tfserving.manifest import HashCache
 from tfserving.protos import tf_serving_pb2 as pb
@@ -92,6 +93,7 @@ def cloud(directory: Path) -> Iterator[Cloud]:
     process = subprocess.Popen(
         python("-m", "sandbox", "cloud", "run", "--port", str(port), "--data", str(directory / "data")),
         cwd=ROOT,
+        env={**os.environ, keys.ID_VARIABLE: "sandbox", keys.SECRET_VARIABLE: "sandbox"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

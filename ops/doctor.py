@@ -41,6 +41,7 @@ MOST_SKEW_SECONDS = 900
 """Alibaba Cloud refuses requests that are signed with a time further off than this."""
 
 _NAMESPACE = "tf-serving"
+_SANDBOX = "the sandbox cloud of this checkout"
 _KEYS = ("accessKey", "secretKey", "securityToken")
 _SECONDS = 5.0
 _PLUGIN_SECONDS = 30.0
@@ -417,6 +418,8 @@ def clients_of(stack: StackConfig, project_dir: Path = PROJECT_DIR) -> Clients:
                 f"the credentials in {stack.file.name} are encrypted and cannot be read. Fix: {EncryptedError.fix}"
             )
             raise EncryptedError(message) from None
+    if stack.is_local and not keys["accessKey"] and not stack.text("alicloud:profile"):
+        keys |= _sandbox_key(project_dir)
     return Clients(
         CloudSettings(
             region=stack.region,
@@ -447,7 +450,8 @@ def _access(stack: StackConfig, project_dir: Path) -> Iterator[Finding]:
         yield Finding("error", "credentials", "none were found", NO_CREDENTIALS.partition(": ")[2])
         return
     kind = "temporary" if found.security_token else "an access key"
-    source = _source(stack, clients.settings.access_key, str(found.provider_name or ""))
+    of_sandbox = stack.is_local and clients.settings.access_key == _sandbox_key(project_dir).get("accessKey")
+    source = _SANDBOX if of_sandbox else _source(stack, clients.settings.access_key, str(found.provider_name or ""))
     masked = _Masked((found.access_key_id, found.access_key_secret, found.security_token))
     for finding in (
         Finding("ok", "credentials", f"from {source} ({kind})"),
@@ -455,6 +459,15 @@ def _access(stack: StackConfig, project_dir: Path) -> Iterator[Finding]:
         *_permissions(stack, clients),
     ):
         yield masked(finding)
+
+
+def _sandbox_key(project_dir: Path) -> dict[str, str]:
+    """The access key that the sandbox cloud of a checkout has made for itself; empty where there is none."""
+    try:
+        found = json.loads((project_dir / ".sandbox" / "access-key.json").read_text(encoding="utf-8"))
+        return {"accessKey": str(found["id"]), "secretKey": str(found["secret"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _source(stack: StackConfig, access_key: str, chain: str) -> str:

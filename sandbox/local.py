@@ -23,7 +23,7 @@ from typing import Literal
 from pulumi.automation import PulumiCommand
 
 from ops import outputs, predict
-from sandbox import paths
+from sandbox import keys, paths
 from sandbox.cloud import console
 from sandbox.engine.secrets import SANDBOX_PASSPHRASE
 from tfserving.client import connect
@@ -260,6 +260,7 @@ def _cli_settings() -> dict[str, str]:
         "SSL_CERT_FILE": str(trust_bundle(paths.CLOUD_DATA)),
         "PULUMI_BACKEND_URL": f"file://{paths.PULUMI_BACKEND}",
         "PULUMI_CONFIG_PASSPHRASE": SANDBOX_PASSPHRASE,
+        **keys.of_cloud(paths.ROOT).variables(),
     }
 
 

@@ -18,29 +18,33 @@ from pathlib import Path
 from aiohttp import web
 
 from sandbox import paths
-from sandbox.cloud import account, console, cs, eas
+from sandbox.cloud import account, browser, console, cs, eas, health, signatures
+from sandbox.cloud.eas.gateway import PREFIX as GATEWAY_PREFIX
 from sandbox.cloud.errors import ApiError, is_out_of_space, json_error, request_id
 from sandbox.cloud.openapi import openapi_call
 from sandbox.cloud.oss.mounts import LiveView
 from sandbox.cloud.oss.service import OssService
 from sandbox.cloud.oss.store import ObjectStore
 from sandbox.cloud.state import STATE, CloudState
+from sandbox.keys import AccessKey
 
 log = logging.getLogger("sandbox.cloud")
 
-HEALTH_PATH = "/-/health"
-_NOT_LOGGED = (HEALTH_PATH, console.OVERVIEW_PATH)
+_NOT_LOGGED = (health.PATH, console.OVERVIEW_PATH)
 """Asked again and again."""
 _SECRET_NAME = re.compile(r"signature|token|secret|credential|accesskey|password", re.IGNORECASE)
 
 
-def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Application:
+def create_app(
+    data_dir: Path, port: int, root: Path = paths.ROOT, access_key: AccessKey | None = None
+) -> web.Application:
     """Builds the application of a sandbox cloud. Run it with :func:`make_runner`.
 
     Args:
         data_dir: made if missing. The caller sees to it that no other cloud uses it.
         port: the port the application is going to be served on (services put it into endpoints).
         root: the project directory, reported by the health check.
+        access_key: requests have to be signed with it. None, for a cloud inside a test: signatures are not checked.
 
     Raises:
         OSError: the data directory cannot be made or written.
@@ -48,10 +52,10 @@ def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Applic
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
     objects = ObjectStore(data_dir / "oss")
-    state = CloudState(root, data_dir, port, objects, LiveView(objects, data_dir / "mounts"))
+    state = CloudState(root, data_dir, port, objects, LiveView(objects, data_dir / "mounts"), access_key)
     app = web.Application(middlewares=[_outermost])
     app[STATE] = state
-    app.router.add_get(HEALTH_PATH, _health)
+    app.router.add_get(health.PATH, _health)
     console.register(app, state)
     app.router.add_route("*", "/{path:(?s:.*)}", _dispatch)
     app.on_startup.append(_start)
@@ -59,7 +63,7 @@ def create_app(data_dir: Path, port: int, root: Path = paths.ROOT) -> web.Applic
     eas.register(app, state)
     cs.register(app, state)
     account.register(app, state)
-    state.add(OssService(objects))
+    state.add(OssService(objects, access_key))
     return app
 
 
@@ -93,14 +97,22 @@ async def _stop(app: web.Application) -> None:
 
 
 async def _health(request: web.Request) -> web.Response:
+    """Who this cloud is, for those who hold its key; strangers learn nothing."""
     state = request.app[STATE]
+    if state.access_key is not None and not health.is_proven(request.headers, state.access_key):
+        return web.Response(status=204)
     return web.json_response(
         {"sandbox": True, "root": str(state.root), "data": str(state.data_dir), "pid": os.getpid(), "port": state.port}
     )
 
 
 async def _dispatch(request: web.Request) -> web.StreamResponse:
-    service = next(service for service in request.app[STATE].services if service.matches(request))
+    state = request.app[STATE]
+    service = next(service for service in state.services if service.matches(request))
+    # OSS knows anonymous requests and checks its own; the gateway asks for the token of the service.
+    signed = not isinstance(service, OssService) and not request.path.startswith(GATEWAY_PREFIX)
+    if state.access_key is not None and signed:
+        await signatures.check_openapi(request, state.access_key)
     return await service.handle(request)
 
 
@@ -125,6 +137,11 @@ async def _answer(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     try:
+        # The console has a guard of its own, and the health check proves itself.
+        if request.path != health.PATH and not request.path.startswith(console.PATH.rstrip("/")):
+            reason = browser.refusal(request.headers, request.host, request.scheme)
+            if reason:
+                raise ApiError(403, "Forbidden.Browser", f"The sandbox cloud does not answer this request: {reason}.")
         return await handler(request)
     except ApiError as error:
         return json_error(error, request.host)

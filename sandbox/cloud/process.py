@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox import paths
-from sandbox.cloud.app import HEALTH_PATH, create_app, make_runner
+from sandbox import keys, paths
+from sandbox.cloud import health as identity
+from sandbox.cloud.app import create_app, make_runner
 from sandbox.cloud.errors import is_out_of_space
 from sandbox.cloud.listener import Listener, tls_context
 from tfserving.errors import TFServingError
@@ -86,10 +87,10 @@ class Health:
 
 
 def health(port: int, seconds: float = 2.0) -> Health | None:
-    """Asks whatever listens on a loopback port whether it is a sandbox cloud; None if it is not, or nothing does."""
+    """Asks whatever listens on a loopback port whether it is a sandbox cloud with our key; None if not."""
     connection = http.client.HTTPConnection(paths.LOOPBACK, port, timeout=seconds)
     try:
-        connection.request("GET", HEALTH_PATH)
+        connection.request("GET", identity.PATH, headers=identity.proof(keys.of_client(paths.ROOT)))
         answer = json.loads(connection.getresponse().read(4096))
         if answer["sandbox"] is True:
             return Health(str(answer["root"]), str(answer["data"]), int(answer["pid"]))
@@ -148,7 +149,7 @@ async def _serve(files: CloudFiles, port: int, listener: socket.socket, ready_fd
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    app = create_app(files.data, port)
+    app = create_app(files.data, port, access_key=keys.of_cloud(paths.ROOT))
     runner = make_runner(app)
     site: Listener | None = None
     try:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from sandbox.cloud.oss.mounts import LiveView
 from sandbox.cloud.oss.store import ObjectStore
+from sandbox.keys import AccessKey
 
 
 class Service(Protocol):
@@ -38,6 +39,7 @@ class CloudState:
         port: the TCP port on 127.0.0.1 the cloud listens on.
         objects: the OSS store.
         live_view: local directory trees that follow OSS prefixes.
+        access_key: what requests are signed with; None: signatures are not checked.
         services: in the order in which they are asked.
     """
 
@@ -46,6 +48,7 @@ class CloudState:
     port: int
     objects: ObjectStore
     live_view: LiveView
+    access_key: AccessKey | None = None
     services: list[Service] = field(default_factory=list)
 
     def add(self, service: Service) -> None:

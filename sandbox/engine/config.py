@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from sandbox import keys
 from sandbox.engine import properties as props
 from sandbox.engine import secrets
 from tfserving import kubeconfig
@@ -111,8 +112,8 @@ class Stack:
         dropped = re.compile(r"(ALIBABA_?CLOUD|ALICLOUD|ALIYUN|OSS|EAS|PULUMI)_.*|(HTTPS?|ALL)_PROXY", re.IGNORECASE)
         kept = {k: v for k, v in os.environ.items() if not dropped.fullmatch(k)}
         # The credentials chain ends here: it never reaches the files or the metadata service of this machine.
-        dummy = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "sandbox", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "sandbox"}
-        return kept | dummy | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "NO_PROXY": "*", "PYTHONUNBUFFERED": "1"}
+        key = keys.of_client(self.root).variables()
+        return kept | key | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "NO_PROXY": "*", "PYTHONUNBUFFERED": "1"}
 
 
 def load(root: Path, name: str) -> Stack:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import alibabacloud_oss_v2 as oss
 from alibabacloud_oss_v2 import exceptions
 
+from sandbox import keys, paths
 from sandbox.kube.pods import PodError
 from tfserving.client import is_loopback
 
@@ -87,7 +88,8 @@ class OssMounts:
 
 def _client(url: str) -> Any:
     config = oss.config.load_default()
-    config.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
+    key = keys.of_client(paths.ROOT)
+    config.credentials_provider = oss.credentials.StaticCredentialsProvider(key.id, key.secret)
     config.region, config.endpoint, config.use_path_style = "cn-hangzhou", url, True
     config.retry_max_attempts = 1
     return oss.Client(config)

@@ -20,6 +20,8 @@ import yaml
 from alibabacloud_eas20210701.client import Client as EasClient
 from alibabacloud_tea_openapi.models import Config
 
+from sandbox import keys
+
 PROJECT = Path(__file__).resolve().parents[2]
 REGION = "cn-hangzhou"
 BODY = {"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]}
@@ -90,12 +92,17 @@ class Checkout:
     def service(self, name: str) -> dict[str, Any]:
         return self.outputs()["services"][name]
 
+    @property
+    def access_key(self) -> keys.AccessKey:
+        """What the checkout's cloud takes."""
+        return keys.of_client(self.root)
+
     def eas(self) -> EasClient:
         """The EAS API in a stranger's hands: what somebody does in the console."""
         return EasClient(
             Config(
-                access_key_id="sandbox",
-                access_key_secret="sandbox",
+                access_key_id=self.access_key.id,
+                access_key_secret=self.access_key.secret,
                 endpoint=f"127.0.0.1:{self.port}",
                 protocol="HTTP",
                 region_id=REGION,
@@ -109,7 +116,9 @@ class Checkout:
     def oss(self) -> oss.Client:
         """The OSS API in a stranger's hands."""
         config = oss.config.load_default()
-        config.credentials_provider = oss.credentials.StaticCredentialsProvider("sandbox", "sandbox")
+        config.credentials_provider = oss.credentials.StaticCredentialsProvider(
+            self.access_key.id, self.access_key.secret
+        )
         config.region = REGION
         config.endpoint = f"http://127.0.0.1:{self.port}"
         config.use_path_style = True

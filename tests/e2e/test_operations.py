@@ -230,12 +230,11 @@ def test_without_credentials_nothing_is_said_to_be_fine(stack: Checkout, tmp_pat
     good = stack.stack_file.read_text(encoding="utf-8")
     # A profile, because keys in the stack config are in the state, too, and the sandbox engine has some of its own.
     (tmp_path / "somebody" / ".aliyun").mkdir(parents=True)
-    keys = {"mode": "AK", "access_key_id": "sandbox", "access_key_secret": "sandbox", "region_id": "cn-hangzhou"}
+    key = {"access_key_id": stack.access_key.id, "access_key_secret": stack.access_key.secret}
+    keys = {"mode": "AK", **key, "region_id": "cn-hangzhou"}
     (tmp_path / "somebody" / ".aliyun" / "config.json").write_text(
         json.dumps({"current": "deployer", "profiles": [{"name": "deployer", **keys}]}), encoding="utf-8"
     )
-    for key in ("alicloud:accessKey", "alicloud:secretKey"):
-        stack.set(None, key)
     stack.set("deployer", "alicloud:profile")
     try:
         assert stack.run("up", "--yes", env={"HOME": str(tmp_path / "somebody")}).code == 0

@@ -17,6 +17,7 @@ import aiohttp
 import yarl
 from aiohttp import hdrs, web
 
+from sandbox.cloud import browser
 from sandbox.cloud.eas import service_json
 from sandbox.cloud.eas.auth import is_authorized
 from sandbox.cloud.eas.deployment import Deployment
@@ -117,6 +118,8 @@ class Gateway:
         Args:
             path: raw path for the instance, without the query.
         """
+        if reason := browser.refusal(request.headers, request.host, request.scheme):
+            return _refuse(403, f"Forbidden: {reason}.")
         if not is_authorized(request.headers.getall(hdrs.AUTHORIZATION, []), deployment.record.token):
             return _refuse(401, f"Unauthorized: the Authorization header is not the token of {deployment.record.name}.")
         if not deployment.admits():

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from sandbox.cloud import browser
 from sandbox.cloud.eas import service_json
 from sandbox.cloud.eas.auth import is_authorized
 from sandbox.cloud.eas.deployment import Deployment
@@ -63,6 +64,10 @@ class GrpcListener:
         deployment = self._deployment
         metadata = tuple(context.invocation_metadata() or ())
         tokens = [str(value) for key, value in metadata if key == AUTHORIZATION]
+        # No browser speaks gRPC; what passes gRPC-Web on leaves these in.
+        reason = browser.refusal({key: str(value) for key, value in metadata}, f"127.0.0.1:{self.port}")
+        if reason:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"The gateway does not answer this call: {reason}.")
         if not is_authorized(tokens, deployment.record.token):
             message = f"The authorization metadata is not the token of service {deployment.record.name}."
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)

@@ -1,7 +1,7 @@
 """What every OSS operation needs to know about a request, and the answers it is given.
 
 Sources: OSS "Common HTTP headers", "Include signatures in the Authorization header" (V1, V2, V4) and "... in URLs".
-Signatures are not verified: the sandbox has no secrets. Their presence and shape is.
+Where the cloud has an access key, signatures are verified (:mod:`sandbox.cloud.signatures`); else their shape is.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from aiohttp import web
 
+from sandbox.cloud import signatures
 from sandbox.cloud.errors import request_id
 from sandbox.cloud.oss import errors, xml
 from sandbox.cloud.oss.store import BlobWriter, ObjectStore
+from sandbox.keys import AccessKey
 
 DEFAULT_REGION = "cn-hangzhou"
 
@@ -142,11 +144,11 @@ class OssRequest:
             raise errors.OssError(400, "InvalidDigest", message)
 
 
-def read_request(http: web.Request, store: ObjectStore) -> OssRequest:
+def read_request(http: web.Request, store: ObjectStore, signing: AccessKey | None = None) -> OssRequest:
     """Takes a request apart: bucket by host name or by path, key, parameters, access key.
 
     Raises:
-        OssError: the path is not UTF-8, or the signature is missing its parts or has expired.
+        OssError: the path is not UTF-8, or the signature is missing its parts, is wrong or has expired.
     """
     path = http.rel_url.raw_path.removeprefix("/")
     bucket, host = _virtual_host(http.host)
@@ -158,6 +160,11 @@ def read_request(http: web.Request, store: ObjectStore) -> OssRequest:
     except UnicodeDecodeError:
         raise errors.OssError(400, "InvalidObjectName", "The specified object name is not UTF-8.") from None
     access_key, region = _identify(http, query)
+    if access_key and signing is not None:
+        try:
+            signatures.check_oss(http, name, key, signing)
+        except signatures.NotSigned as error:
+            raise errors.OssError(error.status, error.code, error.message) from None
     return OssRequest(http, store, name, key, query, access_key, region or DEFAULT_REGION, host)
 
 

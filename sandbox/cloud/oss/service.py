@@ -12,6 +12,7 @@ from sandbox.cloud.errors import is_out_of_space
 from sandbox.cloud.oss import bucket_config, buckets, errors, multipart, objects
 from sandbox.cloud.oss.request import OssRequest, error_reply, read_request
 from sandbox.cloud.oss.store import ObjectStore
+from sandbox.keys import AccessKey
 
 log = logging.getLogger("sandbox.cloud.oss")
 
@@ -120,15 +121,15 @@ OPERATIONS = (
 class OssService:
     """Takes every request that no other service took."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+    def __init__(self, store: ObjectStore, access_key: AccessKey | None = None) -> None:
+        self._store, self._access_key = store, access_key
 
     def matches(self, request: web.Request) -> bool:
         return True
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         try:
-            call = read_request(request, self._store)
+            call = read_request(request, self._store, self._access_key)
             operation = _operation(call)
             _authorise(call, operation)
             return await operation.handler(call)

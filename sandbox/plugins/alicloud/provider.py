@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cached_property
 from typing import Any
 
 import alibabacloud_oss_v2 as oss
 
 from sandbox.engine.properties import Properties
+from sandbox.keys import NO_KEY, AccessKey
 from sandbox.plugins.alicloud import cluster, network
 from sandbox.plugins.alicloud.bucket import Bucket
 from sandbox.plugins.alicloud.bucket_object import BucketObject
@@ -47,6 +49,15 @@ class Alicloud(Provider):
             raise TFServingError("endpoints names no address for oss; the stand-in knows no regional endpoints")
 
     @property
+    def _key(self) -> AccessKey:
+        """The settings' access key, else the environment's, as the real provider has it."""
+        given = str(self._settings.get("accessKey") or ""), str(self._settings.get("secretKey") or "")
+        if all(given):
+            return AccessKey(*given)
+        identifier = os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID") or NO_KEY.id
+        return AccessKey(identifier, os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET") or NO_KEY.secret)
+
+    @property
     def oss(self) -> Any:
         """The OSS client."""
         if self._client is None:
@@ -57,8 +68,8 @@ class Alicloud(Provider):
             config.use_path_style = True  # an IP address has no subdomain for the bucket
             config.retry_max_attempts = 2
             config.credentials_provider = oss.credentials.StaticCredentialsProvider(
-                str(self._settings.get("accessKey") or "sandbox"),
-                str(self._settings.get("secretKey") or "sandbox"),
+                self._key.id,
+                self._key.secret,
                 self._settings.get("securityToken") or None,
             )
             self._client = oss.Client(config)
@@ -107,8 +118,8 @@ class Alicloud(Provider):
         if not endpoint:
             raise TFServingError(f"endpoints names no address for {product}; the stand-in knows no regional endpoints")
         return Config(
-            access_key_id=str(self._settings.get("accessKey") or "sandbox"),
-            access_key_secret=str(self._settings.get("secretKey") or "sandbox"),
+            access_key_id=self._key.id,
+            access_key_secret=self._key.secret,
             region_id=self.region,
             endpoint=endpoint,
             protocol=str(self._settings.get("protocol") or "HTTPS").upper(),
