@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from provider import faults
 from tfserving import wire
 from tfserving.client import is_loopback
 from tfserving.errors import CloudError
@@ -26,6 +27,8 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 _ATTEMPTS = 4
+_ANSWERED_ATTEMPTS = 6
+"""Where there is an answer, seconds of trouble are sat out; nobody there is told sooner."""
 _FIRST_PAUSE_SECONDS = 0.3
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
@@ -119,8 +122,10 @@ class Clients:
     def _eas(self) -> EasApi:
         from alibabacloud_eas20210701.client import Client
         from alibabacloud_tea_openapi.models import Config
+        from darabonba.core import DaraCore
 
         _silence_sdk_loggers()
+        faults.watch_sessions(DaraCore)
         settings = self.settings
         client = Client(
             Config(
@@ -158,6 +163,7 @@ class Clients:
         settings = self.settings
         session = requests.Session()
         session.trust_env = not is_loopback_endpoint(settings.oss_endpoint)
+        faults.watch(session)
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=64)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
@@ -170,6 +176,7 @@ class Clients:
                 # what OSS says of every file and part is compared with our checksum.
                 disable_upload_crc64_check=True,
                 credentials_provider=Provider(),
+                retryer=faults.oss_retryer(oss),
                 http_client=RequestsHttpClient(
                     session=session, connect_timeout=CONNECT_SECONDS, readwrite_timeout=READ_SECONDS
                 ),
@@ -395,12 +402,15 @@ class EasApi:
 
     def _call(self, action: str, name: str, call: Callable[[], T], *, repeat: bool) -> T:
         pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in itertools.count(1):
             try:
                 return call()
             except Exception as error:  # the SDK raises its own exceptions and those of the libraries below it
-                last = attempt == _ATTEMPTS or not repeat or self._cancelled.is_set()
-                if last or not _may_pass(error):
+                status = getattr(error, "status_code", None)
+                answered = isinstance(status, int)
+                last = attempt >= (_ANSWERED_ATTEMPTS if answered else _ATTEMPTS) or self._cancelled.is_set()
+                once = not repeat and not (answered and faults.is_refused_for_now(int(status or 0), _code(error)))
+                if last or once or not _may_pass(error):
                     raise _eas_error(action, name, error) from None
             self._cancelled.wait(pause)
             pause *= 2
@@ -414,10 +424,28 @@ def is_not_found(error: CloudError) -> bool:
 
 def _may_pass(error: Exception) -> bool:
     status = getattr(error, "status_code", None)
-    code = str(getattr(error, "code", "") or "")
     if isinstance(status, int):
-        return status >= 500 or status == 429 or "Throttling" in code
+        return faults.may_pass(status, _code(error), str(getattr(error, "message", "") or ""))
+    if _not_the_cloud(error):
+        return False
     return "Credential" not in f"{type(error).__name__} {type(getattr(error, 'inner_exception', None)).__name__}"
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "code", "") or "")
+
+
+def _not_the_cloud(error: Exception) -> bool:
+    """Whether an HTML page came in place of the API's answer. Read as JSON by the SDK, it is an error of its own."""
+    seen: BaseException | None = error
+    for _ in range(8):
+        if isinstance(seen, faults.NotTheCloudError):
+            return True
+        if seen is None:
+            break
+        inner = getattr(seen, "inner_exception", None)
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
+    return False
 
 
 def _eas_error(action: str, name: str, error: Exception) -> CloudError:
@@ -427,14 +455,15 @@ def _eas_error(action: str, name: str, error: Exception) -> CloudError:
         inner = getattr(error, "inner_exception", None) or error
         if "Credential" in type(inner).__name__ or "InvalidCredentials" in str(getattr(inner, "code", "")):
             return CloudError(f"{what}: {NO_CREDENTIALS}")
-        return CloudError(f"{what}: no answer from the EAS API: {one_line(inner)}")
-    code = str(getattr(error, "code", "") or "")
+        if _not_the_cloud(error):
+            return CloudError(f"{what}: {faults.NOT_THE_CLOUD}")
+        return faults.PassingError(f"{what}: no answer from the EAS API: {one_line(inner)}")
+    code = _code(error)
     code = code if code not in ("", "None") else str(status)
     message = str(getattr(error, "message", "") or "").removeprefix(f"code: {status}, ")
-    hint = ""
-    if status == 403 or "Forbidden" in code or "NoPermission" in code:
-        hint = f" (the RAM identity needs eas:{action})"
-    return CloudError(f"{what}: {code}: {message}{hint}", code)
+    hint = faults.hint(status, code, message, f"the RAM identity needs eas:{action}")
+    kind = faults.PassingError if faults.may_pass(status, code, message) else CloudError
+    return kind(f"{what}: {code}: {message}{hint}", code)
 
 
 def one_line(error: object) -> str:

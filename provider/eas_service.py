@@ -17,8 +17,19 @@ from urllib import error as urllib_error
 from urllib import request as urllib_request
 from urllib.parse import urlsplit
 
-from provider import clients
-from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
+from provider import clients, faults
+from provider.resource import (
+    Context,
+    Diff,
+    Failure,
+    Found,
+    OperationTimeoutError,
+    Property,
+    Resource,
+    flag,
+    table,
+    text,
+)
 from provider.values import UNKNOWN, Change, Properties, Secret, differences, has_unknown, plain
 from tfserving import client, eas_drift
 from tfserving.errors import (
@@ -44,6 +55,7 @@ ANSWER_SECONDS = 180.0
 
 _DELETE_SECONDS = 600.0
 _CONFLICT_SECONDS = 180.0
+_CREATE_ATTEMPTS = 4
 _EMPTY_404_SECONDS = 120.0
 _GRACE_SECONDS = 30.0
 _EVENTS = 8
@@ -175,13 +187,19 @@ class EasService(Resource):
             ctx.info(f"service {name} exists already ({found.status}): it is taken over and updated")
             self._replace(ctx, name, inputs, keep_token=found.token)
             return name, self._finish(ctx, inputs, was=found, had_autoscaler=True)
-        try:
-            api.create(_full_spec(inputs))
-        except CloudError as error:
-            # An answer that got lost may stand for a service that was made.
-            made = api.describe(name)
-            if made is None or made.labels.get(OWNER_LABEL) != owner:
-                raise error from None
+        for attempt in range(1, _CREATE_ATTEMPTS + 1):
+            try:
+                api.create(_full_spec(inputs))
+            except CloudError as error:
+                # An answer that got lost may stand for a service that was made.
+                made = api.describe(name)
+                if made is not None and made.labels.get(OWNER_LABEL) == owner:
+                    break
+                if attempt == _CREATE_ATTEMPTS or made is not None or not isinstance(error, faults.PassingError):
+                    raise error from None
+                ctx.sleep(attempt)
+            else:
+                break
         return name, self._finish(ctx, inputs)
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
@@ -261,7 +279,7 @@ class EasService(Resource):
             except CloudError as error:
                 refused = error
                 now = api.describe(name)
-                if now is None or now.status not in _PASSING:
+                if now is None or (now.status not in _PASSING and not isinstance(error, faults.PassingError)):
                     raise
                 ctx.status(f"service {name} is {now.status}: waiting to update it")
             else:
@@ -320,7 +338,8 @@ class EasService(Resource):
         started = False
         running_since: float | None = None
         found: clients.EasService | None = None
-        for gone in ctx.poll(ctx.seconds or self.default_seconds):
+        gone = 0.0
+        for gone in _until_over(ctx, ctx.seconds or self.default_seconds):
             found = api.describe(name)
             if found is None:
                 if gone > _GRACE_SECONDS:
@@ -343,7 +362,9 @@ class EasService(Resource):
             detail = f": {found.message}" if found.message else ""
             ctx.status(f"service {name} is {found.status} ({found.running} of {found.total} replicas){detail}")
         seen = found.status if found else "missing"
-        raise ServiceStartError(failure_story(ctx, found, f"service {name} is still {seen} and not Running"))
+        raise ServiceStartError(
+            failure_story(ctx, found, f"service {name} is still {seen} and not Running after {gone:.0f} s")
+        )
 
     def _wait_answer(self, ctx: Context, inputs: Properties, found: clients.EasService) -> None:
         name = found.name
@@ -351,28 +372,40 @@ class EasService(Resource):
         if not (address.url or address.target):
             raise ServiceStartError(f"service {name} is Running but has no endpoint")
         problem = ""
-        for gone in ctx.poll(ANSWER_SECONDS):
+        gone = 0.0
+        for gone in _until_over(ctx, ANSWER_SECONDS):
             problem = _ask(inputs, address, found.token, gone)
             if not problem:
                 return
             ctx.status(f"waiting for service {name} to answer: {problem}")
         now = ctx.clients.eas.describe(name)
-        story = failure_story(
-            ctx, now, f"service {name} is Running but does not answer after {ANSWER_SECONDS:g} s: {problem}"
-        )
+        story = failure_story(ctx, now, f"service {name} is Running but does not answer after {gone:.0f} s: {problem}")
         raise ServiceStartError(
             f"{story}\nFix: if this machine cannot reach the service (VPC only), set reachable: false on it"
         )
 
     def _wait_gone(self, ctx: Context, name: str) -> clients.EasService | None:
-        for _ in ctx.poll(_DELETE_SECONDS):
+        found: clients.EasService | None = None
+        for _ in _until_over(ctx, _DELETE_SECONDS):
             found = ctx.clients.eas.describe(name)
             if found is None:
                 return None
             if found.status == "DeleteFailed":
                 raise ServiceStartError(failure_story(ctx, found, f"service {name} cannot be deleted"))
             ctx.status(f"service {name} is {found.status}")
-        raise ServiceStartError(f"service {name} is still there {_DELETE_SECONDS:g} s after its deletion")
+        what = f"service {name} is still there after its deletion"
+        raise ServiceStartError(failure_story(ctx, found, what))
+
+
+def _until_over(ctx: Context, seconds: float) -> Iterator[float]:
+    """:meth:`Context.poll` that ends where the operation's time is over, so that the caller says what it waited for."""
+    turns = ctx.poll(seconds)
+    while True:
+        try:
+            gone = next(turns)
+        except (StopIteration, OperationTimeoutError):
+            return
+        yield gone
 
 
 def failure_story(ctx: Context, found: clients.EasService | None, what: str) -> str:

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from provider import faults
 from provider.clients import NO_CREDENTIALS, one_line
 from tfserving.errors import CloudError
 from tfserving.manifest import FileEntry, crc64
@@ -449,6 +450,9 @@ class _FileRange:
         data = os.pread(
             self._descriptor, left if size < 0 else min(left, max(size, _BLOCK_BYTES)), self._start + self._position
         )
+        if left and not data:
+            # The request has promised more, and OSS would wait for it.
+            raise ContentError("the file became shorter while it was read")
         self._position += len(data)
         self.sent_crc64 = crc64(data, self.sent_crc64)
         return data
@@ -503,8 +507,10 @@ def oss_error(what: str, sdk: Any, error: Exception) -> CloudError:
         inner = unwrap() if callable(unwrap) else None
         seen = inner if isinstance(inner, BaseException) else seen.__cause__
     for found in chain:
-        if isinstance(found, CloudError):
+        if isinstance(found, ContentError):
             return found
+        if isinstance(found, CloudError):
+            return CloudError(f"{what}: {found}", found.code)
         if isinstance(found, (sdk.exceptions.CredentialsFetchError, sdk.exceptions.CredentialsEmptyError)):
             return CloudError(f"{what}: {NO_CREDENTIALS}")
         if isinstance(found, sdk.exceptions.ServiceError):
@@ -512,11 +518,11 @@ def oss_error(what: str, sdk: Any, error: Exception) -> CloudError:
             status = int(found.status_code or 0)
             if code in ("", "BadErrorResponse"):
                 code = str(status)
-            hint = ""
+            if faults.is_page(found.snapshot or b""):
+                return CloudError(f"{what}: {status}: {faults.NOT_THE_CLOUD}", code)
+            hint = faults.hint(status, code, str(found.message), "the RAM identity lacks a right on this bucket")
             if code == "NoSuchBucket":
                 hint = " (the bucket does not exist)"
-            elif status == 403:
-                hint = " (the RAM identity lacks a right on this bucket, or the keys are wrong)"
             request = f" request id: {found.request_id}" if found.request_id else ""
             return CloudError(f"{what}: {code}: {one_line(found.message)}{request}{hint}", code)
     return CloudError(f"{what}: no answer from OSS: {one_line(chain[-1])}")

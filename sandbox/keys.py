@@ -47,7 +47,7 @@ class AccessKey:
 
 
 NO_KEY = AccessKey("sandbox", "sandbox")
-"""What requests are signed with before there is a key: a cloud inside a test checks none."""
+"""What requests are signed with before a checkout has a key: a cloud of a test checks none."""
 
 
 def of_cloud(root: Path, environment: Mapping[str, str] = os.environ) -> AccessKey:
@@ -56,9 +56,8 @@ def of_cloud(root: Path, environment: Mapping[str, str] = os.environ) -> AccessK
     Raises:
         OSError: the file cannot be written.
     """
-    given = _from_environment(environment)
-    if given is not None:
-        return given
+    if (chosen := given(environment)) is not None:
+        return chosen
     path = root / FILE
     while (found := _read(path)) is None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +78,11 @@ def of_cloud(root: Path, environment: Mapping[str, str] = os.environ) -> AccessK
 
 def of_client(root: Path, environment: Mapping[str, str] = os.environ) -> AccessKey:
     """The key to sign with for the cloud of a checkout; :data:`NO_KEY` where none has been made."""
-    return _from_environment(environment) or _read(root / FILE) or NO_KEY
+    return given(environment) or _read(root / FILE) or NO_KEY
 
 
-def _from_environment(environment: Mapping[str, str]) -> AccessKey | None:
+def given(environment: Mapping[str, str] = os.environ) -> AccessKey | None:
+    """The key that the environment names, if it does."""
     identifier, secret = environment.get(ID_VARIABLE, ""), environment.get(SECRET_VARIABLE, "")
     return AccessKey(identifier, secret) if identifier and secret else None
 

@@ -90,7 +90,7 @@ def health(port: int, seconds: float = 2.0) -> Health | None:
     """Asks whatever listens on a loopback port whether it is a sandbox cloud with our key; None if not."""
     connection = http.client.HTTPConnection(paths.LOOPBACK, port, timeout=seconds)
     try:
-        connection.request("GET", identity.PATH, headers=identity.proof(keys.of_client(paths.ROOT)))
+        connection.request("GET", identity.PATH, headers=identity.proof(keys.of_client(paths.ROOT), keys.NO_KEY))
         answer = json.loads(connection.getresponse().read(4096))
         if answer["sandbox"] is True:
             return Health(str(answer["root"]), str(answer["data"]), int(answer["pid"]))
@@ -149,7 +149,7 @@ async def _serve(files: CloudFiles, port: int, listener: socket.socket, ready_fd
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    app = create_app(files.data, port, access_key=keys.of_cloud(paths.ROOT))
+    app = create_app(files.data, port, access_key=_access_key(files))
     runner = make_runner(app)
     site: Listener | None = None
     try:
@@ -172,6 +172,13 @@ async def _serve(files: CloudFiles, port: int, listener: socket.socket, ready_fd
             await site.stop()
         await runner.cleanup()
     log.info("stopped")
+
+
+def _access_key(files: CloudFiles) -> keys.AccessKey | None:
+    """The checkout's key for its own cloud; else the one given, or none: it is a test's."""
+    if files.data.resolve() == paths.CLOUD_DATA.resolve():
+        return keys.of_cloud(paths.ROOT)
+    return keys.given()
 
 
 def _report(descriptor: int, line: str) -> None:
