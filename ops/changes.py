@@ -6,6 +6,7 @@ whichever engine made it. For kinds of resources that are not known here the cha
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -88,6 +89,17 @@ def properties(step: Step) -> list[str]:
         return [f"{sign} {path}: {compact(value)}" for path, value in _leaves(inputs) if path]
     paths = step.diff or dict.fromkeys(step.diff_keys, "update")
     return [_property(step, path, kind) for path, kind in sorted(paths.items())]
+
+
+def _pair(old: Any, new: Any) -> str:
+    """``old -> new``; of long values that begin alike only what comes from shortly before the first difference."""
+    before, after = plain(old), plain(new)
+    if before != after or old == new:
+        return f"{before} -> {after}"
+    before, after = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in (old, new))
+    alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
+    start = max(alike - _LONGEST // 4, 0)
+    return f"{compact(f'...{before[start:]}')} -> {compact(f'...{after[start:]}')}"
 
 
 def _property(step: Step, path: str, kind: str) -> str:
@@ -373,11 +385,11 @@ def service_changes(step: Step) -> list[str]:
         old, new = step.before(path), step.after(path)
         if path == "spec.containers[0].image":
             old, new = _tags(plain(old), plain(new))
-        if path == _SCRIPT:
-            found += _flag_changes(plain(old), plain(new))
+        if path == _SCRIPT and isinstance(old, str) and isinstance(new, str):
+            found += _flag_changes(old, new)
             continue
         title = _PLAIN.get(path, path.removeprefix("spec."))
-        found.append(f"{title} {plain(old)} -> {plain(new)}")
+        found.append(f"{title} {_pair(old, new)}")
     return found
 
 
@@ -394,9 +406,9 @@ def _tags(old: str, new: str) -> tuple[str, str]:
 def _flag_changes(old: str, new: str) -> list[str]:
     before, after = _flags(old), _flags(new)
     if not before or not after or before.get("") != after.get(""):
-        return [f"start command {plain(old)} -> {plain(new)}"]
+        return [f"start command {_pair(old, new)}"]
     return [
-        f"{flag} {before.get(flag, 'unset')} -> {after.get(flag, 'unset')}"
+        f"{flag} {_pair(before.get(flag, 'unset'), after.get(flag, 'unset'))}"
         for flag in sorted({*before, *after})
         if before.get(flag) != after.get(flag)
     ]

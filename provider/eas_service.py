@@ -206,10 +206,12 @@ class EasService(Resource):
         found = ctx.clients.eas.describe(id_)
         if found is None or found.status == "Deleting":
             return None
+        imported = inputs is None
         if inputs is None:
             inputs = _imported(found)
         declared = _full_spec(inputs)
-        baseline = table(outputs, "baseline")
+        # What an imported service has is EAS's own or was declared elsewhere: no difference until somebody changes it.
+        baseline = eas_drift.baseline(found.config, declared) if imported else table(outputs, "baseline")
         autoscaled = flag(inputs, "autoscaled") or bool(table(inputs, "autoscaler"))
         read = dict(inputs)
         if eas_drift.drift(declared, found.config, baseline, autoscaled=autoscaled):
@@ -575,8 +577,12 @@ def _marked(value: Any, secrets: set[str]) -> Any:
 
 
 def _imported(found: clients.EasService) -> Properties:
-    """Inputs for a service that is imported: its stored JSON, with secrets marked."""
-    spec = dict(found.config)
+    """Inputs for a service that is imported: its stored JSON, with secrets marked.
+
+    Without the token, which would be in the code that the import prints: undeclared it stays as it is, and it is an
+    output all the same.
+    """
+    spec = {key: value for key, value in found.config.items() if key != "token"}
     labels = {key: value for key, value in (spec.get("labels") or {}).items() if key not in {*MANAGED_BY, OWNER_LABEL}}
     spec["labels"] = labels
     grpc = bool((spec.get("metadata") or {}).get("enable_grpc"))

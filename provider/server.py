@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ import grpc
 from google.protobuf import any_pb2, empty_pb2, struct_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
+from provider import claims
 from provider.bucket_contents import BucketContents
 from provider.clients import Clients, CloudSettings, is_loopback_endpoint, one_line
 from provider.eas_service import EasService
@@ -193,6 +195,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         self._root = root
         self._log = log
         self._clients: Clients | None = None
+        self._claims = claims.Claims()
         self.cancelled = threading.Event()
 
     def message(self, error: BaseException, request: object) -> str:
@@ -318,6 +321,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 outputs = resource.preview(ctx, inputs, None, None)
                 return provider_pb2.CreateResponse(properties=encode(outputs, resource.token))
             id_, outputs = resource.create(ctx, inputs)
+            outputs = self._claims.stamped(resource, id_, outputs)
             return provider_pb2.CreateResponse(
                 id=id_, properties=encode(outputs, resource.token), refresh_before_update=resource.refresh_before_update
             )
@@ -330,12 +334,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             kind = resource.token
             _warn_of_rounded(ctx, request.inputs, kind)
             inputs = decode(request.inputs, kind) if request.HasField("inputs") and request.inputs.fields else None
-            found = resource.read(ctx, request.id, inputs, decode(request.properties, kind))
+            olds = decode(request.properties, kind)
+            found = resource.read(ctx, request.id, inputs, olds)
             if found is None:
                 return provider_pb2.ReadResponse()
             return provider_pb2.ReadResponse(
                 id=request.id,
-                properties=encode(found.outputs, kind),
+                properties=encode(claims.kept(found.outputs, olds), kind),
                 inputs=encode(found.inputs, kind),
                 refresh_before_update=resource.refresh_before_update,
             )
@@ -354,7 +359,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 return provider_pb2.UpdateResponse(properties=encode(outputs, kind))
             outputs = resource.update(ctx, request.id, old_inputs, olds, news)
             return provider_pb2.UpdateResponse(
-                properties=encode(outputs, kind), refresh_before_update=resource.refresh_before_update
+                properties=encode(claims.kept(outputs, olds), kind),
+                refresh_before_update=resource.refresh_before_update,
             )
 
         return self._operate(request, update)
@@ -363,7 +369,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Delete(self, request: provider_pb2.DeleteRequest) -> empty_pb2.Empty:
         def delete(resource: Resource, ctx: Context) -> empty_pb2.Empty:
             kind = resource.token
-            resource.delete(ctx, request.id, decode(request.old_inputs, kind), decode(request.properties, kind))
+            outputs = decode(request.properties, kind)
+            inputs = decode(request.old_inputs, kind)
+            if self._claims.is_anothers(resource, request.id, inputs, outputs):
+                ctx.info(f"{request.id} stays: the resource that replaces this one has taken it over")
+                return empty_pb2.Empty()
+            resource.delete(ctx, request.id, inputs, outputs)
+            self._claims.forget(resource, request.id)
             return empty_pb2.Empty()
 
         return self._operate(request, delete)
@@ -391,7 +403,14 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         except Exception as error:
             if ctx.recorded is None:
                 raise
-            raise _PartialStateError(ctx.recorded, resource) from error
+            recorded = ctx.recorded
+            if isinstance(request, provider_pb2.CreateRequest):
+                outputs = self._claims.stamped(resource, recorded.id, recorded.outputs)
+            elif isinstance(request, provider_pb2.UpdateRequest):
+                outputs = claims.kept(recorded.outputs, decode(request.olds, resource.token))
+            else:
+                outputs = recorded.outputs
+            raise _PartialStateError(replace(recorded, outputs=outputs), resource) from error
 
 
 def _warn_of_rounded(ctx: Context, recorded: struct_pb2.Struct, kind: str) -> None:

@@ -96,7 +96,8 @@ def baseline(
         server: the config the server stored.
         declared: the config that was written.
         previous: the config declared before it, if any. A key it had and ``declared`` no longer has, but the server
-            still has with the same value, is left out, so that :func:`drift` shows it.
+            still has with the same value, is left out, so that :func:`drift` shows it; unless EAS fills such a key in
+            by itself: then it is EAS's from now on.
         secrets: paths of further secrets.
     """
     flat_server, flat_declared = _flatten(normalize(server)), _flatten(normalize(declared))
@@ -106,7 +107,11 @@ def baseline(
     for path, value in reversed(flat_server.items()):
         wanted = flat_declared.get(path, _ABSENT)
         text = names.text(path)
-        if wanted is _ABSENT and equivalent(flat_previous.get(path, _ABSENT), value) and not _is_default(text, value):
+        if (
+            wanted is _ABSENT
+            and equivalent(flat_previous.get(path, _ABSENT), value)
+            and not (_is_default(text, value) or _is_filled_in(path, text))
+        ):
             _remove(remembered, path)
         elif _is_secret(path) or text in secrets:
             _set(remembered, path, SECRET if equivalent(wanted, value) else OTHER_SECRET)
@@ -243,6 +248,15 @@ def _is_identity(path: _Path) -> bool:
 
 def _is_default(text: str, value: object) -> bool:
     return any(equivalent(value, default) for default in DOCUMENTED_DEFAULTS.get(text, ()))
+
+
+def _is_filled_in(path: _Path, text: str) -> bool:
+    """Whether EAS may give a key its value when a spec leaves it out: the workspace, or CPU in a resource group.
+
+    Another write would not remove such a key. Elements that a person lists (variables, mounts) are never EAS's, nor is
+    a key with a documented default when it has another value.
+    """
+    return text not in DOCUMENTED_DEFAULTS and not any(isinstance(step, tuple) for step in path)
 
 
 def _is_secret(path: _Path) -> bool:

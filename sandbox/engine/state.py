@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import fcntl
+import hashlib
 import json
 import os
 import threading
@@ -27,6 +28,14 @@ Resource = dict[str, Any]
 
 class StateError(TFServingError):
     """The state cannot be read or written, or another run holds it."""
+
+
+_VERSION = "sandbox"
+
+
+def _magic(version: str) -> str:
+    """What the CLI asks of a manifest before it imports a state (``NewMagic`` of pkg/resource/deploy/manifest.go)."""
+    return hashlib.sha256(version.encode()).hexdigest()
 
 
 def references(resource: Resource) -> set[str]:
@@ -124,7 +133,7 @@ class Snapshot:
             return
         with self._lock:
             content = rewrite({"resources": self.resources, "pending_operations": self._pending}, self._encrypt)
-            manifest = {"time": now(), "magic": "", "version": "sandbox"}
+            manifest = {"time": now(), "magic": _magic(_VERSION), "version": _VERSION}
             manager = {"type": "passphrase", "state": {"salt": self._salt}} if self._salt else None
             deployment = {"manifest": manifest} | ({"secrets_providers": manager} if manager else {}) | content
             text = json.dumps({"version": 3, "deployment": deployment}, indent=4)

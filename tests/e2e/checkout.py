@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -181,6 +182,8 @@ def copy_project(to: Path) -> Checkout:
     (to / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
     checkout = Checkout(to, free_port())
     text = checkout.stack_file.read_text(encoding="utf-8")
-    assert text.count("127.0.0.1:7580") == 1, "the port of the local stack is one setting"
-    checkout.stack_file.write_text(text.replace("127.0.0.1:7580", f"127.0.0.1:{checkout.port}"), encoding="utf-8")
+    # Whatever port is set there: a person may have changed it as the README says.
+    text, settings = re.subn(r"\b127\.0\.0\.1:\d+", f"127.0.0.1:{checkout.port}", text)
+    assert settings == 1, "the port of the local stack is one setting"
+    checkout.stack_file.write_text(text, encoding="utf-8")
     return checkout

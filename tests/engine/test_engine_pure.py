@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -163,6 +164,8 @@ def test_the_state_survives_a_round_trip_with_its_secrets_encrypted(tmp_path: Pa
     text = file.read_text()
     assert "hush" not in text
     assert json.loads(text)["deployment"]["secrets_providers"]["type"] == "passphrase"
+    manifest = json.loads(text)["deployment"]["manifest"]
+    assert manifest["magic"] == hashlib.sha256(manifest["version"].encode()).hexdigest()  # else the CLI refuses it
     assert os.stat(file).st_mode & 0o077 == 0
     again = Snapshot(file)
     assert again.resources == snapshot.resources

@@ -75,6 +75,27 @@ def test_a_flag_in_the_start_command_is_told_by_itself() -> None:
     assert text == "multi_grpc: --enable_batching unset -> true, --num_load_threads 2 -> 4, rolling restart"
 
 
+@pytest.mark.parametrize("command", ["{}", "tensorflow_model_server {}", "sh -c 'exec server {}'", "sh -c 'broken {}"])
+def test_a_change_far_behind_in_a_long_command_is_shown(command: str) -> None:
+    long = command.format(f"--monitoring_config_file=/models/{'x' * 300} --num_load_threads=2")
+    old, new = service_inputs(script=long), service_inputs(script=long.replace("threads=2", "threads=4"))
+    [(_, text)] = told(update(new, {"spec.containers[0].script": "update"}, old))
+    before, after = text.removesuffix(", rolling restart").split(" -> ")
+    assert "2" in before
+    assert "4" in after
+    assert before.partition(": ")[2].partition(" ")[2] != after
+    assert len(text) < 500
+
+
+def test_a_long_value_of_any_kind_shows_where_it_differs() -> None:
+    old, new = service_inputs(), service_inputs()
+    old["spec"]["containers"][0]["command"] = "y" * 400 + "old"
+    new["spec"]["containers"][0]["command"] = "y" * 400 + "new"
+    [(_, text)] = told(update(new, {"spec.containers[0].command": "update"}, old))
+    assert 'old" -> ' in text
+    assert 'new", rolling restart' in text
+
+
 def test_a_service_that_stopped_is_started_again() -> None:
     old = state(service_inputs(), {"status": "Stopped"})
     one = step(

@@ -730,6 +730,28 @@ def test_a_renamed_stack_takes_its_file_along(clouded: Plugin, cloud: Cloud, roo
     assert file.refresh() == {}
 
 
+def test_a_replacement_under_the_same_name_leaves_the_file_and_the_model_there(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    wanted = {"ModelConfigFile": config_file(cloud, root), "PublishedModel": models.inputs("m", cloud.bucket, root)}
+    for kind, inputs in wanted.items():
+        original, replacing = Stack(clouded, kind), Stack(clouded, kind)
+        original.up(inputs)
+        released = {key: value for key, value in original.outputs.items() if key != "createdBy"}  # as 0.1.0 left it
+        replacing.up(inputs)
+        there = cloud.keys(root)
+        clouded.delete(kind, original.id, original.inputs, original.outputs)
+        clouded.delete(kind, original.id, original.inputs, released)
+        assert cloud.keys(root) == there
+        assert replacing.refresh() == {}
+    for kind, inputs in wanted.items():
+        again = Stack(clouded, kind)
+        again.up(inputs)
+        again.destroy()
+    assert cloud.keys(root) == []
+
+
 def test_a_deleted_config_file_reads_as_gone_and_a_strangers_is_not_deleted(
     clouded: Plugin, cloud: Cloud, root: str, log: Engine
 ) -> None:

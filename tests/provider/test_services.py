@@ -358,6 +358,30 @@ def test_a_service_can_be_imported_without_a_difference(clouded: Plugin, world: 
     assert Stack(clouded, "EasService", id_, inputs, outputs).diff(inputs).detailedDiff == {}
 
 
+def test_an_imported_service_settles_and_its_token_is_in_no_input(clouded: Plugin, world: World) -> None:
+    token = world.cloud.eas().describe("world_http").token
+    id_, inputs, outputs = clouded.read("EasService", "world_http", {}, {})
+    assert token
+    assert token not in str(inputs)
+    assert outputs["token"] == Secret(token)
+    assert Stack(clouded, "EasService", id_, inputs, outputs).refresh() == {}
+
+
+def test_a_replacement_under_the_same_name_does_not_delete_what_it_took_over(
+    clouded: Plugin, cloud: Cloud, extra: Callable[[], Stack], log: Engine
+) -> None:
+    original = extra()
+    original.up(service(cloud, "kept_alive"))
+    replacing = Stack(clouded, "EasService")
+    replacing.up(service(cloud, "kept_alive"))
+    clouded.delete("EasService", original.id, original.inputs, original.outputs)
+    assert "kept_alive stays: the resource that replaces this one has taken it over" in log.lines()
+    assert cloud.eas().describe("kept_alive") is not None
+    assert replacing.refresh() == {}
+    replacing.destroy()
+    assert cloud.eas().describe("kept_alive") is None
+
+
 def test_a_service_that_is_gone_reads_as_gone(clouded: Plugin, world: World) -> None:
     assert clouded.read("EasService", "never_made", service(world.cloud, "never_made"), {})[0] == ""
     clouded.delete("EasService", "never_made", service(world.cloud, "never_made"), {})

@@ -145,6 +145,25 @@ def test_a_key_we_removed_that_the_server_still_has_shows() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "path",
+    [("metadata", "cpu"), ("metadata", "memory"), ("metadata", "workspace_id"), ("cloud", "networking", "vpc_id")],
+)
+def test_a_key_we_removed_that_eas_fills_in_again_is_eass_until_it_changes(path: tuple[str, ...]) -> None:
+    def having(value: Any) -> dict[str, Any]:
+        config = copy.deepcopy(DECLARED)
+        here: dict[str, Any] = config
+        for key in path[:-1]:
+            here = here.setdefault(key, {})
+        here.pop(path[-1], None)
+        return config if value is None else (here.__setitem__(path[-1], value), config)[1]
+
+    declared, before = having(None), having("77")
+    base = eas_drift.baseline(before, declared, before)
+    assert eas_drift.drift(declared, before, base, autoscaled=False) == {}
+    assert eas_drift.drift(declared, having("78"), base, autoscaled=False) == {".".join(path): ("77", "78")}
+
+
 def test_a_key_we_removed_that_went_back_to_its_default_does_not_show() -> None:
     declared = copy.deepcopy(DECLARED)
     del declared["metadata"]["rolling_strategy"]
