@@ -32,7 +32,7 @@ from components.kubernetes_settings import (
 from components.reader import Reader
 from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
-from tfserving import eas_spec, flags, kubernetes, manifest, model_config, rollout, saved_model, wire
+from tfserving import eas_spec, flags, kubernetes, manifest, model_config, model_ops, rollout, saved_model, wire
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
@@ -718,7 +718,8 @@ class _Parser:
             versions = tuple(version.number for version in saved_model.versions(directory))
             if versions:  # without any, check() names the directories that are none
                 problems += _stray_directories(directory, path)
-            self.warnings += [f"model {name}: {warning}" for warning in saved_model.warnings(directory, self.cache)]
+            found = [*saved_model.warnings(directory, self.cache), *model_ops.warnings(directory)]
+            self.warnings += [f"model {name}: {warning}" for warning in found]
         except (SavedModelError, OSError, ValueError) as error:
             problems = problems or [Problem(path, str(error))]
         self.problems += problems

@@ -7,6 +7,8 @@ runs, then warm-up records.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,9 @@ from sandbox.model_server.states import ServableId
 from sandbox.model_server.status import Code, StatusError, failed_precondition, not_found
 from sandbox.model_server.tensors import Array
 from tfserving.protos import tf_serving_pb2
+
+OP_LIBRARIES = ("tensorflow_text", "tensorflow_decision_forests")
+"""Packages that register operations which TensorFlow Serving is linked with. None of them is required."""
 
 INIT_OP = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -218,11 +223,12 @@ def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> Save
     tf = runtime()
     _log.info("Reading SavedModel from: %s", path)
     meta_graph = _find_meta_graph(_read(directory, path), options.tags)
-    graph = tf.ops.Graph()
-    with graph.as_default():
-        tf.importer.import_graph_def(
-            meta_graph.graph_def, name="", producer_op_list=meta_graph.meta_info_def.stripped_op_list
-        )
+    try:
+        graph = _import(meta_graph)
+    except tf.errors.NotFoundError as error:
+        if "Op type not registered" not in error.message or not _load_op_libraries():
+            raise
+        graph = _import(meta_graph)
     session = tf.session.Session(graph=graph, config=_session_config(options))
     try:
         session._extend_graph()  # hands the graph, complete by now, to the runtime
@@ -252,6 +258,37 @@ def _batching(directory: Path, path: str, options: LoaderOptions) -> Batching | 
         where = f"{path}/{PARAMETERS_FILE}"
         parameters = read_text_proto(where, directory / PARAMETERS_FILE, tf_serving_pb2.BatchingParameters())
     return Batching.of(parameters)
+
+
+def _import(meta_graph: Any) -> Any:
+    tf = runtime()
+    graph = tf.ops.Graph()
+    with graph.as_default():
+        tf.importer.import_graph_def(
+            meta_graph.graph_def, name="", producer_op_list=meta_graph.meta_info_def.stripped_op_list
+        )
+    return graph
+
+
+def _load_op_libraries() -> list[str]:
+    """Registers the operations that the real server has linked in, of those libraries that are installed.
+
+    Only once a model needs one: they import the whole of TensorFlow.
+
+    Returns:
+        names of the libraries there are.
+    """
+    loaded = []
+    for name in OP_LIBRARIES:
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            _log.warning("%s cannot be loaded: %s", name, error)
+        else:
+            loaded.append(name)
+    return loaded
 
 
 def _read(directory: Path, path: str) -> Any:
