@@ -41,6 +41,7 @@ _LOOKED_AT = (
 
 _CHANGED = "changed: "
 _SERVED = (SERVED_CONFIG, SERVED_MODEL)
+_ELEMENT = re.compile(r"\w+\[\d+\]")
 _ADDRESS = re.compile(r"(?:services\.(\w+)|service)\.(token|url|target)")
 """Inputs of both that no code says: they come from the service, so a change is the cloud's."""
 
@@ -154,7 +155,11 @@ def compare(stack: str, found: Digest, wanted: Digest) -> Report:
             findings += [replace(each, todo=todo if each.kind == "cloud" else "") for each in seen]
             unchecked += _not_asked(step)
     recorded = {step.urn: step.old for step in found.steps if step.old}
+    gone = _gone_services(drifted.values())
+    findings = [each for each in findings if each.kind != "served" or each.subject not in gone]
     for step in wanted.changed:
+        if _comes_with(step, gone, recorded.get(step.urn)):
+            continue  # the service is gone, which is told already
         findings += _in_the_code(step, recorded.get(step.urn), drifted.get(step.urn))
     file_is_gone = any(step.type == MODEL_CONFIG_FILE and step.op == "delete" for step in drifted.values())
     if file_is_gone:
@@ -168,6 +173,20 @@ def compare(stack: str, found: Digest, wanted: Digest) -> Report:
         tuple(unchecked),
         tuple(dict.fromkeys(notes)),
     )
+
+
+def _gone_services(drifted: Iterable[Step]) -> frozenset[str]:
+    """Names of services that are no longer there."""
+    gone = (step for step in drifted if step.type == changes.EAS_SERVICE and step.op == "delete")
+    return frozenset(changes.plain(step.before("name") or step.name) for step in gone)
+
+
+def _comes_with(step: Step, gone: frozenset[str], recorded: Mapping[str, Any] | None) -> bool:
+    """Whether a step only proves again what a service serves that is gone; a changed declaration is more than that."""
+    if step.type != SERVED_MODEL or step.op == "delete" or changes.service_of(step) not in gone:
+        return False
+    versions = _table((recorded or step.old).get("inputs")).get("versions")
+    return versions is None or versions == step.new_inputs().get("versions")
 
 
 def _untold(found: Digest, wanted: Digest, findings: Sequence[Finding]) -> Iterator[str]:
@@ -196,13 +215,24 @@ def _in_the_world(step: Step) -> Iterator[Finding]:
                 yield Finding("cloud", name, text)
         case _:
             if step.custom and not step.is_provider:
-                texts = ["is gone"] if step.op == "delete" else [each[2:] for each in changes.properties(step)]
+                texts = ["is gone"] if step.op == "delete" else _by_element(changes.properties(step))
                 yield from (Finding("cloud", f"{step.type} {step.name}", text) for text in texts or ["is not ready"])
+
+
+def _by_element(properties: Iterable[str]) -> list[str]:
+    """Changed properties, those of one element of a list (a lifecycle rule) as one difference."""
+    grouped: dict[str, list[str]] = {}
+    for each in properties:
+        shown = each[2:]
+        element = _ELEMENT.match(shown)
+        grouped.setdefault(element[0] if element else shown, []).append(shown)
+    return ["; ".join(group) for group in grouped.values()]
 
 
 def _served(step: Step) -> Iterator[Finding]:
     if step.op == "delete":
-        yield Finding("served", "", "nothing is rolled out any more")
+        whose = changes.service_of(step) if step.type == SERVED_MODEL else ""
+        yield Finding("served", whose, "nothing is rolled out any more")
         return
     silent = changes.unasked(step.new)
     expected = step.old_inputs()
@@ -247,7 +277,7 @@ def _published(step: Step) -> Iterator[Finding]:
 
 
 def _in_the_code(step: Step, recorded: Mapping[str, Any] | None, drifted: Step | None) -> Iterable[Finding]:
-    if step.op == "create" and drifted is not None:
+    if drifted is not None and (step.op == "create" or (drifted.op == "delete" and step.op != "delete")):
         return ()  # it is gone, which is told already
     if step.op in ("create", "delete"):
         return _told(step)

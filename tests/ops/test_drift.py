@@ -176,6 +176,43 @@ def test_what_is_gone_is_told_once() -> None:
     ]
 
 
+SERVED_MODEL = "tfserving:index:ServedModel"
+
+
+@pytest.mark.parametrize("read_as", ["delete", "update"])
+@pytest.mark.parametrize("made_as", ["create", "update"])
+def test_one_service_of_one_model_that_is_gone_is_one_difference(read_as: str, made_as: str) -> None:
+    name = {"name": "modela_scene"}
+    old = state(service_inputs() | name)
+    served, nothing = served_model([1], [1]), served_model([1], [])
+    gone = [
+        step("delete", SERVICE, "s", old),
+        step(read_as, SERVED_MODEL, "m", served, None if read_as == "delete" else nothing, {"served.model": "delete"}),
+    ]
+    again = [
+        step(made_as, SERVICE, "s", old if made_as == "update" else None, old, {"status": "update"}),
+        step(made_as, SERVED_MODEL, "m", nothing if made_as == "update" else None, served, {"served.model": "add"}),
+    ]
+    report = compare("dev", parsed(*gone), parsed(*again))
+    assert texts(report) == [("cloud", "modela_scene: the service is gone")]
+    more = step(made_as, SERVED_MODEL, "m", nothing if made_as == "update" else None, served_model([1, 2], [1, 2]))
+    if read_as == "update" and made_as == "update":
+        more["detailedDiff"] = {"versions[1]": {"kind": "add", "inputDiff": True}}
+        assert ("code", "modela_scene: model serves version 1 -> 1, 2") in texts(
+            compare("dev", parsed(*gone), parsed(again[0], more))
+        )
+
+
+def test_one_rule_in_a_list_is_one_difference() -> None:
+    rule = {"id": "r", "enabled": True, "prefix": "p/", "expirations": [{"days": 7}]}
+    old, new = state({"bucket": "x"}), state({"bucket": "x", "lifecycleRules": [rule, rule]})
+    parts = ("id", "enabled", "prefix", "expirations[0].days")
+    diff = {f"lifecycleRules[{n}].{part}": "add" for n in (0, 1) for part in parts} | {"acl": "update"}
+    report = compare("dev", parsed(step("update", "alicloud:oss/bucket:Bucket", "b", old, new, diff)), parsed())
+    assert len(report.findings) == 3
+    assert sum("lifecycleRules[0]" in each.text and "days" in each.text for each in report.findings) == 1
+
+
 def test_a_published_version_that_somebody_changed_is_told_with_its_file() -> None:
     before = {"name": "m", "versions": {"1": "sha256:a", "2": "sha256:b"}}
     after = before | {"versions": {"1": "changed: saved_model.pb"}}
