@@ -468,5 +468,5 @@ def _eas_error(action: str, name: str, error: Exception) -> CloudError:
 
 def one_line(error: object) -> str:
     """An error's text on one line, shortened: SDKs put whole stacks of wrapped errors into it."""
-    line = " ".join(str(error).split())
+    line = faults.unreachable(" ".join(str(error).split()))
     return line if len(line) <= 400 else f"{line[:400]}..."

@@ -10,6 +10,7 @@ import re
 import time
 from typing import Any
 
+from tfserving.client import is_loopback
 from tfserving.errors import CloudError
 
 MOST_WAIT_SECONDS = 30.0
@@ -54,6 +55,18 @@ _HINTS = (
 )
 
 
+_POOL = re.compile(r"ConnectionPool\(host=[\\']+(?P<host>[^'\\]+)[\\']+, port=(?P<port>\d+)\)")
+_REASONS = (
+    ("Connection refused", "connection refused"),
+    ("resolve", "the name cannot be resolved"),
+    ("Name or service not known", "the name cannot be resolved"),
+    ("timed out", "timed out"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
+    ("Connection reset", "connection reset"),
+    ("RemoteDisconnected", "connection closed without an answer"),
+)
+
+
 class NotTheCloudError(CloudError):
     """Something else answered in place of the API. The text never holds what it sent."""
 
@@ -95,6 +108,17 @@ def hint(status: int, code: str, message: str, right: str) -> str:
     if status == 403 or "Forbidden" in code or "NoPermission" in code:
         return f" ({right})"
     return ""
+
+
+def unreachable(text: str) -> str:
+    """The one line that a text of the libraries below the SDKs stands for where nobody answers; else the text."""
+    found = _POOL.search(text)
+    if found is None:
+        return text
+    host, port = found["host"], found["port"]
+    advice = "; is the sandbox cloud running? `make cloud`" if is_loopback(host) else ""
+    reason = next((reason for pattern, reason in _REASONS if pattern in text), "")
+    return f"cannot reach {host}:{port}{f' ({reason})' if reason else ''}{advice}"
 
 
 def retry_after(value: str | None) -> float:

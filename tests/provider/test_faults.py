@@ -188,3 +188,30 @@ def test_a_file_that_becomes_shorter_ends_its_upload_at_once(server: Server, cli
     with pytest.raises(CloudError, match="changed while it was uploaded"):
         Bucket(clients.oss, "bucket").put_file("k", path, entry, cut)
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "HTTPConnectionPool(host='127.0.0.1', port=7580): Max retries exceeded with url: / (Caused by "
+            "NewConnectionError('<urllib3.connection.HTTPConnection object>: [Errno 111] Connection refused'))",
+            "cannot reach 127.0.0.1:7580 (connection refused); is the sandbox cloud running? `make cloud`",
+        ),
+        (
+            "HTTPSConnectionPool(host='pai-eas.cn-x.aliyuncs.com', port=443): Failed to resolve 'pai-eas.cn-x'",
+            "cannot reach pai-eas.cn-x.aliyuncs.com:443 (the name cannot be resolved)",
+        ),
+        ("something else", "something else"),
+    ],
+)
+def test_nobody_there_is_one_line(text: str, expected: str) -> None:
+    assert faults.unreachable(text) == expected
+
+
+def test_a_cloud_that_does_not_run_is_told_in_one_line_by_both_apis(server: Server, clients: Clients) -> None:
+    server.server_close()
+    for ask in (lambda: Bucket(clients.oss, "bucket").get_text("k"), lambda: clients.eas.labelled({})):
+        with pytest.raises(CloudError, match=r"cannot reach 127\.0\.0\.1:\d+ .*`make cloud`") as failed:
+            ask()
+        assert "urllib3" not in str(failed.value)
