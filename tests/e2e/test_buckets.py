@@ -90,7 +90,7 @@ def test_what_oss_cannot_change_is_refused_by_the_preview(stack: Checkout, key: 
 def test_a_protected_bucket_is_destroyed_with_nothing_of_what_is_in_it(stack: Checkout) -> None:
     stack.set({"name": FIRST, "protect": True}, BUCKET)
     stack.succeed("up", "--yes", "--expect-no-changes")
-    done = stack.run("destroy", "--yes", "--skip-preview")
+    done = stack.run("destroy", "--yes")
     assert done.code != 0
     assert "protect" in done.text
     assert answers(stack)
