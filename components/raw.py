@@ -14,6 +14,7 @@ import pulumi.runtime.config as runtime_config
 import yaml
 
 from components.settings import Settings, parse
+from tfserving import stack_file as stack_files
 from tfserving.errors import ConfigError, Problem
 from tfserving.manifest import HashCache
 from tfserving.model_config import join_path
@@ -42,7 +43,16 @@ def read(project_dir: Path, stack: str) -> RawConfig:
     values = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
     secret = {key for key in values if runtime_config.is_config_secret(key)}
     secret |= set(runtime_config.get_config_secret_keys_env())
-    return RawConfig(values, frozenset(secret), tuple(duplicate_keys(stack_file(project_dir, stack))))
+    file = stack_file(project_dir, stack)
+    problems = (*duplicate_keys(file), *_doubtful_numbers(file))
+    return RawConfig(values, frozenset(secret), problems)
+
+
+def _doubtful_numbers(path: Path) -> list[Problem]:
+    try:
+        return stack_files.doubtful_numbers(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
 
 
 def stack_file(project_dir: Path, stack: str) -> Path:

@@ -32,6 +32,7 @@ from ops.engine import PROJECT_DIR
 from ops.finding import Finding
 from provider.clients import NO_CREDENTIALS, Clients, CloudSettings, is_loopback_endpoint, one_line
 from provider.oss import oss_error
+from tfserving import stack_file
 from tfserving.errors import CloudError, TFServingError
 
 LEAST_CLI = (3, 227)
@@ -171,7 +172,7 @@ def load(stack: str, project_dir: Path = PROJECT_DIR) -> StackConfig:
 
 def _yaml(file: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = stack_file.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DoctorError(f"{file} cannot be read: {one_line(error)}") from None
     return document if isinstance(document, dict) else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from tfserving import stack_file
 from tfserving.errors import ConfigError, Problem
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +58,7 @@ def cloud_endpoint(root: Path = ROOT) -> Endpoint:
     """
     file = root / LOCAL_STACK_FILE
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = stack_file.load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Endpoint(LOOPBACK, DEFAULT_PORT)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -17,7 +17,7 @@ import yaml
 from sandbox import keys
 from sandbox.engine import properties as props
 from sandbox.engine import secrets
-from tfserving import kubeconfig
+from tfserving import kubeconfig, stack_file
 from tfserving.errors import ConfigError, Problem
 from tfserving.kubeconfig import KubeconfigError
 
@@ -27,32 +27,9 @@ _REAL_KEY = re.compile(r"LTAI[A-Za-z0-9]{12,26}|STS\.[A-Za-z0-9]{10,}")
 _LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?(/\S*)?")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 as the CLI's parser reads it: no ``yes``/``on``, no sexagesimal numbers, no dates, no duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f'key "{key.value}" is written twice', problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+        document = stack_file.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise ConfigError([Problem(str(path), reason)], path.name) from None
@@ -131,6 +108,12 @@ def load(root: Path, name: str) -> Stack:
         known = sorted(p.name[7:-5] for p in path.parent.glob("Pulumi.*.yaml"))
         raise ConfigError([Problem(str(path), f"there is no stack {name!r}", allowed=", ".join(known))], "stack")
     document = _read(path)
+    if "environment" in document:
+        message = (
+            "names environments of Pulumi ESC, which this engine does not open: the stack would lack what they hold"
+        )
+        fix = "deploy this stack with the Pulumi CLI, or write the values into config"
+        raise ConfigError([Problem(f"{path}: environment", message, fix=fix)], f"stack {name}")
     salt = str(document.get("encryptionsalt") or "")
     problems: list[Problem] = []
     config, secret_keys = _stack_config(document.get("config") or {}, str(project["name"]), salt, path, problems)
@@ -144,7 +127,7 @@ def load(root: Path, name: str) -> Stack:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return json.dumps(value) if isinstance(value, dict | list) else stack_file.as_text(value)
 
 
 def _stack_config(

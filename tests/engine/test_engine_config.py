@@ -51,7 +51,7 @@ config:
     assert stack.config == {
         "shop:count": "3", "shop:size": "1.5", "shop:on": "true",
         "shop:deep": '{"a": [1, true, null], "b": {"1": "x"}}', "shop:text": "007", "other:key": "old form",
-        "shop:day": "2030-01-01", "shop:time": "12:30", "shop:word": "yes",
+        "shop:day": "2030-01-01 00:00:00 +0000 UTC", "shop:time": "12:30", "shop:word": "yes",
     }  # fmt: skip
     assert stack.secret_keys == set()
 
@@ -225,3 +225,7 @@ def test_the_projects_virtual_environment_runs_the_program(root: Path) -> None:
         "name: shop\nruntime: {name: python, options: {virtualenv: .venv}}\nstackConfigDir: stacks\n"
     )
     assert load(root).python == str(python)
+
+
+def test_environments_of_pulumi_esc_are_refused_by_name(root: Path) -> None:
+    assert "environments of Pulumi ESC" in problems(root, "environment: [prod-secrets]\nconfig: {}\n")
