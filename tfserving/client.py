@@ -279,7 +279,7 @@ class RestClient(_Base):
             raise ServiceUnreachableError(f"{self._where}: no answer: {detail}") from error
         body = _parse_json(raw)
         if not isinstance(body, dict):
-            raise self._stranger(200)
+            raise self._stranger(200, raw)
         return body
 
     def _raise(self, status: int, raw: bytes) -> NoReturn:
@@ -298,7 +298,13 @@ class RestClient(_Base):
             raise ServiceUnreachableError(f"{self._where}: HTTP {status} from the gateway", status)
         raise self._stranger(status)
 
-    def _stranger(self, status: int) -> ServiceUnreachableError:
+    def _stranger(self, status: int, raw: bytes = b"") -> ServiceUnreachableError:
+        if status < 400 and raw[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            return ServiceUnreachableError(
+                f"{self._where}: HTTP {status}, but not from TensorFlow Serving: an HTML page, of a proxy or login "
+                "page in between, or of another server at this address",
+                status,
+            )
         return ServiceUnreachableError(
             f"{self._where}: HTTP {status}, but not from TensorFlow Serving: the address or its path is wrong, "
             "or the service is gone",

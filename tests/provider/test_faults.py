@@ -14,7 +14,8 @@ import pytest
 from provider import faults
 from provider.clients import Clients, CloudSettings
 from provider.oss import Bucket
-from tfserving.errors import CloudError
+from tfserving.client import connect
+from tfserving.errors import CloudError, ServiceUnreachableError
 from tfserving.manifest import FileEntry
 
 RIGHT = "the RAM identity needs eas:CreateService"
@@ -149,6 +150,16 @@ def test_a_page_in_place_of_an_answer_is_named_without_its_content(
             ask()
         assert "proxy or login page" in str(failed.value)
         assert "portal" not in str(failed.value)
+
+
+def test_a_page_in_place_of_a_prediction_is_named_too(server: Server) -> None:
+    server.answers = [(200, {"Content-Type": "text/html"}, HTML)]
+    with connect(url=f"http://127.0.0.1:{server.server_port}", token="t") as client:
+        asked: tuple[Callable[[], object], ...] = (lambda: client.status("m"), lambda: client.predict("m", [[1.0]]))
+        for ask in asked:
+            with pytest.raises(ServiceUnreachableError, match="proxy or login page") as failed:
+                ask()
+            assert "portal" not in str(failed.value)
 
 
 def test_a_page_with_an_error_status_is_named_too(server: Server, clients: Clients) -> None:
