@@ -5,6 +5,7 @@ One stack for the whole file, so the tests run in order and leave the stack as t
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ def ack(prepared: Checkout) -> Iterator[AckLocal]:
     programs.symlink_to(build.BIN, target_is_directory=True)
     file = prepared.root / "stacks" / "Pulumi.ack-local.yaml"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("127.0.0.1:7580", f"127.0.0.1:{prepared.port}"), encoding="utf-8")
+    text, endpoints = re.subn(r"(tf-serving:endpoint: *)\S+", rf"\g<1>127.0.0.1:{prepared.port}", text)
+    assert endpoints == 1
+    file.write_text(text, encoding="utf-8")
     prepared.succeed("kube", "start")
     try:
         prepared.succeed("cloud", "start")

@@ -108,7 +108,14 @@ def test_the_schema_names_every_resource_with_its_properties(plugin: Plugin) -> 
     assert schema["name"] == "tfserving"
     assert set(schema["resources"]) == {
         f"tfserving:index:{kind}"
-        for kind in ("PublishedModel", "ModelConfigFile", "EasService", "ServedConfig", "ServedModel")
+        for kind in (
+            "PublishedModel",
+            "ModelConfigFile",
+            "EasService",
+            "ServedConfig",
+            "ServedModel",
+            "BucketContents",
+        )
     }
     service = schema["resources"]["tfserving:index:EasService"]
     assert service["properties"]["token"]["secret"] is True
