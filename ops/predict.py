@@ -178,11 +178,12 @@ def describe(service: Service, request: Request, answer: Answer, classes: Sequen
         f"{service.name} ({protocol}, {service.address}): {request.model} version {answer.version}{by},"
         f" {answer.seconds * 1000:.1f} ms"
     ]
-    rows = [answer.outputs] if isinstance(request.instances, Columns) else answer.outputs
+    is_whole = isinstance(request.instances, Columns)  # then the first dimension is the batch, not the classes
+    rows = [answer.outputs] if is_whole else answer.outputs
     for number, output in enumerate(rows):
         if len(rows) > 1:
             lines.append(f"  instance {number}")
-        scores = _scores(output)
+        scores = None if is_whole else _scores(output)
         if scores is None:
             lines.append("  " + _readable(output))
         else:

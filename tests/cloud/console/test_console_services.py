@@ -9,6 +9,7 @@ import pytest
 
 from tests.cloud.console.conftest import BODY, FAVOURITES, Served
 from tests.cloud.eas.conftest import until
+from tfserving.client import GrpcClient
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +67,12 @@ def test_whole_inputs_are_answered_with_whole_outputs(served: Served, service: s
     assert answer["status"] == 200, answer
     (scores,) = json.loads(answer["body"])["outputs"]
     assert len(scores) == 10
+
+
+def test_a_grpc_service_describes_itself_through_the_gateway(served: Served) -> None:
+    where = served.overview()["multi_grpc"]["address"]
+    with GrpcClient(where, served.token("multi_grpc")) as client:
+        assert client.reflects()
 
 
 def test_a_request_without_a_body_is_a_get(served: Served) -> None:
