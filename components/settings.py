@@ -365,7 +365,8 @@ class _Parser:
             ]
         for service in services:
             found = eas_spec.warnings(service.spec)
-            if service.spec.deployment != "scenario":  # there, nobody can set a flag
+            # In a scenario deployment nobody can set a flag, and another server has none of these.
+            if service.spec.deployment != "scenario" and eas_spec.runs_tf_serving(service.spec):
                 # On a local stack the bucket is a directory, and looking at it often costs nothing.
                 found += flags.warnings(eas_spec.tf_serving_flags(service.spec), remote_mount=not endpoints.all)
             self.warnings += [f"service {service.name}: {warning}" for warning in found]
@@ -398,7 +399,13 @@ class _Parser:
                 message = "the config key has no namespace"
                 self.problems.append(Problem(key or '""', message, f"{NAMESPACE}:{key}"))
             elif namespace == NAMESPACE and name not in keys(StackOptions):
-                fix = _full(did_you_mean(name, keys(StackOptions)), NAMESPACE)
+                first, dotted = re.split(r"[.\[]", name)[0], bool({".", "["} & set(name))
+                if dotted and first in keys(StackOptions):
+                    fix = f"pulumi config rm '{key}'; pulumi config set --path '{key}' VALUE"
+                elif name in ("model_config_list", "config"):
+                    fix = f"write {NAMESPACE}:models"
+                else:
+                    fix = _full(did_you_mean(name, keys(StackOptions)), NAMESPACE)
                 self.problems.append(Problem(key, f"unknown key {name!r}", ", ".join(keys(StackOptions)), fix))
             elif namespace == "alicloud" and name in _OTHER_CREDENTIALS:
                 fix = "take the role before you run Pulumi and hand on its temporary credentials in the environment"

@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 import yaml
 
 from ops import doctor_kubernetes, ram_policy
-from ops.engine import PROJECT_DIR
+from ops.engine import PROJECT_DIR, short_name
 from ops.finding import Finding
 from provider.clients import NO_CREDENTIALS, Clients, CloudSettings, is_loopback_endpoint, one_line
 from provider.oss import oss_error
@@ -149,6 +149,7 @@ def load(stack: str, project_dir: Path = PROJECT_DIR) -> StackConfig:
     Raises:
         DoctorError: there is none, or it is no YAML.
     """
+    stack = short_name(stack)
     project = _yaml(project_dir / "Pulumi.yaml")
     directory = project_dir / str(project.get("stackConfigDir") or "")
     file = directory / f"Pulumi.{stack}.yaml"

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from ops import doctor, ram_policy
+from ops import doctor, options, ram_policy
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Looks at Python, the Pulumi CLI and plugins, state backend, region, endpoints, credentials and "
         "rights of a stack. Changes nothing and prints no keys. Exit status 1 if anything will not work.",
     )
-    command.add_argument("--stack", "-s", default="local", help="stack name (default: %(default)s)")
+    options.add_stack_name(command)
     command.add_argument(
         "--ram-policy", action="store_true", help="print the least RAM policy that can deploy the stack, and stop"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,11 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from tfserving.errors import TFServingError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 Engine = Literal["auto", "pulumi", "sandbox"]
+
+LOCAL = "local"
+"""The stack that ``make up`` applies."""
 
 CHANGES = 7
 """Exit status of both where ``--expect-no-changes`` finds some (Pulumi CLI 3.227 and later)."""
@@ -49,7 +56,43 @@ def resolve(stack: str, engine: Engine = "auto", project_dir: Path = PROJECT_DIR
     """Whose stack it is: the sandbox engine's where it holds a stack of that name, else the Pulumi CLI's."""
     if engine != "auto":
         return engine
-    return "sandbox" if (project_dir / ".sandbox" / "state" / f"{stack}.json").exists() else "pulumi"
+    return "sandbox" if _in_sandbox(stack, project_dir) else "pulumi"
+
+
+def short_name(stack: str) -> str:
+    """The stack's own name, by which its file is called: ``dev`` of ``acme/tf-serving/dev``."""
+    return stack.rpartition("/")[2]
+
+
+def default_stack(project_dir: Path = PROJECT_DIR) -> str:
+    """The stack selected in Pulumi, where the CLI is there to ask and holds it; else ``local``.
+
+    A selection that only the sandbox engine's stack of that name fits is nobody's choice.
+    """
+    selected = _selected(project_dir)
+    if selected and shutil.which("pulumi") and not _in_sandbox(selected, project_dir):
+        return selected
+    return LOCAL
+
+
+def _in_sandbox(stack: str, project_dir: Path) -> bool:
+    return (project_dir / ".sandbox" / "state" / f"{short_name(stack)}.json").exists()
+
+
+def _selected(project_dir: Path) -> str:
+    """What ``pulumi stack select`` has written for this project; empty without a selection.
+
+    The CLI keeps it in ``workspaces/<project>-<SHA-1 of the path of Pulumi.yaml>-workspace.json`` of its home.
+    """
+    file = project_dir / "Pulumi.yaml"
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    try:
+        project = str(yaml.safe_load(file.read_text(encoding="utf-8"))["name"])
+        digest = hashlib.sha1(str(file).encode(), usedforsecurity=False).hexdigest()
+        found = json.loads((home / "workspaces" / f"{project}-{digest}-workspace.json").read_text(encoding="utf-8"))
+        return str(found.get("stack") or "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return ""
 
 
 def run(
@@ -72,7 +115,7 @@ def run(
         EngineError: the CLI is not on PATH, or it took longer.
     """
     if resolve(stack, engine, project_dir) == "sandbox":
-        command = [sys.executable, "-m", "sandbox", *arguments, "--stack", stack]
+        command = [sys.executable, "-m", "sandbox", *arguments, "--stack", short_name(stack)]
     else:
         pulumi = shutil.which("pulumi")
         if pulumi is None:

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import re
 
+from ops import engine
 from tfserving import wire
 
 
 def add_stack(command: argparse.ArgumentParser) -> None:
     """``--stack`` and ``--engine``: which stack, and whose state holds it."""
-    command.add_argument("--stack", "-s", default="local", help="stack name (default: %(default)s)")
+    add_stack_name(command)
     command.add_argument(
         "--engine",
         choices=("auto", "pulumi", "sandbox"),
         default="auto",
         help="whose state holds the stack (default: the sandbox engine's if it knows the stack, else Pulumi's)",
     )
+
+
+def add_stack_name(command: argparse.ArgumentParser) -> None:
+    """``--stack``: by its own name, or as ``organization/project/stack``."""
+    command.add_argument(
+        "--stack",
+        "-s",
+        type=_stack,
+        default=engine.default_stack(),
+        help="stack name, or organization/project/stack (default: the one selected in Pulumi, else local: %(default)s)",
+    )
+
+
+def _stack(text: str) -> str:
+    parts = text.split("/")
+    if len(parts) > 3 or not all(re.fullmatch(r"(?!\.\.?$)\S{1,100}", part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a stack, <stack> or <organization>/<project>/<stack>")
+    return text
 
 
 def version_number(text: str) -> int:

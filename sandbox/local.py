@@ -18,7 +18,6 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from pulumi.automation import PulumiCommand
 
@@ -26,10 +25,9 @@ from ops import outputs, predict
 from sandbox import keys, paths
 from sandbox.cloud import console
 from sandbox.engine.secrets import SANDBOX_PASSPHRASE
+from sandbox.holders import Engine, deployed
 from tfserving.client import connect
 from tfserving.errors import TFServingError
-
-Engine = Literal["sandbox", "pulumi"]
 
 STACK = "local"
 PULUMI_VERSION = metadata.version("pulumi")
@@ -135,23 +133,7 @@ _ENGINES: Mapping[Engine, str] = {"sandbox": "sandbox engine", "pulumi": "Pulumi
 
 
 def _deployed(engine: Engine) -> bool:
-    """Whether an engine's state holds resources: a stack that was only made, or is destroyed again, is nobody's."""
-    if engine == "sandbox":
-        states = [paths.ENGINE_STATE / f"{STACK}.json"]
-    else:
-        states = list(paths.PULUMI_BACKEND.glob(f".pulumi/stacks/**/{STACK}.json"))
-    return any(_holds_resources(state) for state in states)
-
-
-def _holds_resources(state: Path) -> bool:
-    try:
-        document = json.loads(state.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError):
-        return True  # not known to be empty
-    deployment = document.get("deployment") or (document.get("checkpoint") or {}).get("latest") or {}
-    return bool(deployment.get("resources") or deployment.get("pending_operations"))
+    return deployed(engine, STACK)
 
 
 def _services(engine: Engine) -> dict[str, outputs.Service]:

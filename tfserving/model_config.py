@@ -346,12 +346,77 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     return f"did you mean {words[close[0]]!r}" if close else ""
 
 
+WORDS: Mapping[str, str] = {
+    "model_config_list": "models",
+    "version_labels": "labels",
+    "version_label": "labels",
+    "model_version_policy": "policy",
+    "version_policy": "policy",
+    "base_path": "source",
+    "model_base_path": "source",
+    "model_platform": "",
+    "platform": "",
+    "num_versions": "policy",
+    "specific": "policy",
+    "latest": "policy",
+    "all": "policy",
+    "model_name": "modelName",
+    "model_config_file": "configFile",
+    "model_config_file_poll_wait_seconds": "configPollSeconds",
+    "poll_wait_seconds": "configPollSeconds",
+    "allow_version_labels_for_unavailable_models": "allowLabelsForUnavailableVersions",
+    "rest_api_port": "port",
+    "batching_parameters": "batching",
+    "batching_parameters_file": "batching",
+    "enable_batching": "batching",
+    "monitoring_config": "monitoring",
+    "monitoring_config_file": "monitoring",
+    "prometheus_config": "monitoring",
+    "storageUri": "source",
+    "storage_uri": "source",
+    "model_uri": "source",
+    "canary": "labels",
+    "config": "",
+    "name": "",
+}
+"""Words of TensorFlow Serving's proto files and flags, and of other tools, with the key that says the same here."""
+
+_HOW: Mapping[str, str] = {
+    "num_versions": "write policy: {latest: N}",
+    "latest": "write policy: {latest: N}",
+    "specific": "write policy: {specific: [N, ...]}",
+    "all": "write policy: all",
+    "base_path": "models lie at <modelRoot>/<model>/<version>/; source says where versions come from",
+    "model_base_path": "models lie at <modelRoot>/<model>/<version>/; source says where versions come from",
+    "model_platform": "leave it out: every model is a TensorFlow SavedModel",
+    "platform": "leave it out: every model is a TensorFlow SavedModel",
+    "name": "leave it out: the key above is the name",
+    "config": "leave this level out: models are listed by their names",
+    "model_config_list": "leave this level out: models are listed by their names",
+    "prometheus_config": "write monitoring: true, or monitoring: {path: ...}",
+}
+
+
+def meant(key: str, known: Iterable[str], path: str = "") -> str:
+    """How to write what an unknown key was probably meant to say; empty where nobody knows.
+
+    Args:
+        key: as written.
+        known: the keys that are allowed there.
+        path: where it stands.
+    """
+    allowed = tuple(known)
+    if {".", "["} & set(key) and re.split(r"[.\[]", key)[0] in allowed:
+        return f"{key!r} is one key with dots; nest it, or use pulumi config set --path '{path}.{key}' VALUE"
+    if (word := WORDS.get(key)) is not None and (word in allowed or key in _HOW):
+        return _HOW.get(key, f"write {word}")
+    return did_you_mean(key, allowed)
+
+
 def unknown_keys(value: Mapping[Any, Any], known: tuple[str, ...], path: str, allowed: str = "") -> list[Problem]:
     """One problem for each key of ``value`` that is not in ``known``, with the key it was probably meant to be."""
     return [
-        Problem(
-            join_path(path, key), f"unknown key {key!r}", allowed or ", ".join(known), did_you_mean(str(key), known)
-        )
+        Problem(join_path(path, key), f"unknown key {key!r}", allowed or ", ".join(known), meant(str(key), known, path))
         for key in value
         if key not in known
     ]

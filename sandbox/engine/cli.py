@@ -27,7 +27,8 @@ from sandbox.engine.monitor import Monitor
 from sandbox.engine.plugins import Plugins
 from sandbox.engine.policies import PolicyPack
 from sandbox.engine.state import Resource, Snapshot, lock
-from tfserving.errors import TFServingError
+from sandbox.holders import deployed
+from tfserving.errors import ConfigError, Problem, TFServingError
 
 FAILED, UNEXPECTED_CHANGES = 1, 7
 TITLES = {"up": ("Previewing update", "Updating"), "refresh": ("Previewing refresh", "Refreshing")}
@@ -39,6 +40,17 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     try:
         stack = load(Path(arguments.cwd).resolve(), arguments.stack)
+        if deployed("pulumi", stack.name, stack.root) and not deployed("sandbox", stack.name, stack.root):
+            raise ConfigError(
+                [
+                    Problem(
+                        f"stack {stack.name}",
+                        "is deployed by the Pulumi CLI; two engines cannot own one stack",
+                        fix=f"use `pulumi {arguments.command} -s {stack.name}`, or destroy it there first",
+                    )
+                ],
+                f"stack {stack.name}",
+            )
         if arguments.command == "outputs":
             return _outputs(stack, arguments)
         writing = arguments.command != "preview" and not arguments.preview_only
@@ -54,7 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("preview", "up", "refresh", "destroy", "outputs"):
         command = commands.add_parser(name)
-        command.add_argument("--stack", "-s", default="local", help="stack name (default: local)")
+        command.add_argument(
+            "--stack",
+            "-s",
+            type=lambda text: text.rpartition("/")[2],
+            default="local",
+            help="stack name, or organization/project/stack (default: local)",
+        )
         command.add_argument("--cwd", "-C", default=".", help="project directory (default: the current one)")
         command.add_argument("--json", "-j", action="store_true", help="print JSON, as the Pulumi CLI does")
         if name == "outputs":
