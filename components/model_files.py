@@ -35,8 +35,6 @@ def sources(settings: Settings, cache: HashCache) -> tuple[ModelSource, ...]:
             for number in model.versions
         }
         for version in _versions(model):
-            if str(version.number) not in digests:
-                continue
             try:
                 built = manifest.build(version.path, cache)
             except SavedModelError as error:
@@ -108,9 +106,10 @@ def _versions(model: ModelSettings) -> tuple[VersionDir, ...]:
     if model.directory is None:
         return ()
     try:
-        return saved_model.versions(model.directory)
+        found = saved_model.versions(model.directory)
     except SavedModelError as error:
         raise ConfigError([_problem(model, error)]) from None
+    return tuple(version for version in found if version.number in model.versions)
 
 
 def _differs(model: ModelSettings, version: VersionDir, differing: list[str]) -> Problem:

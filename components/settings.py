@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from components import service_defaults
+from components import model_directory, service_defaults
 from components.kubernetes_settings import (
     ACK_SERVICE_KEYS,
     TARGETS,
@@ -29,6 +29,7 @@ from components.kubernetes_settings import (
     read_pools,
     read_volume,
 )
+from components.model_directory import Wanted
 from components.reader import Reader
 from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
@@ -628,7 +629,8 @@ class _Parser:
             labels, found = model_config.read_labels(_numbers(entry.get("labels")), join_path(where, "labels"))
             self.problems += found
             declared.append(Model(name, f"{DEFAULT_MOUNT_PATH}/{name}", policy=policy, labels=labels))
-            models.append(self._model(reader, name, entry, where, sources, manifests))
+            asked = Wanted(policy=policy, labels=tuple(labels.values()))
+            models.append(self._model(reader, name, entry, where, sources, manifests, asked))
         return ModelServerConfig(tuple(declared)), tuple(models)
 
     def _directory(self, key: str) -> str:
@@ -636,7 +638,14 @@ class _Parser:
         return self._reader(path).text(self.raw.get(path), path, allowed="a directory, relative to the project")
 
     def _model(
-        self, reader: Reader, name: str, entry: Mapping[str, Any], where: str, sources: str, manifests: str
+        self,
+        reader: Reader,
+        name: str,
+        entry: Mapping[str, Any],
+        where: str,
+        sources: str,
+        manifests: str,
+        asked: Wanted,
     ) -> ModelSettings:
         versions_path = join_path(where, "versions")
         source_path = join_path(where, "source")
@@ -650,16 +659,13 @@ class _Parser:
         listed: tuple[int, ...] = ()
         if entry.get("versions") is not None:
             listed = self._listed_versions(reader, entry["versions"], versions_path)
-            if source and not in_oss:
-                message = "versions says that the model is in the bucket already, source that it is to be uploaded"
-                reader.add(versions_path, message, fix="keep one of the two")
         if not source and not listed and sources:
             if not sound:
                 return ModelSettings(name=name)
             source, source_path = f"{sources.rstrip('/')}/{name}", where
         if in_oss and not _SOURCE_IN_OSS.fullmatch(source):
             reader.add(source_path, f"{reader.show(source)} is not a place in OSS", "oss://bucket/path/")
-        if not source or in_oss or listed:
+        if not source or in_oss:
             if not listed and not committed:
                 self._no_versions(reader, where, source)
             return ModelSettings(
@@ -670,21 +676,31 @@ class _Parser:
                 manifest_dir=manifest_dir if committed else "",
             )
         directory = self.project_dir / source
-        versions = tuple(committed)
-        there = os.path.isdir(directory)  # unlike Path.is_dir, not an error where the name is too long
-        if there or not committed:
-            local = self._local_versions(name, directory, source_path)
-            versions = versions or local
-            unknown = [str(number) for number in local if number not in versions]
-            if unknown:
+        versions = listed or tuple(committed)
+        is_there = os.path.isdir(directory)  # unlike Path.is_dir, no error where the name is too long
+        if is_there or not committed:
+            if versions:
+                asked = replace(asked, versions=versions)
+            found = model_directory.read(name, directory, source_path, asked, self.cache)
+            self.problems += found.problems
+            self.warnings += found.warnings
+            if found.versions and not found.problems:
+                self.warnings += [f"model {name}: {warning}" for warning in model_ops.warnings(directory)]
+            if committed and not listed and found.others:
                 self.warnings.append(
-                    f"model {name}: version {', '.join(unknown)} in {source} has no manifest in {manifest_dir} and is "
-                    f"not published: python -m ops manifest {source}"
+                    f"model {name}: version {', '.join(map(str, found.others))} in {source} has no manifest in "
+                    f"{manifest_dir} and is not published: python -m ops manifest {source}"
                 )
+            missing = [number for number in listed if number not in {*found.versions, *committed}]
+            if missing and not found.problems:
+                there = ", ".join(map(str, sorted({*found.versions, *found.others, *committed}))) or "none"
+                message = f"version {', '.join(map(str, missing))} is not in {source}"
+                reader.add(versions_path, message, there, "export it, or leave it out")
+            versions = versions or found.versions
         return ModelSettings(
             name=name,
             source=source,
-            directory=directory if there else None,
+            directory=directory if is_there else None,
             versions=versions,
             manifests=committed,
             manifest_dir=manifest_dir if committed else "",
@@ -715,22 +731,6 @@ class _Parser:
             for message in saved_model.incomplete(entry.path for entry in committed.files):
                 self.problems.append(Problem(path, f"version {number} {message}", fix="export the model again"))
         return found
-
-    def _local_versions(self, name: str, directory: Path, path: str) -> tuple[int, ...]:
-        """The versions in a model directory; none if something is wrong with it."""
-        problems: list[Problem] = []
-        versions: tuple[int, ...] = ()
-        try:
-            problems += saved_model.check(directory, path, self.cache)
-            versions = tuple(version.number for version in saved_model.versions(directory))
-            if versions:  # without any, check() names the directories that are none
-                problems += _stray_directories(directory, path)
-            found = [*saved_model.warnings(directory, self.cache), *model_ops.warnings(directory)]
-            self.warnings += [f"model {name}: {warning}" for warning in found]
-        except (SavedModelError, OSError, ValueError) as error:
-            problems = problems or [Problem(path, str(error))]
-        self.problems += problems
-        return () if problems else versions
 
     @staticmethod
     def _listed_versions(reader: Reader, value: Any, path: str) -> tuple[int, ...]:
@@ -879,18 +879,6 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_numbers(item) for item in value]
     return value
-
-
-def _stray_directories(directory: Path, path: str) -> list[Problem]:
-    """Directories that look like versions and are none: TensorFlow Serving passes over them without a word."""
-    problems = []
-    for child in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if child.is_dir() and not child.name.startswith(".") and not re.fullmatch(r"-?[0-9]+", child.name):
-            digits = re.findall(r"[0-9]+", child.name)
-            fix = f"rename it to {digits[0]}" if len(digits) == 1 else "rename it to a number, or move it away"
-            message = f"directory {child} is not a version: its name is not a number"
-            problems.append(Problem(path, message, "directories named by whole numbers", fix))
-    return problems
 
 
 def _is_loopback(endpoint: str) -> bool:

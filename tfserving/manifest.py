@@ -403,8 +403,7 @@ def _walk(directory: Path, prefix: str) -> Iterable[str]:
     for child in children:
         path = f"{prefix}{child.name}"
         if child.is_symlink():
-            message = f"{directory / child.name} is a symbolic link: put the file itself there"
-            raise SavedModelError(message)
+            raise SavedModelError(f"{directory / child.name} is a symbolic link{_link_fix(directory / child.name)}")
         if child.is_dir():
             if child.name not in JUNK_DIRS:
                 yield from _walk(directory / child.name, f"{path}/")
@@ -416,6 +415,21 @@ def _walk(directory: Path, prefix: str) -> Iterable[str]:
             raise SavedModelError(f"{str(directory / child.name)!r} cannot be published: {bad}")
         else:
             yield path
+
+
+def _link_fix(link: Path) -> str:
+    """What to do about a link, by where it leads."""
+    try:
+        target = os.readlink(link)
+    except OSError:
+        target = ""
+    if "annex/objects/" in target:
+        return " into git-annex: git annex get, then git annex unlock"
+    if ".dvc/cache/" in target or "/files/md5/" in target:
+        return " into a cache of DVC: dvc config cache.type copy, then dvc checkout --relink"
+    if not link.exists():
+        return f": put the file itself there (the link leads to {target}, which is not there)"
+    return ": put the file itself there (cp -rL copies what links lead to)"
 
 
 def build(version_dir: Path, cache: HashCache | None = None) -> Manifest:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_WARMUP_RECORDS = 1000
 
 _MAX_VERSION = 2**63 - 1
-_NUMBER = re.compile(r"[0-9]+")
-_NEGATIVE = re.compile(r"-[0-9]+")
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*(-?[0-9]+)[ \t\n\v\f\r]*")
+_UNFINISHED = re.compile(r"temp-[0-9]+")  # what an Estimator writes to, and renames when it is done
 _SHARD = re.compile(r"variables/variables\.data-([0-9]{5})-of-([0-9]{5})")
 _OWN_FILE = re.compile(r"[0-9]+\.manifest\.json")
 _VARIABLE_OPS = frozenset({"VarHandleOp", "_VarHandlesOp", "VariableV2", "Variable", "AutoReloadVariable"})
@@ -106,9 +106,20 @@ def versions(model_dir: Path) -> tuple[VersionDir, ...]:
     found: dict[int, VersionDir] = {}
     for name in _children(model_dir):
         # Of equal numbers TensorFlow Serving takes the last in the order of the names.
-        if _is_version(name) and (model_dir / name).is_dir():
-            found[int(name)] = VersionDir(int(name), model_dir / name)
+        number = parse_number(name)
+        if number is not None and number >= 0 and (model_dir / name).is_dir():
+            found[number] = VersionDir(number, model_dir / name)
     return tuple(found[number] for number in sorted(found))
+
+
+def parse_number(name: str) -> int | None:
+    """The version that TensorFlow Serving takes a directory entry for, None for an entry that it passes over.
+
+    As its ``safe_strto64``: decimal digits with a sign and white space around them, within 64 bits.
+    """
+    match = _NUMBER.fullmatch(name)
+    number = int(match[1]) if match else None
+    return number if number is not None and -_MAX_VERSION - 1 <= number <= _MAX_VERSION else None
 
 
 def check(model_dir: Path, path: str, cache: HashCache | None = None) -> list[Problem]:
@@ -119,51 +130,83 @@ def check(model_dir: Path, path: str, cache: HashCache | None = None) -> list[Pr
         path: where the model is named in the stack config.
         cache: spares reading files that were read before and have not changed.
     """
-    cache = cache or HashCache()
-    shown = model_dir.name or str(model_dir)
-    problems: list[Problem] = []
+    return [problem for _, problem in examine(model_dir, path, cache or HashCache(), {SERVE_TAG})]
 
-    def refuse(message: str, allowed: str = "", fix: str = "") -> None:
-        problems.append(Problem(path, message, allowed, fix))
+
+def examine(
+    model_dir: Path, path: str, cache: HashCache, tags: Collection[str] | None = None
+) -> list[tuple[int | None, Problem]]:
+    """As :func:`check`, each problem with the version it is one of, or None where no version can be had at all.
+
+    Args:
+        model_dir: the directory with the version directories.
+        path: where the model is named in the stack config.
+        cache: spares reading files that were read before and have not changed.
+        tags: a graph with exactly these is needed; None leaves tags to :func:`tag_problem`.
+    """
+    shown = model_dir.name or str(model_dir)
+    problems: list[tuple[int | None, Problem]] = []
+
+    def refuse(number: int | None, message: str, allowed: str = "", fix: str = "") -> None:
+        problems.append((number, Problem(path, message, allowed, fix)))
 
     try:
         names = _children(model_dir)
     except SavedModelError as error:
-        return [Problem(path, str(error), "a directory with one directory per version")]
+        return [(None, Problem(path, str(error), "a directory with one directory per version"))]
     by_number: dict[int, list[str]] = {}
     for name in names:
-        if _NEGATIVE.fullmatch(name):
-            refuse(f"{shown}/{name} is a negative version", "0, 1, 2, ...", "give it a higher number than the others")
-        elif _is_version(name):
-            by_number.setdefault(int(name), []).append(name)
-            if not (model_dir / name).is_dir():
-                message = (
-                    f"{shown}/{name} is a file, and TensorFlow Serving would try to load it as version {int(name)}"
-                )
-                refuse(message, "a directory", "move it elsewhere")
+        number = parse_number(name)
+        if number is None:
+            continue
+        if number < 0:
+            refuse(
+                number,
+                f"{shown}/{name} is a negative version",
+                "0, 1, 2, ...",
+                "give it a higher number than the others",
+            )
+            continue
+        by_number.setdefault(number, []).append(name)
+        if not (model_dir / name).is_dir():
+            kind = "is a file" if (model_dir / name).exists() else "is a link to nothing"
+            message = f"{shown}/{name} {kind}, and TensorFlow Serving would try to load it as version {number}"
+            refuse(number, message, "a directory", "move it elsewhere")
     for number, same in sorted(by_number.items()):
         if len(same) > 1:
             both = " and ".join(f"{shown}/{name}" for name in same)
-            refuse(f"{both} are both version {number}", "", "keep one of them")
+            refuse(number, f"{both} are both version {number}", "", "keep one of them")
     if not by_number:
-        fix = "put the model's files into a directory called 1"
-        if (model_dir / "saved_model.pb").is_file():
-            refuse(f"{shown} is a SavedModel itself, where version directories are expected", f"{shown}/1, ...", fix)
-        else:
-            others = [name for name in names if (model_dir / name).is_dir() and name not in JUNK_DIRS]
-            there = f", only {', '.join(others[:3])}" if others else ""
-            refuse(f"{shown} has no version directory{there}", "directories named by a number: 1, 2, ...", fix)
+        refuse(None, *_no_version(model_dir, shown, names))
     for version in versions(model_dir):
         try:
-            for message in _incomplete(version.path, cache):
-                refuse(f"{shown}/{version.path.name} {message}", "", "export the model again")
+            for message in _incomplete(version.path, cache, tags):
+                refuse(version.number, f"{shown}/{version.path.name} {message}", "", "export the model again")
         except SavedModelError as error:
-            refuse(str(error))
+            refuse(version.number, str(error))
     return problems
 
 
-def warnings(model_dir: Path, cache: HashCache | None = None) -> list[str]:
-    """What is probably not meant, but does not keep the model from being served. What does is left to :func:`check`."""
+def _no_version(model_dir: Path, shown: str, names: Iterable[str]) -> tuple[str, str, str]:
+    """What to say of a model directory without any version: what is wrong, what is allowed, how to put it right."""
+    fix = "put the model's files into a directory called 1"
+    if (model_dir / GRAPH_FILE).is_file():
+        return f"{shown} is a SavedModel itself, where version directories are expected", f"{shown}/1, ...", fix
+    others = [name for name in names if (model_dir / name).is_dir() and name not in JUNK_DIRS]
+    if others and all(_UNFINISHED.fullmatch(name) for name in others):
+        fix = f"wait until the export that writes {others[0]} has ended"
+    there = f", only {', '.join(others[:3])}" if others else ""
+    return f"{shown} has no version directory{there}", "directories named by a number: 1, 2, ...", fix
+
+
+def warnings(model_dir: Path, cache: HashCache | None = None, only: Collection[int] | None = None) -> list[str]:
+    """What is probably not meant, but does not keep the model from being served. What does is left to :func:`check`.
+
+    Args:
+        model_dir: the directory with the version directories.
+        cache: spares reading files that were read before and have not changed.
+        only: the versions that matter; None: all.
+    """
     cache = cache or HashCache()
     found = []
     try:
@@ -173,12 +216,19 @@ def warnings(model_dir: Path, cache: HashCache | None = None) -> list[str]:
     for name in names:
         if name in JUNK_FILES | JUNK_DIRS or name.startswith(".") or _OWN_FILE.fullmatch(name):
             continue
-        if _NUMBER.fullmatch(name) and int(name) > _MAX_VERSION:
+        if parse_number(name) is not None:
+            continue
+        if _NUMBER.fullmatch(name):
             found.append(f"{name} is too large for a version number and is ignored")
-        elif not _NUMBER.fullmatch(name) and not _NEGATIVE.fullmatch(name):
+        elif _UNFINISHED.fullmatch(name):
+            found.append(f"directory {name} is an export that has not ended, and is ignored")
+        else:
             kind = "directory" if (model_dir / name).is_dir() else "file"
+            kind = "link" if (model_dir / name).is_symlink() else kind
             found.append(f"{kind} {name} is no version (not a number) and is ignored")
     for version in versions(model_dir):
+        if only is not None and version.number not in only:
+            continue
         if version.path.name != str(version.number):
             found.append(f"directory {version.path.name} is published as version {version.number}")
         try:
@@ -194,21 +244,38 @@ def warnings(model_dir: Path, cache: HashCache | None = None) -> list[str]:
     return found
 
 
-def signatures(version_dir: Path, cache: HashCache | None = None) -> dict[str, Signature]:
+def signatures(
+    version_dir: Path, cache: HashCache | None = None, tags: Collection[str] = frozenset({SERVE_TAG})
+) -> dict[str, Signature]:
     """The signatures of a version by name, those that requests can use.
 
     Args:
         version_dir: the directory with ``saved_model.pb``.
         cache: spares reading a file that was read before and has not changed.
+        tags: of the graph that is loaded.
 
     Raises:
-        SavedModelError: there is no readable ``saved_model.pb``, or no graph in it has the tag ``serve`` alone.
+        SavedModelError: there is no readable ``saved_model.pb``, or no graph in it has exactly these tags.
     """
-    graph = _serving_graph(_read(version_dir, cache or HashCache()), version_dir)
+    graph = _serving_graph(_read(version_dir, cache or HashCache()), version_dir, tags)
     return {
         name: Signature(_tensors(found["inputs"]), _tensors(found["outputs"]), found["method_name"])
         for name, found in graph["signatures"].items()
     }
+
+
+def tag_problem(version_dir: Path, cache: HashCache, tags: Collection[str]) -> str:
+    """Why TensorFlow Serving with ``--saved_model_tags`` of ``tags`` cannot load a version; empty where it can.
+
+    Raises:
+        SavedModelError: there is no readable ``saved_model.pb``.
+    """
+    graphs = _read(version_dir, cache)
+    try:
+        _serving_graph(graphs, version_dir, tags)
+    except SavedModelError as error:
+        return str(error)
+    return ""
 
 
 def differences(old: Mapping[str, Signature], new: Mapping[str, Signature]) -> list[str]:
@@ -252,23 +319,21 @@ def _children(model_dir: Path) -> list[str]:
         raise SavedModelError(f"{model_dir} cannot be read: {error.strerror}") from None
 
 
-def _is_version(name: str) -> bool:
-    return bool(_NUMBER.fullmatch(name)) and int(name) <= _MAX_VERSION
-
-
 # ---- one version
 
 
-def _incomplete(version_dir: Path, cache: HashCache) -> Iterator[str]:
+def _incomplete(version_dir: Path, cache: HashCache, tags: Collection[str] | None) -> Iterator[str]:
     """What a version lacks, as the rest of a sentence that begins with its name."""
     files = frozenset(list_files(version_dir))
     if "saved_model.pb" not in files:
         other = "; saved_model.pbtxt is not read here" if "saved_model.pbtxt" in files else ""
         yield f"has no saved_model.pb{other}"
         return
-    graph = _serving_graph(_read(version_dir, cache), version_dir)
-    yield from _incomplete_variables(files, graph["variables"])
-    missing = [name for name in graph["assets"] if f"assets/{name}" not in files]
+    graphs = _read(version_dir, cache)
+    # Without tags, what any graph needs: one of them is loaded.
+    loaded = graphs if tags is None and graphs else [_serving_graph(graphs, version_dir, tags or {SERVE_TAG})]
+    yield from _incomplete_variables(files, any(graph["variables"] for graph in loaded))
+    missing = [name for graph in loaded for name in graph["assets"] if f"assets/{name}" not in files]
     if missing:
         yield f"has no assets/{missing[0]}, which its graph reads"
     if WARMUP_FILE in files:
@@ -366,12 +431,15 @@ def _parse(chunks: Iterator[memoryview]) -> list[dict[str, Any]] | None:
     ]
 
 
-def _serving_graph(graphs: Sequence[dict[str, Any]], version_dir: Path) -> dict[str, Any]:
+def _serving_graph(graphs: Sequence[dict[str, Any]], version_dir: Path, tags: Collection[str]) -> dict[str, Any]:
+    """The graph that has these tags and no others: TensorFlow takes no nearer one."""
+    wanted = sorted(set(tags))
     for graph in graphs:
-        if graph["tags"] == [SERVE_TAG]:
+        if graph["tags"] == wanted:
             return graph
-    tags = "; ".join(", ".join(graph["tags"]) or "no tag" for graph in graphs) or "no graph at all"
-    raise SavedModelError(f"{version_dir / 'saved_model.pb'} has no graph with the tag `{SERVE_TAG}` ({tags})")
+    there = "; ".join(", ".join(graph["tags"]) or "no tag" for graph in graphs) or "no graph at all"
+    shown = f"tag{'s' * (len(wanted) > 1)} `{','.join(wanted)}`"
+    raise SavedModelError(f"{version_dir / GRAPH_FILE} has no graph with the {shown} ({there})")
 
 
 def _tensors_to_json(tensors: Mapping[str, pb.TensorInfo]) -> dict[str, Any]:

@@ -188,9 +188,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"tf-serving:modelSource": ""}, f"{MODELS}.modelA", "where the versions come from"),
     ({f"{MODELS}.modelA.source": "nowhere"}, f"{MODELS}.modelA.source", "nowhere"),
     (
-        {f"{MODELS}.modelA.source": "models/modelA", f"{MODELS}.modelA.versions": [1]},
+        {f"{MODELS}.modelA.source": "models/modelA", f"{MODELS}.modelA.versions": [1, 7]},
         f"{MODELS}.modelA.versions",
-        "keep one",
+        "version 7 is not in models/modelA",
     ),
     ({f"{MODELS}.modelA.source": "oss://Bucket/x"}, f"{MODELS}.modelA.source", "not a place in OSS"),
     ({f"{MODELS}.modelA.source": "oss://bucket/x"}, f"{MODELS}.modelA", "which versions of oss://bucket/x"),

@@ -198,14 +198,6 @@ def test_every_part_of_a_service_reaches_its_spec(changed: Change, project: Path
 # ---- model directories
 
 
-def test_a_directory_that_is_no_version_is_an_error_with_a_fix(good: dict[str, Any], project: Path) -> None:
-    (project / "models" / "modelB" / "v3").mkdir()
-    (found,) = problems(good, project)
-    assert found.startswith("tf-serving:models.modelB: directory ")
-    assert str(project / "models" / "modelB" / "v3") in found
-    assert "rename it to 3" in found
-
-
 def test_hidden_directories_and_files_are_no_error(good: dict[str, Any], project: Path) -> None:
     (project / "models" / "modelB" / ".staging").mkdir()
     (project / "models" / "modelB" / "README.md").write_text("notes", encoding="utf-8")

@@ -1,0 +1,160 @@
+"""What lies in a model directory: versions, what TensorFlow Serving passes over, exports that go on, placeholders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import model_files
+from components.settings import parse
+from tfserving.errors import ConfigError
+from tfserving.manifest import HashCache
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+Publish = Callable[..., Path]
+
+
+def problems(config: dict[str, Any], project: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(config, project)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("temp-1569949999", "directory temp-1569949999 is an export that has not ended, and is ignored"),
+        ("temp-backup", "directory temp-backup is no version (not a number) and is ignored"),
+        ("v3", "directory v3 is no version (not a number) and is ignored"),
+        ("eval", "directory eval is no version"),
+        ("lost+found", "directory lost+found is no version"),
+        ("1.5", "directory 1.5 is no version"),
+        ("+3", "directory +3 is no version"),
+        ("9223372036854775808", "9223372036854775808 is too large for a version number and is ignored"),
+        ("__MACOSX", "__MACOSX in modelA is ignored"),
+        (".ipynb_checkpoints", ".ipynb_checkpoints in modelA is ignored"),
+        (".git", ""),
+        (".staging", ""),
+    ],
+)
+def test_a_directory_that_tensorflow_serving_passes_over_is_passed_over_with_a_warning(
+    good: dict[str, Any], project: Path, name: str, words: str
+) -> None:
+    # modelA serves all versions: what is no version is not one of them.
+    (project / "models" / "modelA" / name / "variables").mkdir(parents=True)
+    settings = parse(good, project)
+    assert settings.published["modelA"] == (1,)
+    assert any(words in warning for warning in settings.warnings) or not words
+    assert not any("rename" in warning for warning in settings.warnings)
+
+
+def test_a_link_beside_the_versions_is_passed_over_and_one_with_a_number_is_a_version(
+    good: dict[str, Any], project: Path, publish: Publish
+) -> None:
+    model = project / "models" / "modelA"
+    (model / "latest").symlink_to("1")
+    (model / "current.pb").symlink_to("1/saved_model.pb")
+    publish(project / "elsewhere", "exported")
+    (model / "2").symlink_to(project / "elsewhere" / "exported")
+    settings = parse(good, project)
+    assert settings.published["modelA"] == (1, 2)
+    assert {"link latest is no version", "link current.pb is no version"} <= {
+        warning.removeprefix("model modelA: ").partition(" (")[0] for warning in settings.warnings
+    }
+
+
+def _half_written(model: Path, publish: Publish) -> None:
+    """An export that goes on: its variables are not there yet."""
+    version = publish(model, 9)
+    (version / "variables").mkdir()
+    (version / "variables" / "variables.data-00000-of-00001").write_bytes(b"x")
+
+
+HALF_WRITTEN: dict[str, Callable[[Path, Publish], object]] = {
+    "without an index": lambda model, publish: _half_written(model, publish),
+    "without a graph": lambda model, publish: (model / "9").mkdir(),
+    "with a cut graph": lambda model, publish: os.truncate(publish(model, 9) / "saved_model.pb", 100),
+    "an empty graph": lambda model, publish: (publish(model, 9) / "saved_model.pb").write_bytes(b""),
+    "a file": lambda model, publish: (model / "9").write_text("x", encoding="utf-8"),
+    "a link to nothing": lambda model, publish: (model / "9").symlink_to("gone"),
+    "two of one number": lambda model, publish: (publish(model, 9), publish(model, "09")),
+    "a negative one": lambda model, publish: (model / "-1").mkdir(),
+}
+
+
+@pytest.mark.parametrize("spoil", HALF_WRITTEN.values(), ids=HALF_WRITTEN)
+def test_a_broken_version_that_nobody_asks_for_is_left_out_with_a_warning(
+    good: dict[str, Any], project: Path, publish: Publish, spoil: Callable[[Path, Publish], object]
+) -> None:
+    spoil(project / "models" / "modelB", publish)  # which serves 1 and 2
+    settings = parse(good, project)
+    assert settings.published["modelB"] == (1, 2)
+    assert any("nothing asks for this version, and it is left out" in warning for warning in settings.warnings)
+    assert model_files.sources(settings, HashCache())
+    assert model_files.memory_warnings(settings) == []
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"policy": "all"},
+        {"policy": {"latest": 1}},
+        {},
+        {"policy": {"latest": 3}, "labels": {"stable": 2}},
+        {"policy": {"specific": [1, 2, 9]}},
+        {"policy": {"specific": [1, 2]}, "labels": {"next": 9}},
+        {"policy": {"specific": [1, 2]}, "source": "models/modelB", "versions": [1, 2, 9]},
+    ],
+)
+def test_a_broken_version_that_somebody_asks_for_is_a_problem(
+    good: dict[str, Any], project: Path, publish: Publish, asks: dict[str, Any]
+) -> None:
+    _half_written(project / "models" / "modelB", publish)
+    good["tf-serving:models"]["modelB"] = asks
+    found = problems(good, project)
+    assert any("modelB/9 has variables, but no variables/variables.index" in text for text in found)
+
+
+def test_versions_beside_a_local_source_say_which_are_published(
+    changed: Change, project: Path, publish: Publish
+) -> None:
+    _half_written(project / "models" / "modelC", publish)
+    config = changed({"tf-serving:models.modelC": {"source": "models/modelC", "versions": [1, 3]}})
+    settings = parse(config, project)
+    assert settings.published["modelC"] == (1, 3)
+    assert not any("modelC" in warning for warning in settings.warnings)
+    (source,) = [found for found in model_files.sources(settings, HashCache()) if found.name == "modelC"]
+    assert sorted(source.versions) == ["1", "3"]
+    config["tf-serving:models"]["modelC"]["versions"] = [1, 7]
+    (message,) = problems(config, project)
+    assert message.startswith("tf-serving:models.modelC.versions: version 7 is not in models/modelC. Allowed: 1, 2, 3")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "fix"),
+    [
+        ("saved_model.pb", POINTER, "git lfs pull"),
+        ("assets/vocab.txt", POINTER, "git lfs pull"),
+        ("variables/variables.data-00000-of-00001", POINTER, "git lfs pull"),
+        ("saved_model.pb", b"/annex/objects/SHA256E-s3--4d7a", "git annex get"),
+        ("saved_model.pb", b"\0GITCRYPT\0\1\2", "git-crypt unlock"),
+        (".saved_model.pb.icloud", b"bplist00", "download it"),
+        ("variables.dvc", b"outs:\n- md5: 1", "dvc pull"),
+    ],
+)
+def test_a_placeholder_is_refused_with_the_command_that_gets_the_content(
+    good: dict[str, Any], project: Path, file: str, content: bytes, fix: str
+) -> None:
+    path = project / "models" / "modelA" / "1" / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    (message,) = problems(good, project)
+    assert message.startswith("tf-serving:models.modelA: modelA/1 has ")
+    assert f"Fix: {fix}" in message
