@@ -35,7 +35,7 @@ from provider.published_model import remove_version
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
-from tfserving import model_config, pinning, rollout, wire
+from tfserving import model_config, pinning, rollout, server_log, wire
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 from tfserving.model_config import Model, ModelServerConfig
 from tfserving.rollout import Step
@@ -48,6 +48,7 @@ RESTART_SECONDS = 900.0
 
 _READ_TRIES = 3
 _SETTLE_SECONDS = 15.0
+_LOG_SECONDS = 4.0
 
 Versions = dict[str, set[int]]
 _Failed = tuple[str, str, int]
@@ -455,8 +456,13 @@ class _Rollout:
             for model in (*step.wait_available, *step.wait_labels, *step.wait_labels_gone, *step.wait_gone)
         }
         pending: dict[str, str] = {}
+        looked = 0.0
+        old_lines = self._log_lines(step) if step.wait_available else set()
         for gone in self._ctx.poll(seconds, longest=2):
             pending = {}
+            if gone - looked >= _LOG_SECONDS and step.wait_available:
+                looked = gone
+                self._look_into_logs(step, old_lines)
             for name, answer in self._fleet.ask(self._asked, questions).items():
                 if isinstance(answer, Answers):
                     reason = self._pending(step, name, answer, stale if gone < rereads else set())
@@ -468,6 +474,28 @@ class _Rollout:
                 return
             self._ctx.status(f"{title}: {_first(pending)}")
         self._too_late(title, seconds, pending, questions)
+
+    def _log_lines(self, step: Step) -> set[str]:
+        """What logs have said before: of another time, or of replicas that are gone."""
+        return {line for service in self._asked for line in self._fleet.trouble(service.name, step.wait_available)}
+
+    def _look_into_logs(self, step: Step, old_lines: set[str]) -> None:
+        """End the wait where a log says that a version will never load: its state tells only after the last retry."""
+        answers = self._fleet.ask(self._asked, dict.fromkeys(step.wait_available, ()))
+        for service, answer in answers.items():
+            missing = [
+                (model, version)
+                for model, versions in step.wait_available.items()
+                for version in versions
+                if isinstance(answer, Answers) and version not in answer.available(model)
+            ]
+            found = self._fleet.trouble(service, {model for model, _ in missing}) if missing else []
+            lines = [line for line in found if line not in old_lines]
+            for model, version in missing:
+                reason = server_log.lasting_failure(lines, model, version)
+                if reason:
+                    message = f"service {service}: version {version} of {model} cannot be loaded: {reason}"
+                    raise VersionFailedError(message, service, model, version)
 
     def _pending(self, step: Step, service: str, answer: Answers, stale: set[_Failed]) -> str:
         """What a service has not done yet; empty when all is done."""
@@ -514,7 +542,7 @@ class _Rollout:
             lines += [f"    log: {line}" for line in self._fleet.trouble(name, models)]
         lines.append(
             "What was served before is still served, and the file stays as this step wrote it. "
-            "Fix: run the update again to continue; allow more time with customTimeouts or waitSeconds"
+            "Fix: run the update again to continue; allow more time with tf-serving:rolloutSeconds"
         )
         raise RolloutError("\n".join(lines))
 
