@@ -64,7 +64,7 @@ def signatures(settings: Settings, cache: HashCache) -> dict[str, ModelSignature
         for version in _versions(model):
             if version.number in served:
                 try:
-                    by_version[version.number] = saved_model.signatures(version.path, cache)
+                    by_version[version.number] = saved_model.signatures(version.path, cache, model.tags)
                 except SavedModelError as error:
                     problems.append(_problem(model, error))
         found[model.name] = by_version

@@ -34,6 +34,7 @@ from components.reader import Reader
 from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
 from tfserving import eas_spec, flags, kubernetes, manifest, model_config, model_ops, rollout, saved_model, wire
+from tfserving.eas_spec.description import own_flags
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
@@ -210,6 +211,7 @@ class ModelSettings:
         versions: version numbers that are published, from the manifests, the source or the config; ascending.
         manifests: committed manifests by version; of versions that have none, the source says what they hold.
         manifest_dir: directory of the manifests, relative to the project where that is possible; empty without any.
+        tags: of the graph that the services load.
     """
 
     name: str
@@ -218,6 +220,7 @@ class ModelSettings:
     versions: tuple[int, ...] = ()
     manifests: Mapping[int, Manifest] = field(default_factory=dict)
     manifest_dir: str = ""
+    tags: frozenset[str] = frozenset({saved_model.SERVE_TAG})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,6 +356,7 @@ class _Parser:
         services, ack_services = self._services(context, cluster, volume, pools)
         serving = self._serving(declared, models, (*services, *ack_services))
         ack_services = self._checked(ack_services, rollout.spelt_out(serving, {m.name: m.versions for m in models}))
+        models = self._tagged(models, (*services, *ack_services))
         if self.problems:
             path = f"{NAMESPACE}:serviceDefaults"
             raise ConfigError(
@@ -732,6 +736,40 @@ class _Parser:
                 self.problems.append(Problem(path, f"version {number} {message}", fix="export the model again"))
         return found
 
+    def _tagged(self, models: Iterable[ModelSettings], services: Iterable[_AnyService]) -> tuple[ModelSettings, ...]:
+        """Each service loads the graph with exactly its ``--saved_model_tags``: every version needs one for each."""
+        found = []
+        for model in models:
+            if model.directory is None:
+                found.append(model)
+                continue
+            places = {saved_model.parse_number(child.name): child for child in model.directory.iterdir()}
+            readers = [each for each in services if each.spec.config_file or each.spec.model == model.name]
+            wanted: dict[frozenset[str], str] = {}
+            for each in readers:
+                tags = _saved_model_tags(each.spec)
+                if tags is not None:
+                    wanted.setdefault(frozenset(tags), each.name if tags != {saved_model.SERVE_TAG} else "")
+            for needed, name in (wanted or {frozenset({saved_model.SERVE_TAG}): ""}).items():
+                for number in model.versions:
+                    if (place := places.get(number)) is None:
+                        continue
+                    try:
+                        problem = saved_model.tag_problem(place, self.cache, needed)
+                    except SavedModelError:
+                        continue  # told already
+                    if problem:
+                        where = f"{NAMESPACE}:models.{model.name}"
+                        if name:
+                            flag = join_path(join_path(f"{NAMESPACE}:services", name), "flags")
+                            where = f"{flag}.saved_model_tags"
+                        fix = (
+                            "export the model with these tags, or set flags.saved_model_tags of the service to its tags"
+                        )
+                        self.problems.append(Problem(where, f"model {model.name}: {problem}", fix=fix))
+            found.append(replace(model, tags=next(iter(wanted), model.tags)))
+        return tuple(found)
+
     @staticmethod
     def _listed_versions(reader: Reader, value: Any, path: str) -> tuple[int, ...]:
         items = reader.items(value, path, "a list of version numbers")
@@ -891,3 +929,16 @@ def _squeezed(text: str) -> str:
 
 def _full(hint: str, namespace: str) -> str:
     return hint.replace("'", f"'{namespace}:", 1)
+
+
+def _saved_model_tags(spec: eas_spec.ServiceSpec | kubernetes.KubernetesServingSpec) -> set[str] | None:
+    """The tags of the graph that a service loads; None where another server does."""
+    if isinstance(spec, eas_spec.ServiceSpec):
+        if not eas_spec.answers_as_tf_serving(spec):
+            return None
+        own = own_flags(spec)
+        flags_given: Mapping[str, Any] = own.values if own is not None else eas_spec.tf_serving_flags(spec)
+    else:
+        flags_given = spec.flags
+    given = str(flags_given.get("saved_model_tags") or saved_model.SERVE_TAG)
+    return {tag.strip() for tag in given.split(",") if tag.strip()}

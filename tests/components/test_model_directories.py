@@ -13,6 +13,7 @@ from components import model_files
 from components.settings import parse
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache
+from tfserving.protos import tf_serving_pb2 as pb
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 Publish = Callable[..., Path]
@@ -158,3 +159,45 @@ def test_a_placeholder_is_refused_with_the_command_that_gets_the_content(
     (message,) = problems(good, project)
     assert message.startswith("tf-serving:models.modelA: modelA/1 has ")
     assert f"Fix: {fix}" in message
+
+
+@pytest.mark.parametrize(
+    ("tags", "flag", "wrong"),
+    [
+        (("serve",), None, ""),
+        (("serve", "gpu"), "serve,gpu", ""),
+        (("serve", "gpu"), "gpu, serve", ""),
+        (("serve", "gpu"), None, "tf-serving:models.modelA"),
+        (("serve",), "serve,gpu", "tf-serving:services.multi_http.flags.saved_model_tags"),
+        (("train",), None, "tf-serving:models.modelA"),
+    ],
+)
+def test_every_service_needs_a_graph_with_exactly_its_tags(
+    good: dict[str, Any], project: Path, tags: tuple[str, ...], flag: str | None, wrong: str
+) -> None:
+    for file in (project / "models").glob("modelA/*/saved_model.pb"):
+        saved = pb.SavedModel.FromString(file.read_bytes())
+        del saved.meta_graphs[0].meta_info_def.tags[:]
+        saved.meta_graphs[0].meta_info_def.tags.extend(tags)
+        file.write_bytes(saved.SerializeToString())
+    good["tf-serving:models"] = {"modelA": {}}
+    http = dict(good["tf-serving:services"]["multi_http"])
+    if flag is not None:
+        http["flags"] = {**http.get("flags", {}), "saved_model_tags": flag}
+    good["tf-serving:services"] = {"multi_http": http}
+    if wrong:
+        assert any(wrong in text for text in problems(good, project))
+    else:
+        cache = HashCache()
+        settings = parse(good, project, cache=cache)
+        assert model_files.signatures(settings, cache)["modelA"]
+
+
+def test_a_model_that_no_service_loads_needs_the_graph_that_is_loaded_by_default(
+    good: dict[str, Any], project: Path
+) -> None:
+    for file in (project / "models").glob("modelC/*/saved_model.pb"):
+        saved = pb.SavedModel.FromString(file.read_bytes())
+        del saved.meta_graphs[0].meta_info_def.tags[:]
+        file.write_bytes(saved.SerializeToString())
+    assert any("tf-serving:models.modelC" in text for text in problems(good, project))
