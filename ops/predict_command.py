@@ -31,30 +31,33 @@ def main(argv: Sequence[str]) -> int:
     classes = _classes(chosen.classes)
     request = Request(chosen.model, chosen.label, chosen.version, chosen.signature)
     try:
-        request = _filled(service, request, chosen.input)
+        request, made = _filled(service, request, chosen.input)
         if chosen.curl:
             print(_command(service, request, chosen.show_token))
+            if made:
+                print(f"# {made}", file=sys.stderr)
             return 0
         answer = predict.ask(service, request)
     except ServiceError as error:
         raise predict.PredictError(f"{service.name}: {error}{predict.hint(service, request, error)}") from error
-    print(predict.describe(service, request, answer, classes))
+    head, *rest = predict.describe(service, request, answer, classes).splitlines()
+    print("\n".join([f"{head} ({made})" if made else head, *rest]))
     return 0
 
 
-def _filled(service: Service, request: Request, file: Path | None) -> Request:
-    """The request with its values: from the file, or made from the signature, which is said on stderr."""
+def _filled(service: Service, request: Request, file: Path | None) -> tuple[Request, str]:
+    """The request with its values, from the file or made from the signature; then also the words that say so."""
     if file is not None and file.suffix.lower() == ".json":
         values, named = predict.read_input(file, None)
-        return replace(request, instances=values, signature_name=named or request.signature_name)
+        return replace(request, instances=values, signature_name=named or request.signature_name), ""
     signature = predict.signature(service, request)
     if file is not None:
         values, _ = predict_input.from_file(file, signature["inputs"])
-    else:
-        values = predict_input.from_signature(signature["inputs"], signature["outputs"])
-        shown = predict_input.shown(signature["inputs"])
-        print(f"no --input: the request is made from the signature's inputs: {shown}", file=sys.stderr)
-    return replace(request, instances=values)
+        return replace(request, instances=values), ""
+    values = predict_input.from_signature(signature["inputs"], signature["outputs"])
+    shown = predict_input.shown(signature["inputs"])
+    made = f"no --input: the request is made from the signature's inputs: {shown}"
+    return replace(request, instances=values), made
 
 
 def _command(service: Service, request: Request, show_token: bool) -> str:

@@ -873,7 +873,7 @@ class _Progress:
                 f"{self._name}: {self._done} of {self._files} files, {amount(self._there)} of {amount(self._size)}"
             )
             if rate > 0 and self._there < self._size:
-                message += f", {amount(rate)}/s, {_duration((self._size - self._there) / rate)} left at this rate"
+                message += f", {amount(rate)}/s, {_duration((self._size - self._there) / rate)} left"
         self._ctx.status(message)
 
 

@@ -39,7 +39,7 @@ def hashes(out: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("examples")
     text = export(out, "--data", "generated")
     assert "training on drawn images in the shape of Fashion-MNIST" in text

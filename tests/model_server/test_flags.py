@@ -85,7 +85,7 @@ def test_a_malformed_value_is_named() -> None:
 
 
 def test_flags_without_effect_here_are_reported_when_they_are_set() -> None:
-    flags = parse(["--enable_batching", "--per_process_gpu_memory_fraction=0.5", "--enable_profiler=true"])
+    flags = parse(["--enable_batching", "--per_process_gpu_memory_fraction=0.5", "--enable_profiler=false"])
     assert flags.set_but_ignored == ("per_process_gpu_memory_fraction", "enable_profiler")
     assert flags.enable_batching
 

@@ -33,7 +33,7 @@ def service(request: pytest.FixtureRequest, server: Any, monkeypatch: pytest.Mon
 def test_requests_of_every_form_are_answered(service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", service, "modelA"]) == 0
     said = capsys.readouterr()
-    assert "no --input: the request is made from the signature's inputs: x float32" in said.err
+    assert "no --input: the request is made from the signature's inputs: x float32" in said.out
     assert "3.5" in said.out
     for body, shown in (
         ({"instances": [1.0, 3.0]}, "4.5"),
