@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tfserving import content, saved_model
 from tfserving.errors import Problem, SavedModelError
 from tfserving.manifest import JUNK_DIRS, HashCache
 from tfserving.model_config import VersionPolicy
+
+_MISNAMED = re.compile(r"[vV](?:ersion)?[-_]?([0-9]{1,18})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,7 @@ def read(name: str, directory: Path, path: str, wanted: Wanted, cache: HashCache
     except (SavedModelError, OSError, ValueError) as error:
         return ModelDirectory(problems=(Problem(path, str(error)),))
     general = tuple(problem for number, problem in found if number is None)
+    general += tuple(_misnamed(directory, path, present))
     if general:
         return ModelDirectory(problems=general)
     broken = {number for number, _ in found if number is not None}
@@ -96,6 +100,20 @@ def read(name: str, directory: Path, path: str, wanted: Wanted, cache: HashCache
     warnings += [f"model {name}: {text}" for text in saved_model.warnings(directory, cache, chosen)]
     others = tuple(number for number in whole if number not in chosen)
     return ModelDirectory(versions=chosen, others=others, warnings=tuple(warnings))
+
+
+def _misnamed(directory: Path, path: str, present: Collection[int]) -> Iterator[Problem]:
+    """Whole versions under a name that only people read as a number: ignored, they would be missed."""
+    for child in sorted(directory.iterdir()):
+        match = _MISNAMED.fullmatch(child.name)
+        if match and int(match[1]) not in present and (child / saved_model.GRAPH_FILE).is_file():
+            message = (
+                f"directory {child.name} in {directory.name} is no version: TensorFlow Serving reads plain numbers"
+            )
+            yield Problem(path, message, "directories named by a number", f"rename it to {int(match[1])}")
+        elif match and (child / saved_model.GRAPH_FILE).is_file():
+            message = f"directory {child.name} in {directory.name} is no version, and there is {match[1]} beside it"
+            yield Problem(path, message, "directories named by a number", "remove or move one of them")
 
 
 def _with_content(

@@ -201,3 +201,11 @@ def test_a_model_that_no_service_loads_needs_the_graph_that_is_loaded_by_default
         del saved.meta_graphs[0].meta_info_def.tags[:]
         file.write_bytes(saved.SerializeToString())
     assert any("tf-serving:models.modelC" in text for text in problems(good, project))
+
+
+@pytest.mark.parametrize(("name", "fix"), [("v9", "rename it to 9"), ("V-009", "rename it to 9"), ("v1", "there is 1")])
+def test_a_whole_version_under_a_name_that_only_people_read_as_a_number_is_told(
+    good: dict[str, Any], project: Path, publish: Publish, name: str, fix: str
+) -> None:
+    (publish(project / "models" / "modelA", 99)).rename(project / "models" / "modelA" / name)
+    assert any(fix in text and text.startswith("tf-serving:models.modelA") for text in problems(good, project))
