@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import yaml
@@ -76,12 +77,14 @@ class Pod:
         name: its name.
         ready: it takes requests.
         config_maps: ConfigMaps it mounts.
+        command: its containers' commands and arguments.
     """
 
     namespace: str
     name: str
     ready: bool
     config_maps: frozenset[str]
+    command: str = ""
 
 
 class Cluster:
@@ -205,6 +208,9 @@ class Cluster:
                         for condition in item.status.conditions or ()
                     ),
                     frozenset(volume.config_map.name for volume in item.spec.volumes or () if volume.config_map),
+                    " ".join(
+                        word for each in item.spec.containers for word in [*(each.command or ()), *(each.args or ())]
+                    ),
                 )
                 for item in found
                 if item.metadata.deletion_timestamp is None
@@ -231,8 +237,23 @@ class ConfigMap:
         return None if found is None else (found.data or {}).get(key)
 
     def age(self, key: str) -> float | None:
-        """Seconds since the ConfigMap was changed: the API server does not tell by which clock."""
-        return None
+        """Seconds since the ConfigMap was changed, by the API server's own clock; None where that does not tell."""
+        api = self._cluster.api
+
+        def read() -> Any:
+            return api.read_namespaced_config_map_with_http_info(
+                self._name, self._namespace, _request_timeout=READ_SECONDS
+            )
+
+        try:
+            found, _, headers = self._call("read", read)
+        except CloudError as error:
+            if error.code == "404":
+                return None
+            raise
+        changed = [entry.time for entry in found.metadata.managed_fields or () if entry.time is not None]
+        now = headers.get("Date")
+        return float((parsedate_to_datetime(now) - max(changed)).total_seconds()) if changed and now else None
 
     def put_text(self, key: str, text: str, *, new_only: bool = False) -> None:
         """Write a text in one request; with ``new_only``, one that is there is an error ``FileAlreadyExists``."""

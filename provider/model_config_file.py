@@ -7,7 +7,7 @@ the business of :class:`~provider.served_config.ServedConfig`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -21,6 +21,7 @@ from tfserving.errors import CloudError, ConfigError, ModelConfigError, Ownershi
 from tfserving.model_config import ModelServerConfig
 
 _OWNER_LINE = re.compile(r"# Managed by Pulumi project (?P<project>\S+), stack (?P<stack>\S+): ")
+_RESTART_LINE = "# Read only at start, and still to be restarted: "
 
 
 CONFIG_MAP_INPUTS: Mapping[str, Property] = {
@@ -43,6 +44,12 @@ class StoredConfig:
 
     owner: str
     text: str
+
+    @property
+    def restarts(self) -> frozenset[str]:
+        """Services that read the file only when they start, and that a run ended before it restarted."""
+        lines = (line for line in self.text.splitlines() if line.startswith(_RESTART_LINE))
+        return frozenset(name for line in lines for name in line.removeprefix(_RESTART_LINE).split(", "))
 
     def parse(self) -> ModelServerConfig | None:
         """What it says, or None where TensorFlow Serving could not read it either."""
@@ -118,15 +125,24 @@ class ConfigObject:
             )
         return found
 
-    def write(self, config: ModelServerConfig, *, new_only: bool = False) -> None:
+    def write(
+        self, config: ModelServerConfig, *, new_only: bool = False, restarts: Collection[str] = frozenset()
+    ) -> None:
         """Replace the file in one request.
+
+        Args:
+            config: what it says.
+            new_only: a file that is there is an error.
+            restarts: services that are to be restarted after that, so that they read it: whatever ends this run, the
+                next one finds them in the file.
 
         Raises:
             ModelConfigError: ``config`` cannot be written as it is meant.
             CloudError: OSS, or the API server, refused; with ``new_only`` the code is ``FileAlreadyExists`` where there
                 is a file.
         """
-        self._store.put_text(self._key, self.head_line() + model_config.render(config), new_only=new_only)
+        note = f"{_RESTART_LINE}{', '.join(sorted(restarts))}\n" if restarts else ""
+        self._store.put_text(self._key, self.head_line() + note + model_config.render(config), new_only=new_only)
 
     def write_text(self, content: str) -> None:
         """Replace the file's text below the head line, whatever the text was made from."""

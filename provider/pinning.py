@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,9 +24,10 @@ from provider.resource import Context, table, text
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import Properties
 from tfserving import model_config, pinning
+from tfserving.eas_spec import SCENARIO_LABEL
 from tfserving.errors import RolloutError
-from tfserving.model_config import ModelServerConfig
-from tfserving.pinning import Coming
+from tfserving.model_config import Model, ModelServerConfig
+from tfserving.pinning import Coming, Proof
 
 PIN_SECONDS = 120.0
 """Least time that services get to follow a pin."""
@@ -34,7 +36,23 @@ RESTART_SECONDS = 900.0
 _SETTLE_SECONDS = 15.0
 _UNKNOWN_POLL_SECONDS = 60.0
 
+_LABELS_FLAG = re.compile(r"--allow_version_labels_for_unavailable_models(?:=(?:true|1))?(?![\w=])", re.IGNORECASE)
 _POLL = re.compile(r"--model_config_file_poll_wait_seconds=(\d+)")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A service that reads the file.
+
+    Attributes:
+        service: how it is asked.
+        declared: whether this run still declares it.
+        takes_labels: whether each of its replicas starts with a file that has labels.
+    """
+
+    service: Service
+    declared: bool
+    takes_labels: bool
 
 
 @dataclass
@@ -43,6 +61,7 @@ class _Request:
 
     model: str
     coming: Coming
+    wanted: Model | None
     done: bool = False
 
 
@@ -55,10 +74,10 @@ class _Queue:
 
 
 _GUARD = threading.Lock()
-_QUEUES: dict[str, _Queue] = {}
+_QUEUES: dict[tuple[str, str], _Queue] = {}
 
 
-def pin(ctx: Context, inputs: Properties, model: str, coming: Coming) -> None:
+def pin(ctx: Context, inputs: Properties, model: str, coming: Coming, formerly: str) -> None:
     """See that no service of the stack changes what it serves because files of ``model`` appear.
 
     Args:
@@ -66,6 +85,7 @@ def pin(ctx: Context, inputs: Properties, model: str, coming: Coming) -> None:
         inputs: those of a published model: bucket, owner, configFile, configMap, readers, serving.
         model: its name.
         coming: the versions.
+        formerly: ``<project>/<stack>`` that the stack was called before this update.
 
     Raises:
         RolloutError: a service does not follow in time; no file has appeared.
@@ -73,17 +93,18 @@ def pin(ctx: Context, inputs: Properties, model: str, coming: Coming) -> None:
     """
     if not coming.coming:
         return
-    for file in _files(ctx, inputs):
+    wanted = model_config.from_dict(table(inputs, "serving"), "serving").get(model)
+    for file in _files(ctx, inputs, formerly):
         with _GUARD:
-            queue = _QUEUES.setdefault(file.config.uri, _Queue())
-            request = _Request(model, coming)
+            queue = _QUEUES.setdefault((file.config.uri, file.owner), _Queue())
+            request = _Request(model, coming, wanted)
             queue.waiting.append(request)
         with queue.lock:
             if request.done:
                 continue
             with _GUARD:
                 together, queue.waiting = queue.waiting, []
-            file.pin({each.model: each.coming for each in together})
+            file.pin({each.model: each for each in together})
             for each in together:
                 each.done = True
 
@@ -95,77 +116,101 @@ class _File:
     ctx: Context
     inputs: Properties
     config: ConfigObject
+    owner: str
     config_map: str = ""
 
-    def pin(self, coming: Mapping[str, Coming]) -> None:
+    def pin(self, requests: Mapping[str, _Request]) -> None:
         stored = self.config.find()
-        in_force = stored.parse() if stored is not None and stored.owner == text(self.inputs, "owner") else None
-        if in_force is None:
+        in_force = stored.parse() if stored is not None and stored.owner == self.owner else None
+        if stored is None or in_force is None:
             return  # none yet, or not this stack's: nothing here decides what is served
-        coming = {name: each for name, each in coming.items() if in_force.get(name) is not None}
-        services = self._readers() if coming else []
-        polling = [service for service in services if service.poll_seconds > 0]
-        harmed = self._harmed(in_force, coming) if len(polling) < len(services) else []
+        coming = {name: each.coming for name, each in requests.items() if in_force.get(name) is not None}
+        readers = self._readers() if coming else []
+        polling = [each.service for each in readers if each.service.poll_seconds > 0]
+        # A service that reads the file only at start goes on with the policy it has.
+        harmed = any(pinning.harms(in_force.get(name), requests[name].wanted, each) for name, each in coming.items())
+        restarts = [
+            each.service.name
+            for each in readers
+            if each.service.poll_seconds <= 0 and (harmed or each.service.name in stored.restarts)
+        ]
         target = pinning.pinned(pinning.without_labels(in_force), coming)
-        if (polling or harmed) and (target != in_force or self._fresh(polling)):
-            self._follow(in_force, target, coming, polling)
-        for service in services:
-            if harmed and service.poll_seconds <= 0:
-                self._restart(service.name, harmed)
+        if (polling or restarts) and (target != in_force or self._fresh(polling)):
+            self._follow(in_force, target, readers, restarts)
+        for name in restarts:
+            self._restart(name, sorted(coming))
+        if restarts:
+            self.config.write(target)
 
     def _follow(
         self,
         in_force: ModelServerConfig,
         target: ModelServerConfig,
-        coming: Mapping[str, Coming],
-        polling: list[Service],
+        services: list[_Reader],
+        restarts: list[str],
     ) -> None:
-        """Write the pin, and see that every service that polls the file has read it."""
-        try:
-            marked, label, model, version = pinning.with_label(target, coming)
-        except LookupError:
-            return  # nothing is served, so nothing can be lost
+        """Write the pin, and see that every service that polls the file follows it."""
         if lines := pinning.summary(in_force, target):
             self.ctx.info(f"pin: {'; '.join(lines)}; files appear once every service follows")
+        polling = [each.service for each in services if each.service.poll_seconds > 0]
         if not polling:
-            self.config.write(target)
+            self.config.write(target, restarts=restarts)
             return
-        self.config.write(marked)
-        slowest = max(service.poll_seconds for service in polling)
-        seconds = max(PIN_SECONDS, 3 * slowest + MOUNT_CACHE_SECONDS)
         fleet = Fleet(self.ctx, polling, Cluster.of(self.inputs))
+        fleet.count_replicas()
+        declared = {each.service.name for each in services if each.declared}
         asked = [service for service in polling if service.reachable]
+        answers = fleet.ask(asked, {model.name: () for model in target.models})
+        # Nobody can say of a service that is declared no more that it is out of reach: it is waited for by time.
+        asked = [each for each in asked if each.name in declared or isinstance(answers[each.name], Answers)]
+        heard = [answer for answer in (answers[each.name] for each in asked) if isinstance(answer, Answers)]
+        available = [{model.name: answer.available(model.name) for model in target.models} for answer in heard]
+        proof = pinning.proof(target, available) if all(each.takes_labels for each in services) else None
+        started = time.monotonic()
+        if proof is None:
+            self.config.write(target, restarts=restarts)
+            blind = polling
+        else:
+            self.config.write(proof.config, restarts=restarts)
+            self._wait(fleet, asked, proof, {proof.version}, "has not read the file again yet")
+            self.config.write(target, restarts=restarts)
+            self._wait(fleet, asked, proof, {None}, "has not read the file a second time yet")
+            blind = [service for service in polling if service not in asked]
+        if blind:
+            names = ", ".join(service.name for service in blind)
+            seconds = max(2 * service.poll_seconds for service in blind) + MOUNT_CACHE_SECONDS
+            self.ctx.info(f"pin: waiting {seconds:g} s, by when {names} will have read the file; that cannot be seen")
+            self.ctx.sleep(started + seconds - time.monotonic())
+
+    def _wait(
+        self, fleet: Fleet, asked: list[Service], proof: Proof, versions: set[int | None], otherwise: str
+    ) -> None:
+        """Wait until every answer by the pin's label is as it should be."""
+        slowest = max((service.poll_seconds for service in asked), default=0.0)
+        seconds = max(PIN_SECONDS, 3 * slowest + MOUNT_CACHE_SECONDS)
         pending: dict[str, str] = {}
-        for _ in self.ctx.poll(seconds, longest=2) if asked else ():
+        for _ in self.ctx.poll(seconds, longest=2):
             fleet.count_replicas()
             pending = {}
-            for name, answer in fleet.ask(asked, {model: {label}}).items():
+            for name, answer in fleet.ask(asked, {proof.model: {proof.label}}).items():
                 if not isinstance(answer, Answers):
                     pending[name] = str(answer)
-                elif answer.label(model, label) != version:
-                    pending[name] = "has not read the file again yet"
+                elif set(answer.labels[proof.model][proof.label]) != versions:
+                    pending[name] = otherwise
             if not pending:
-                break
+                return
             name, reason = next(iter(pending.items()))
             self.ctx.status(f"pin: {name} {reason}")
-        else:
-            if asked:
-                raise RolloutError(
-                    "\n".join(
-                        [
-                            f"pin: not done after {seconds:g} s; no file has appeared, everything serves as before",
-                            *(f"  service {name}: {reason}" for name, reason in pending.items()),
-                            "Fix: see why the service does not read the model config file, then run the update again; "
-                            "if this machine cannot reach the service (VPC only), set reachable: false on it",
-                        ]
-                    )
-                )
-        if blind := [service for service in polling if not service.reachable]:
-            wait = max(2 * service.poll_seconds for service in blind) + MOUNT_CACHE_SECONDS
-            names = ", ".join(service.name for service in blind)
-            self.ctx.info(f"pin: {names} cannot be asked; waiting {wait:g} s, nothing is proven")
-            self.ctx.sleep(wait)
-        self.config.write(target)
+        raise RolloutError(
+            "\n".join(
+                [
+                    f"pin: not done after {seconds:g} s; no file has appeared, everything serves as before",
+                    *(f"  service {name}: {reason}" for name, reason in pending.items()),
+                    "Fix: see why the service does not read the model config file, then run the update again; "
+                    "if this machine cannot reach the service (VPC only), set reachable: false on it",
+                ]
+            )
+        )
 
     def _fresh(self, polling: list[Service]) -> bool:
         """Whether the file was written so lately that a service may still follow the one before."""
@@ -174,16 +219,11 @@ class _File:
         age = self.config.age()
         return age is None or age < 2 * max(service.poll_seconds for service in polling) + MOUNT_CACHE_SECONDS
 
-    def _harmed(self, in_force: ModelServerConfig, coming: Mapping[str, Coming]) -> list[str]:
-        """Models that a service would serve wrongly which goes on with the policy it started with."""
-        serving = model_config.from_dict(table(self.inputs, "serving"), "serving")
-        return [name for name, each in coming.items() if pinning.harms(in_force.get(name), serving.get(name), each)]
-
-    def _restart(self, name: str, harmed: list[str]) -> None:
+    def _restart(self, name: str, models: list[str]) -> None:
         """Restart a service that reads the file only when it starts, replica by replica: it follows the pin then."""
         self.ctx.info(
             f"pin: restarting service {name}, which reads the model config file only when it starts, so that it keeps "
-            f"serving {', '.join(harmed)} as before"
+            f"serving {', '.join(models)} as before"
         )
         api = self.ctx.clients.eas
         api.restart(name)
@@ -203,20 +243,22 @@ class _File:
             "Fix: see its events and log, then run the update again"
         )
 
-    def _readers(self) -> list[Service]:
+    def _readers(self) -> list[_Reader]:
         """Services with a running replica that read the file here."""
         known = table(self.inputs, "readers")
         if self.config_map:
             pods = readers_of(self.config_map)
-            if not any(pod.ready for pod in Cluster.of(self.inputs).pods(pods)):
+            there = Cluster.of(self.inputs).pods(pods)
+            if not any(pod.ready for pod in there):
                 return []
             declared = [value for value in known.values() if isinstance(value, Mapping) and value.get("pods")]
             polls = [float(value.get("pollSeconds") or 0) for value in declared]
             reachable = all(value.get("reachable", True) for value in declared)
             name = f"pods with {self.config_map}"
-            return [Service(name, "", "", "", max(polls, default=_UNKNOWN_POLL_SECONDS), reachable, pods)]
+            all_pods = Service(name, "", "", "", max(polls, default=_UNKNOWN_POLL_SECONDS), reachable, pods)
+            return [_Reader(all_pods, bool(declared), all(_LABELS_FLAG.search(pod.command) for pod in there))]
         found = []
-        for listed in self.ctx.clients.eas.labelled({OWNER_LABEL: text(self.inputs, "owner")}):
+        for listed in self.ctx.clients.eas.labelled({OWNER_LABEL: self.owner}):
             service = self.ctx.clients.eas.describe(listed.name)
             command = str(service.config) if service is not None else ""
             if service is None or not service.running or CONFIG_FILE_FLAG not in command:
@@ -227,17 +269,23 @@ class _File:
             declared_here = known.get(service.name)
             reachable = not isinstance(declared_here, Mapping) or bool(declared_here.get("reachable", True))
             seconds = float(poll[1]) if poll else 0.0
-            found.append(Service(service.name, url, target, service.token, seconds, reachable))
+            made = Service(service.name, url, target, service.token, seconds, reachable)
+            # EAS starts scenario deployments in a way that takes files with labels.
+            takes_labels = SCENARIO_LABEL in service.labels or bool(_LABELS_FLAG.search(command))
+            found.append(_Reader(made, declared_here is not None, takes_labels))
         return found
 
 
-def _files(ctx: Context, inputs: Properties) -> list[_File]:
-    key, owner = text(inputs, "configFile"), text(inputs, "owner")
+def _files(ctx: Context, inputs: Properties, formerly: str) -> list[_File]:
+    """The file in each place where it can lie; under both names of a stack that is renamed by this very update."""
+    key = text(inputs, "configFile")
     if not key:
         return []
-    bucket = ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), key, owner)
-    files = [_File(ctx, inputs, bucket)]
-    if config_map := text(inputs, "configMap"):
-        store = Cluster.of(inputs).config_map(config_map)
-        files.append(_File(ctx, inputs, ConfigObject(store, key.rpartition("/")[2], owner), config_map))
+    files = []
+    for owner in sorted({text(inputs, "owner"), formerly}):
+        bucket = ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), key, owner)
+        files.append(_File(ctx, inputs, bucket, owner))
+        if config_map := text(inputs, "configMap"):
+            store = Cluster.of(inputs).config_map(config_map)
+            files.append(_File(ctx, inputs, ConfigObject(store, key.rpartition("/")[2], owner), owner, config_map))
     return files

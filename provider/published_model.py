@@ -715,7 +715,8 @@ class _Publication:
             visible = {int(name) for name, objects in self._listing.versions.items() if SAVED_MODEL in objects}
             if coming:
                 self._ctx.status(f"{self._name}: waiting until every service keeps what it serves")
-                pin(self._ctx, self._inputs, self._name, Coming(frozenset(visible), frozenset(coming)))
+                seen = Coming(frozenset(visible), frozenset(coming))
+                pin(self._ctx, self._inputs, self._name, seen, self._old_owner)
 
     def _sealed(self, number: int) -> ObjectInfo:
         key = _manifest_key(self._prefix, number)

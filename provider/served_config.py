@@ -296,6 +296,7 @@ class _Rollout:
         self._on_disk = _union(self._wanted.published, kept)
         self._served: dict[str, Any] = table(old_outputs, "served")
         self._stored: ModelServerConfig | None = None  # what the file says, as far as this run knows
+        self._behind: set[str] = set()  # services that may go on with the policies of an earlier file
 
     def run(self) -> Properties:
         """Bring every service to the wanted config; the outputs.
@@ -304,6 +305,8 @@ class _Rollout:
             RolloutError: a step failed; the message says where things stand.
         """
         original = self._stored = self._file.read()
+        starting = {service.name for service in self._fleet.restarting}
+        self._behind = starting if self._policies_changed() else starting & self._file.restarts
         self._fleet.count_replicas()
         # Files go only once no service serves them, and a policy goes by the files: it is spelt out until then.
         target = _spelt_out(self._wanted.file, self._wanted.published, self._on_disk)
@@ -326,7 +329,7 @@ class _Rollout:
     def _write(self, config: ModelServerConfig) -> None:
         """Write the file; from here on a failure keeps what exists."""
         self._ctx.record(self._id, self._outputs())
-        self._file.write(config)
+        self._file.write(config, frozenset(self._behind))
         self._stored = config
         self._ctx.record(self._id, self._outputs())
 
@@ -577,15 +580,20 @@ class _Rollout:
 
     def _write_at_once(self, config: ModelServerConfig) -> None:
         """Write the file where no step had to."""
-        if self._stored == config:
+        if self._stored == config and self._file.restarts == self._behind:
             return
         rollout.replacement(config, self._wanted.published)  # refuses what no server could start with
         self._write(config)
 
     def _restart(self, service: Service, original: ModelServerConfig | None) -> None:
-        """Restart a service that reads the file only at start, unless it serves the wanted config already."""
+        """Restart a service that reads the file only at start, unless it serves the wanted config already.
+
+        By another policy it may serve the same only until files of a version come or go.
+        """
         expected = self._wanted.expected()
-        if service.reachable:
+        if service.name in self._behind:
+            pass
+        elif service.reachable:
             if self._serves(service) == expected:
                 return
         elif original == self._wanted.file:
@@ -606,9 +614,16 @@ class _Rollout:
                 self._fleet.count_replicas()
                 serves = self._serves(service) if service.reachable else expected
                 if serves == expected:
+                    self._behind.discard(service.name)
                     return
             self._ctx.status(f"service {service.name} is {found.status if found else 'gone'}")
         self._restart_failed(f"service {service.name} was restarted but serves {serves}, not {expected}", original)
+
+    def _policies_changed(self) -> bool:
+        """Whether a model comes under, or leaves, a policy that goes by the files."""
+        before = {model.name: model.policy for model in self._before.models} if self._before else {}
+        changes = ((before.get(model.name, model.policy), model.policy) for model in self._wanted.file.models)
+        return any(old != new and {old.kind, new.kind} != {"specific"} for old, new in changes)
 
     def _serves(self, service: Service) -> Any:
         answer = self._fleet.ask((service,), _questions(self._wanted.file, None))[service.name]
@@ -694,6 +709,7 @@ class _Files:
         if True in where:
             self._objects.append(in_config_map(inputs))
         self.first: ModelServerConfig | None = None  # what one of the files says, once they were read
+        self.restarts: frozenset[str] = frozenset()  # services that the files say are still to be restarted
 
     @property
     def uri(self) -> str:
@@ -707,12 +723,15 @@ class _Files:
         """What the files say, if this stack manages them; raises OwnershipError where it does not."""
         return self._same(found.read() for found in self._objects)
 
-    def write(self, config: ModelServerConfig) -> None:
-        """Replace the files, one after the other."""
+    def write(self, config: ModelServerConfig, restarts: frozenset[str]) -> None:
+        """Replace the files, one after the other; they name the services that are still to be restarted."""
+        self.restarts = restarts
         for found in self._objects:
-            found.write(config)
+            found.write(config, restarts=restarts)
 
-    def _same(self, stored: Iterable[StoredConfig | None]) -> ModelServerConfig | None:
+    def _same(self, found: Iterable[StoredConfig | None]) -> ModelServerConfig | None:
+        stored = list(found)
+        self.restarts = frozenset().union(*(each.restarts for each in stored if each))
         parsed = [found.parse() if found else None for found in stored]
         self.first = next((config for config in parsed if config is not None), None)
         return parsed[0] if all(config == parsed[0] for config in parsed) else None

@@ -5,8 +5,12 @@ first canary under ``latest: 1`` ends the version beside it, whatever the stack 
 begins with a pin: the file names the versions that are served now, every server reads it, and only then files appear.
 
 That a server follows a pin cannot be seen from what it serves, since that is the same as before. The file therefore
-carries a label of the pin's own for so long: TensorFlow Serving sets labels after the policies of the same file, so who
-answers by that label follows the pin.
+carries a label of the pin's own at first, and is then written without it. TensorFlow Serving sets the labels of a file
+before its policies, so the label alone proves nothing yet; but it reads the file again only when the last reading is
+done. So a server whose label came, and went again, follows the pin.
+
+A file with labels keeps a server from starting that lacks ``--allow_version_labels_for_unavailable_models``. Where one
+of the readers may lack it, and where no version is AVAILABLE that the label could name, a pin is waited for by time.
 """
 
 from __future__ import annotations
@@ -83,23 +87,43 @@ def harms(in_force: Model | None, wanted: Model | None, coming: Coming) -> bool:
     return bool((now - then) & wanted_versions or (then - now) - wanted_versions)
 
 
-def with_label(config: ModelServerConfig, coming: Mapping[str, Coming]) -> tuple[ModelServerConfig, str, str, int]:
-    """``config`` with the label by which a server shows that it follows it; the label, its model and its version.
+@dataclass(frozen=True)
+class Proof:
+    """A pin that shows who follows it.
 
-    Raises:
-        LookupError: no model of ``config`` serves a version.
+    Attributes:
+        config: the pin with one label more.
+        label: that label.
+        model: the model that has it.
+        version: the version that answers by it.
     """
-    for model in config.models:
-        if model.name not in coming:
+
+    config: ModelServerConfig
+    label: str
+    model: str
+    version: int
+
+
+def proof(config: ModelServerConfig, available: Iterable[Mapping[str, Collection[int]]]) -> Proof | None:
+    """``config`` with a label by which servers show that they read it; None where no version could answer by it.
+
+    Args:
+        config: the pin.
+        available: by model: the AVAILABLE versions of each service that is asked. A label may only name one that all of
+            them have: else a server refuses the whole file.
+    """
+    services = list(available)
+    for model in sorted(config.models, key=lambda each: each.policy.kind != "specific"):
+        everywhere = set.intersection(*(set(found.get(model.name, ())) for found in services)) if services else set()
+        kept = everywhere & set(model.policy.versions) if model.policy.kind == "specific" else everywhere
+        if not kept:
             continue
-        if served := model.policy.select(coming[model.name].visible):
-            text = json.dumps(model_config.to_dict(config), sort_keys=True)
-            label = f"pin_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-            version = served[-1]
-            marked = replace(model, labels={**model.labels, label: version})
-            models = tuple(marked if each is model else each for each in config.models)
-            return ModelServerConfig(models), label, model.name, version
-    raise LookupError("no model serves a version")
+        content = json.dumps(model_config.to_dict(config), sort_keys=True)
+        label = f"pin_{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        marked = replace(model, labels={**model.labels, label: max(kept)})
+        models = tuple(marked if each is model else each for each in config.models)
+        return Proof(ModelServerConfig(models), label, model.name, max(kept))
+    return None
 
 
 def without_labels(config: ModelServerConfig) -> ModelServerConfig:

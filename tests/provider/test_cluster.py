@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,16 @@ def test_sdks_are_imported_by_one_thread_at_a_time(server: ApiServer, common: di
     kubeconfig = str(common["kubeconfig"])
     done = subprocess.run([sys.executable, "-c", IMPORTING, kubeconfig], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("True True []\n", "")
+
+
+def test_the_age_of_a_config_map_is_told_by_the_api_server(server: ApiServer, common: dict[str, Any]) -> None:
+    store = Cluster.of(common).config_map(f"models/{NAME}")
+    assert store.age("model_config.pbtxt") is None
+    store.put_text("model_config.pbtxt", "")
+    assert store.age("model_config.pbtxt") is None
+    changed = datetime.now(UTC) - timedelta(seconds=90)
+    server.maps[NAME]["metadata"]["managedFields"] = [
+        {"manager": "other", "time": "2020-01-01T00:00:00Z"},
+        {"manager": "tf-serving-rollout", "time": changed.strftime("%Y-%m-%dT%H:%M:%SZ")},
+    ]
+    assert store.age("model_config.pbtxt") == pytest.approx(90, abs=10)

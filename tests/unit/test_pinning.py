@@ -95,22 +95,33 @@ def test_a_model_that_is_not_served_there_harms_nobody() -> None:
 
 
 def test_the_label_of_a_pin_names_a_served_version_and_is_another_one_for_another_pin() -> None:
-    each = {"titles": coming({1, 3}, {4})}
     first = ModelServerConfig((model(VersionPolicy.specific({1, 3}), stable=1),))
-    marked, label, name, version = pinning.with_label(first, each)
-    assert (name, version) == ("titles", 3)
-    (found,) = marked.models
-    assert dict(found.labels) == {"stable": 1, label: 3}
-    assert pinning.is_label(label)
-    assert pinning.without_labels(marked) == first
-    other = ModelServerConfig((model(VersionPolicy.specific({1}), stable=1),))
-    assert pinning.with_label(other, each)[1] != label
+    found = pinning.proof(first, [{"titles": (1, 3)}, {"titles": (1, 3)}])
+    assert found is not None
+    assert (found.model, found.version) == ("titles", 3)
+    (marked,) = found.config.models
+    assert dict(marked.labels) == {"stable": 1, found.label: 3}
+    assert pinning.is_label(found.label)
+    assert pinning.without_labels(found.config) == first
+    other = pinning.proof(ModelServerConfig((model(VersionPolicy.specific({1}), stable=1),)), [{"titles": (1,)}])
+    assert other is not None
+    assert other.label != found.label
     assert not any(map(pinning.is_label, ("stable", "pin", "pinned_1", "pin_xyz")))
 
 
-def test_without_a_served_version_there_is_nothing_to_label() -> None:
-    with pytest.raises(LookupError):
-        pinning.with_label(ModelServerConfig((model(ALL),)), {"titles": coming((), {1})})
+def test_the_label_of_a_pin_names_only_what_every_service_has_loaded() -> None:
+    config = ModelServerConfig((model(VersionPolicy.specific({1, 2})), model(ALL, "other")))
+    found = pinning.proof(config, [{"titles": (1, 2)}, {"titles": (1,)}])
+    assert found is not None
+    assert (found.model, found.version) == ("titles", 1)
+    found = pinning.proof(config, [{"titles": (1,), "other": (4, 5)}, {"titles": (), "other": (5, 6)}])
+    assert found is not None
+    assert (found.model, found.version) == ("other", 5)
+
+
+@pytest.mark.parametrize("available", [[], [{}], [{"titles": ()}], [{"titles": (1,)}, {"titles": (2,)}]])
+def test_without_a_version_that_all_have_loaded_a_label_proves_nothing(available: list[dict[str, tuple[int]]]) -> None:
+    assert pinning.proof(ModelServerConfig((model(ALL),)), available) is None
 
 
 def test_lines_say_what_is_kept_and_which_requests_move() -> None:
