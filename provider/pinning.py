@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from provider.cluster import Cluster, readers_of
 from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL, address_of
@@ -263,6 +264,8 @@ class _File:
             command = str(service.config) if service is not None else ""
             if service is None or not service.running or CONFIG_FILE_FLAG not in command:
                 continue
+            if not _mounts(service.config, self.config.uri):
+                continue  # that of another bucket or root: the stack is about to move, and the service follows later
             grpc = bool((service.config.get("metadata") or {}).get("enable_grpc"))
             url, target = address_of(service, grpc=grpc)
             poll = _POLL.search(command)
@@ -274,6 +277,14 @@ class _File:
             takes_labels = SCENARIO_LABEL in service.labels or bool(_LABELS_FLAG.search(command))
             found.append(_Reader(made, declared_here is not None, takes_labels))
         return found
+
+
+def _mounts(service_json: Mapping[str, Any], uri: str) -> bool:
+    """Whether a service has the place of a file mounted; one that names no place in OSS may have it any other way."""
+    storage = service_json.get("storage") or ()
+    places = [str((entry.get("oss") or {}).get("path") or "") for entry in storage if isinstance(entry, Mapping)]
+    places = [f"{place.rstrip('/')}/" for place in places if place]
+    return not places or any(uri.startswith(place) for place in places)
 
 
 def _files(ctx: Context, inputs: Properties, formerly: str) -> list[_File]:

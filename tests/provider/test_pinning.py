@@ -28,6 +28,24 @@ COMING = Coming(frozenset({1}), frozenset({2}))
 WANTED = Model("titles", "/models/titles", policy=VersionPolicy.specific({1, 2}))
 
 
+@pytest.mark.parametrize(
+    ("places", "reads"),
+    [
+        (["oss://models/tf/"], True),
+        (["oss://models/tf"], True),
+        (["oss://models/"], True),
+        (["oss://data/", "oss://models/tf/"], True),
+        ([], True),
+        (["oss://models-old/tf/"], False),
+        (["oss://models/tf2/"], False),
+        (["oss://models/t"], False),
+    ],
+)
+def test_a_service_reads_the_file_only_where_its_place_is_mounted(places: list[str], reads: bool) -> None:
+    storage = [{"mount_path": f"/m{number}", "oss": {"path": place}} for number, place in enumerate(places)]
+    assert pinning._mounts({"storage": storage}, "oss://models/tf/model_config.pbtxt") is reads
+
+
 class Store:
     """One text, as a bucket or ConfigMap holds it, and every text it has held."""
 
