@@ -6,6 +6,8 @@ import base64
 import gzip
 import hashlib
 import http.client
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -417,3 +419,22 @@ def test_metadata_that_could_not_be_given_back_is_refused(shared_cloud: Any, buc
     response = connection.getresponse()
     assert (response.status, b"InvalidArgument" in response.read()) == (400, True)
     connection.close()
+
+
+def test_an_object_that_is_overwritten_over_and_over_is_never_missing(client: oss.Client, bucket: str) -> None:
+    put(client, bucket, "k", b"old")
+    done = threading.Event()
+    found: set[bytes] = set()
+
+    def read_on() -> None:
+        while not done.is_set():
+            found.add(read(client, bucket, "k"))
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read_on) for _ in range(3)]
+        for number in range(150):
+            put(client, bucket, "k", b"new" if number % 2 else b"old")
+        done.set()
+        for reader in readers:
+            reader.result()
+    assert found <= {b"old", b"new"}

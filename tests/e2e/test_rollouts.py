@@ -168,7 +168,7 @@ def test_a_version_that_cannot_load_fails_in_bounded_time_and_stable_keeps_servi
     assert time.monotonic() - started < 300, "a server that gives up after two tries is not waited for for ever"
     assert load.failures == []
     for told in (
-        "version 7 of modelB cannot be loaded: it is END with ",
+        "version 7 of modelB cannot be loaded: ",
         "no_such_input",
         "No label has moved",
         "Fix: ",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
+from typing import BinaryIO
 
 from aiohttp import web
 
 from sandbox.cloud.account import ACCOUNT_ID
 from sandbox.cloud.oss import errors, objects, xml
 from sandbox.cloud.oss.request import OssRequest, reply
-from sandbox.cloud.oss.store import ObjectProperties, Part, Upload
+from sandbox.cloud.oss.store import ObjectProperties, ObjectVersion, Part, Upload
 
 MAX_PART_NUMBER = 10000
 MIN_PART_SIZE = 100 << 10
@@ -54,9 +55,9 @@ async def upload_part(request: OssRequest) -> web.StreamResponse:
     copying = "x-oss-copy-source" in request.headers
     with await asyncio.to_thread(store.receive) as writer:
         if copying:
-            source = objects.copy_source(request)
-            first, length = _copy_range(request, source.size)
-            with await asyncio.to_thread(store.open_blob, source) as file:
+            source, file = await asyncio.to_thread(_opened_source, request)
+            with file:
+                first, length = _copy_range(request, source.size)
                 file.seek(first)
                 while length and (chunk := await asyncio.to_thread(file.read, min(length, 1 << 20))):
                     await asyncio.to_thread(writer.write, chunk)
@@ -72,6 +73,13 @@ async def upload_part(request: OssRequest) -> web.StreamResponse:
         return reply(headers=headers)
     fields = {"LastModified": xml.timestamp(part.modified), "ETag": f'"{part.etag}"'}
     return reply(body=xml.document("CopyPartResult", fields), headers=headers)
+
+
+def _opened_source(request: OssRequest) -> tuple[ObjectVersion, BinaryIO]:
+    """The object to copy from and its bytes, found and opened at one moment."""
+    with request.store.lock:
+        source = objects.copy_source(request)
+        return source, request.store.open_blob(source)
 
 
 def _copy_range(request: OssRequest, size: int) -> tuple[int, int]:

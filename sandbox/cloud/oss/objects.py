@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import formatdate, parsedate_to_datetime
+from typing import BinaryIO
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 from xml.etree import ElementTree
 
@@ -276,23 +277,40 @@ async def get_object_meta(request: OssRequest) -> web.StreamResponse:
 
 async def get_object(request: OssRequest) -> web.StreamResponse:
     """GetObject and HeadObject."""
-    version = _refuse_marker(existing(request))
-    headers = _headers(version, request.store)
-    status = check_conditions(version, request.headers)
-    if status == 304:
-        return web.Response(status=304, headers={**common_headers(), **_meta_headers(version, request.store)})
     if request.http.method == "HEAD":
+        version = _refuse_marker(existing(request))
+        headers = _headers(version, request.store)
+        if check_conditions(version, request.headers) == 304:
+            return _not_modified(request, version)
         return web.Response(headers={**headers, "Content-Length": str(version.size)})
-    for name, value in request.query.items():
-        if name.startswith("response-"):
-            headers[name.removeprefix("response-")] = value
-    first, length = 0, version.size
-    span = _span(request, version.size)
-    if span is not None:
-        first, length = span
-        status = 206
-        headers["Content-Range"] = f"bytes {first}-{first + length - 1}/{version.size}"
-    return await _stream(request, version, first, length, web.StreamResponse(status=status, headers=headers))
+    version, file = await asyncio.to_thread(_opened, request)
+    with file:
+        headers = _headers(version, request.store)
+        status = check_conditions(version, request.headers)
+        if status == 304:
+            return _not_modified(request, version)
+        for name, value in request.query.items():
+            if name.startswith("response-"):
+                headers[name.removeprefix("response-")] = value
+        first, length = 0, version.size
+        span = _span(request, version.size)
+        if span is not None:
+            first, length = span
+            status = 206
+            headers["Content-Range"] = f"bytes {first}-{first + length - 1}/{version.size}"
+        return await _stream(request, file, first, length, web.StreamResponse(status=status, headers=headers))
+
+
+def _opened(request: OssRequest) -> tuple[ObjectVersion, BinaryIO]:
+    """The version asked for and its bytes, found and opened at one moment: an overwrite removes the bytes it replaces,
+    and whoever reads meanwhile gets the old object or the new one."""
+    with request.store.lock:
+        version = _refuse_marker(existing(request))
+        return version, request.store.open_blob(version)
+
+
+def _not_modified(request: OssRequest, version: ObjectVersion) -> web.Response:
+    return web.Response(status=304, headers={**common_headers(), **_meta_headers(version, request.store)})
 
 
 def _span(request: OssRequest, size: int) -> tuple[int, int] | None:
@@ -319,20 +337,18 @@ def _span(request: OssRequest, size: int) -> tuple[int, int] | None:
 
 
 async def _stream(
-    request: OssRequest, version: ObjectVersion, first: int, length: int, response: web.StreamResponse
+    request: OssRequest, file: BinaryIO, first: int, length: int, response: web.StreamResponse
 ) -> web.StreamResponse:
-    file = await asyncio.to_thread(request.store.open_blob, version)
-    with file:
-        response.content_length = length
-        await response.prepare(request.http)
-        file.seek(first)
-        while length:
-            chunk = await asyncio.to_thread(file.read, min(length, 1 << 20))
-            if not chunk:
-                raise ConnectionResetError("the file is shorter than its index entry")
-            await response.write(chunk)
-            length -= len(chunk)
-        await response.write_eof()
+    response.content_length = length
+    await response.prepare(request.http)
+    file.seek(first)
+    while length:
+        chunk = await asyncio.to_thread(file.read, min(length, 1 << 20))
+        if not chunk:
+            raise ConnectionResetError("the file is shorter than its index entry")
+        await response.write(chunk)
+        length -= len(chunk)
+    await response.write_eof()
     return response
 
 
