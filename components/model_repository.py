@@ -127,6 +127,7 @@ class ModelRepository(pulumi.ComponentResource):
                     source=model.source,
                     manifests=model.manifests,
                     versions=dict(model.versions),
+                    bucket_exists=args.bucket.existing,
                     # A rollout removes them later, once no service serves them.
                     remove_dropped=args.initial is None,
                     **(args.readers.inputs(self.config_file_key, model.name) if args.readers else {}),

@@ -128,6 +128,7 @@ class PublishedModelArgs:
             versions are in the bucket already. A change of it alone is no change.
         manifests: local directory of committed manifests, relative to the project; empty without any.
         versions: digest of each published version by its number (``{"1": "sha256:..."}``), or ``any``.
+        bucket_exists: the bucket has to be there, because this stack does not make it.
         remove_dropped: remove the files of a version that is published no longer at once; otherwise the rollout does.
         config_file: object key of the model config file; ``None``: nothing reads one.
         config_map: ``namespace/name`` of the ConfigMap that holds it for pods; ``None`` without any.
@@ -144,6 +145,7 @@ class PublishedModelArgs:
     versions: pulumi.Input[Mapping[str, pulumi.Input[str]]] = pulumi.property("versions")
     source: pulumi.Input[str] = pulumi.property("source", default="")
     manifests: pulumi.Input[str] = pulumi.property("manifests", default="")
+    bucket_exists: pulumi.Input[bool] = pulumi.property("bucketExists", default=False)
     remove_dropped: pulumi.Input[bool] = pulumi.property("removeDropped", default=False)
     config_file: pulumi.Input[str | None] = pulumi.property("configFile", default=None)
     config_map: pulumi.Input[str | None] = pulumi.property("configMap", default=None)

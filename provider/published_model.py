@@ -13,11 +13,12 @@ from what OSS holds, on whichever machine it is, or cleans up if the version is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from provider.resource import Context, Diff, Failure, Found, Property, Resource,
 from provider.values import UNKNOWN, Change, Properties, has_unknown
 from tfserving import manifest as manifests
 from tfserving import saved_model, wire
-from tfserving.errors import CloudError, OwnershipError, SavedModelError
+from tfserving.errors import CloudError, OwnershipError, SavedModelError, TFServingError
 from tfserving.manifest import FileEntry, Manifest, amount, amounts
 from tfserving.pinning import Coming
 
@@ -45,6 +46,7 @@ CHANGED = "changed: "
 SAVED_MODEL = saved_model.GRAPH_FILE
 
 _OSS = "oss://"
+_NO_BUCKET = "NoSuchBucket"
 _LINES_SHOWN = 20
 _NAMES_SHOWN = 20
 _STATUS_SECONDS = 1.0
@@ -86,6 +88,12 @@ class PublishedModel(Resource):
             compared=False,
         ),
         "serving": Property("object", "the model as the config file is to list it", compared=False),
+        "bucketExists": Property(
+            "boolean",
+            "the bucket has to be there, because this stack does not make it",
+            default=False,
+            compared=False,
+        ),
         "removeDropped": Property(
             "boolean",
             "remove the files of a version that is published no longer at once, because no rollout does it later",
@@ -152,8 +160,10 @@ class PublishedModel(Resource):
         published = table(old_outputs or {}, "versions")
         wanted = _pinned(table(inputs, "versions"), published)
         files = table(old_outputs or {}, "files")
-        source = _Source.of(ctx, inputs)
-        coming = {number: source.size(number) for number in _ascending(wanted.keys() - published)}
+        # Where files are to lie may be known only during the update.
+        known = not has_unknown({name: inputs.get(name) for name in ("bucket", "prefix", "source", "owner")})
+        looked = _Publication(ctx, "", inputs, old_inputs or {}, old_outputs or {}).look() if known else _Looked()
+        coming = {number: looked.size(number) for number in _ascending(wanted.keys() - published)}
         lines = [f"+ version {number}{_size(size)}" for number, size in coming.items()]
         lines += [
             f"~ version {number} ({published[number].removeprefix(CHANGED)})"
@@ -165,6 +175,7 @@ class PublishedModel(Resource):
             ctx.info(f"{text(inputs, 'name')}: {line}")
         if len(lines) > _LINES_SHOWN:
             ctx.info(f"{text(inputs, 'name')}: and {len(lines) - _LINES_SHOWN} more")
+        looked.refuse()
         kept = {
             number: files[number] if published.get(number) == digest and number in files else UNKNOWN
             for number, digest in wanted.items()
@@ -193,7 +204,7 @@ class PublishedModel(Resource):
         try:
             listing = _Listing.of(bucket, prefix)
         except CloudError as error:
-            if error.code == "NoSuchBucket":
+            if error.code == _NO_BUCKET:
                 return None
             raise
         known = table(outputs, "versions")
@@ -240,7 +251,7 @@ class PublishedModel(Resource):
                 ctx.status(f"removing version {number}")
                 remove_version(bucket, prefix, int(number), text(inputs, "owner"))
         except CloudError as error:
-            if error.code != "NoSuchBucket":
+            if error.code != _NO_BUCKET:
                 raise
 
 
@@ -325,10 +336,12 @@ class _Listing:
     Attributes:
         versions: by version, its objects by path below the version directory; the manifest as ``_MANIFEST``.
         staged: by version, objects of an upload that has not ended, by path below its staging prefix.
+        bucket_is_there: False where the bucket is yet to be made.
     """
 
     versions: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
     staged: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
+    bucket_is_there: bool = True
 
     @classmethod
     def of(cls, bucket: Bucket, prefix: str) -> _Listing:
@@ -377,15 +390,6 @@ class _Source:
         """What the version is to be: as committed, or as the source has it; None where neither knows."""
         return self.committed(number)
 
-    def size(self, number: str) -> dict[str, Any]:
-        """Number of files and bytes, for a preview, as far as they are known."""
-        try:
-            found = self.manifest(int(number))
-        except (SavedModelError, CloudError) as error:
-            self._ctx.warning(str(error))
-            return {}
-        return {"files": len(found.files), "bytes": found.size} if found is not None else {}
-
     def open(self, number: int, digest: str) -> tuple[Manifest, Callable[[FileEntry], Path | ObjectName]]:
         """The version's manifest, and where each of its files is.
 
@@ -432,7 +436,7 @@ class _LocalSource(_Source):
         found = self._build(directory)
         if digest not in (found.digest, ANY):
             raise SavedModelError(
-                f"{directory} has changed since the preview (now {found.digest}, then {digest}). "
+                f"{directory} has changed since this run began (now {found.digest}, then {digest}). "
                 "Fix: wait until the export is complete, then run the update again"
             )
         return found, lambda entry: directory / entry.path
@@ -503,6 +507,58 @@ def _object_name(uri: str) -> ObjectName:
 # ---- one create or update ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _There:
+    """A version that is in place already.
+
+    Attributes:
+        number: the version.
+        digest: what it is.
+        summary: its number of files, bytes and fingerprint.
+    """
+
+    number: int
+    digest: str
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What there is to do for versions that are to be published.
+
+    Attributes:
+        jobs: versions to bring into place.
+        there: versions that are in place already.
+        problems: why others cannot be published, in the order of their numbers.
+        known: number of files and bytes by version, where nothing else is known.
+    """
+
+    jobs: list[_Job] = field(default_factory=list)
+    there: list[_There] = field(default_factory=list)
+    problems: list[TFServingError] = field(default_factory=list)
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def size(self, number: str) -> dict[str, Any]:
+        """Number of files and bytes of a version, as far as they are known."""
+        for job in self.jobs:
+            if str(job.number) == number:
+                return {"files": len(job.manifest.files), "bytes": job.manifest.size}
+        for each in self.there:
+            if str(each.number) == number:
+                return {key: each.summary[key] for key in ("files", "bytes")}
+        return self.known.get(number, {})
+
+    def refuse(self) -> None:
+        """Raises what is wrong with the versions, all of it: before the first file is sent."""
+        if len(self.problems) == 1:
+            raise self.problems[0]
+        if self.problems:
+            kind = (
+                OwnershipError if all(isinstance(each, OwnershipError) for each in self.problems) else SavedModelError
+            )
+            raise kind("\n".join([f"{len(self.problems)} problems", *(f"  - {each}" for each in self.problems)]))
+
+
 @dataclass
 class _Job:
     """A version that is to be brought into place.
@@ -563,19 +619,113 @@ class _Publication:
 
     def run(self) -> Properties:
         """Publish what is missing, put back what was changed, clean up what is wanted no longer; the outputs."""
-        todo = _ascending(self._wanted.keys() - self._done.keys())
         self._ctx.status(f"{self._name}: looking at {self._id}")
         self._listing = _Listing.of(self._bucket, self._prefix)
-        if todo:
+        if self._todo:
             self._ctx.record(self._id, self._outputs())
             # Not in the pool of the transfers, which they wait for.
             with ThreadPoolExecutor(_VERSIONS_AT_ONCE, "version") as versions:
-                looked = _all([_bind(self._look, number) for number in todo], versions)
-                self._publish([job for job in looked if job is not None], versions)
+                looked = self._look_at_all(versions)
+                for found in looked.there:
+                    self._finish(found.number, found.digest, found.summary)
+                looked.refuse()
+                self._publish(looked.jobs, versions)
         if self._old_owner != self._owner:
             self._take_along()
         self._clean_up()
         return self._outputs()
+
+    def look(self) -> _Looked:
+        """What :meth:`run` would do, for a preview: only reads.
+
+        Where OSS does not say, so that nobody can know before the update runs, there is a warning.
+
+        Raises:
+            CloudError: the bucket is somebody else's and does not exist.
+        """
+        looked = _Looked()
+        if self._todo:
+            try:
+                self._listing = self._listed()
+            except CloudError as error:
+                if error.code == _NO_BUCKET:
+                    raise
+                self._ctx.warning(f"{self._name}: it is not known yet whether its versions can be published: {error}")
+                return _Looked(known=self._by_source())
+            with ThreadPoolExecutor(_VERSIONS_AT_ONCE, "version") as versions:
+                looked = self._look_at_all(versions, patiently=True)
+        looked.problems.extend(self._damaged_manifests())
+        return looked
+
+    def _listed(self) -> _Listing:
+        """What is in the bucket; nothing where the stack is yet to make it."""
+        try:
+            return _Listing.of(self._bucket, self._prefix)
+        except CloudError as error:
+            if error.code != _NO_BUCKET:
+                raise
+        if flag(self._inputs, "bucketExists"):
+            raise CloudError(
+                f"tf-serving:bucket: bucket {self._bucket.name} does not exist, and the stack says existing: true. "
+                "Fix: name a bucket that is there; or remove existing, and the stack makes it",
+                _NO_BUCKET,
+            )
+        return _Listing(bucket_is_there=False)
+
+    def _by_source(self) -> dict[str, dict[str, Any]]:
+        """Number of files and bytes by version, as far as this machine knows them."""
+        found = {}
+        for name in self._todo if not isinstance(self._source, _BucketSource) else ():
+            with contextlib.suppress(SavedModelError):
+                if manifest := self._source.manifest(int(name)):
+                    found[name] = {"files": len(manifest.files), "bytes": manifest.size}
+        return found
+
+    def _damaged_manifests(self) -> Iterator[SavedModelError]:
+        """Manifests that are to be read when versions are dropped, or taken along by a stack with another name."""
+        read = self._published.keys() - self._wanted.keys()
+        if self._old_owner != self._owner:
+            read |= self._done.keys()
+        for name in _ascending(read):
+            try:
+                _load(self._bucket, _manifest_key(self._prefix, int(name)))
+            except SavedModelError as error:
+                yield error
+            except CloudError as error:
+                self._ctx.warning(f"{self._title(int(name))}: its manifest cannot be read: {error}")
+
+    @property
+    def _todo(self) -> list[str]:
+        """Versions that are not known to be published as they are wanted."""
+        return _ascending(self._wanted.keys() - self._done.keys())
+
+    def _look_at_all(self, versions: ThreadPoolExecutor, *, patiently: bool = False) -> _Looked:
+        """Look at every version before anything is done, so that all that is wrong is told together.
+
+        Args:
+            versions: where it is done.
+            patiently: a call that OSS refuses is a warning, and says nothing about the other versions.
+        """
+
+        def look(name: str) -> _Job | _There | TFServingError | None:
+            try:
+                return self._look(name)
+            except (SavedModelError, OwnershipError) as error:
+                return error
+            except CloudError as error:
+                if not patiently:
+                    raise
+                if error.code == _NO_BUCKET:
+                    return error
+                self._ctx.warning(f"{self._title(int(name))}: it is not known yet whether it can be published: {error}")
+                return None
+
+        found = _all([_bind(look, name) for name in self._todo], versions)
+        return _Looked(
+            jobs=[each for each in found if isinstance(each, _Job)],
+            there=[each for each in found if isinstance(each, _There)],
+            problems=[each for each in found if isinstance(each, TFServingError)],
+        )
 
     def _outputs(self) -> Properties:
         return self._inputs | {"versions": dict(self._done), "files": dict(self._files), "unfinished": {}}
@@ -594,8 +744,8 @@ class _Publication:
 
     # ---- what is to be done ----------------------------------------------------------------------------------------
 
-    def _look(self, name: str) -> _Job | None:
-        """What there is to do for a version; None where it is complete.
+    def _look(self, name: str) -> _Job | _There:
+        """What there is to do for a version, if anything. Only reads.
 
         Raises:
             SavedModelError: other content is published under that number, or the files are not what was previewed.
@@ -613,14 +763,12 @@ class _Publication:
                 "version never changes. Fix: export under a new number"
             )
         if type(self._source) is _Source:
-            self._refer(number, digest, stored, objects)
-            return None
+            return self._refer(number, digest, stored, objects)
         changed = self._published.get(name, "").startswith(CHANGED)
         if stored is not None and not self._wrong(stored, present, closely=changed):
             if added := sorted(present.keys() - {entry.path for entry in stored.files}):
                 self._ctx.warning(f"{self._at(number)} holds files that do not belong to the version: {_names(added)}")
-            self._finish(number, stored.digest, _summary(objects))
-            return None
+            return _There(number, stored.digest, _summary(objects))
         manifest, source = self._source.open(number, stored.digest if stored is not None else digest)
         staged = self._listing.staged.get(name, {})
         started = _load(self._bucket, _staged_manifest_key(self._prefix, number)) if _MARKER in staged else None
@@ -663,8 +811,14 @@ class _Publication:
                 "Fix: export under a new number, or remove that directory"
             )
 
-    def _refer(self, number: int, digest: str, stored: Manifest | None, objects: Mapping[str, ObjectInfo]) -> None:
+    def _refer(self, number: int, digest: str, stored: Manifest | None, objects: Mapping[str, ObjectInfo]) -> _There:
         """See that a version that is only referred to is there, complete, and what its manifest says."""
+        if not self._listing.bucket_is_there:
+            raise SavedModelError(
+                f"{self._title(number)} should be in the bucket already, and bucket {self._bucket.name} is not there "
+                "yet: this stack makes it, empty. Fix: give the model a source; or name the bucket that holds the "
+                "version in tf-serving:bucket, with existing: true"
+            )
         paths = [path for path in objects if path != _MANIFEST]
         problems = saved_model.incomplete(paths) if paths else ["is empty"]
         expected = self._source.committed(number) or stored
@@ -676,7 +830,7 @@ class _Publication:
                 f"{self._title(number)} should be in the bucket already, and {self._at(number)} {problems[0]} "
                 f"(complete there: {', '.join(there) or 'none'}). Fix: publish it, or give the model a source"
             )
-        self._finish(number, expected.digest if expected is not None else digest, _summary(objects))
+        return _There(number, expected.digest if expected is not None else digest, _summary(objects))
 
     # ---- doing it --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 import grpc
 import pytest
 from google.protobuf import empty_pb2
+from pulumi.runtime.proto import engine_pb2
 
 from bench.measure import Line
 from provider.clients import Clients
@@ -173,7 +174,7 @@ def test_files_that_changed_since_the_preview_are_not_published(
     directory = models.add("m", 1)
     inputs = models.inputs("m", cloud.bucket, root)
     (directory / "assets" / "vocabulary.txt").write_text("new")
-    with pytest.raises(Failed, match="has changed since the preview"):
+    with pytest.raises(Failed, match="has changed since this run began"):
         clouded.create("PublishedModel", inputs)
     assert cloud.keys(root) == []
 
@@ -478,15 +479,17 @@ def test_a_committed_manifest_stands_in_for_files_that_are_published(
     (manifests / "1.manifest.json").write_text(manifest.build(directory).to_json())
     shutil.rmtree(models.directory)
     inputs |= {"manifests": str(manifests)}
-    clouded.create("PublishedModel", inputs, preview=True)
-    (line,) = log.lines()
-    assert line.startswith("m: + version 1 (4 files, ")
-    with pytest.raises(Failed, match=r"not published yet.* from a machine that has its files"):
-        clouded.create("PublishedModel", inputs)
+    for preview in (True, False):
+        with pytest.raises(Failed, match=r"not published yet.* from a machine that has its files"):
+            clouded.create("PublishedModel", inputs, preview=preview)
     models.add("m", 1)
     Stack(clouded, "PublishedModel").up(models.inputs("m", cloud.bucket, root))
     shutil.rmtree(models.directory)
     again = Stack(clouded, "PublishedModel")
+    log.messages.clear()
+    clouded.create("PublishedModel", inputs, preview=True)
+    (line,) = log.lines()
+    assert line.startswith("m: + version 1 (4 files, ")
     assert again.up(inputs) == "create"
     assert again.up(inputs) == "same"
 
@@ -681,6 +684,148 @@ def test_a_version_that_should_be_there_already_and_is_not_names_those_that_are(
     inputs = in_oss(cloud, root, "", v3="any") | {"prefix": f"{root}export/"}
     with pytest.raises(Failed, match=r"export/3/ is empty \(complete there: 1, 2\)"):
         clouded.create("PublishedModel", inputs)
+
+
+# ---- what the preview refuses ----------------------------------------------------------------------------------------
+
+
+def refusal(plugin: Plugin, kind: str, inputs: Properties) -> str:
+    """What a creation is refused with: the preview and the update have to say the same."""
+    found = []
+    for preview in (True, False):
+        with pytest.raises(Failed) as failed:
+            plugin.create(kind, inputs, preview=preview)
+        found.append(re.sub(r"request id: \w+", "request id: ...", failed.value.message))
+    assert found[0] == found[1]
+    return found[0]
+
+
+LARGE = "20240115093000123"
+
+
+def test_the_preview_refuses_versions_that_are_not_in_the_bucket_all_of_them_together(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str, log: Engine
+) -> None:
+    inputs = in_oss(cloud, root, "", v1="any", v5="any", v9223372036854775807="any", **{f"v{LARGE}": "any"})
+    message = refusal(clouded, "PublishedModel", inputs | {"prefix": f"{root}export/"})
+    head, *lines = message.splitlines()
+    assert head == "3 problems"
+    assert [line.split(" of m ")[0] for line in lines] == [
+        "  - version 5",
+        f"  - version {LARGE}",
+        "  - version 9223372036854775807",
+    ]
+    assert all("is empty (complete there: 1, 2)" in line for line in lines)
+    assert log.lines()[0].startswith("m: + version 1 (4 files, ")
+
+
+def test_the_preview_refuses_what_a_source_in_oss_does_not_hold(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str
+) -> None:
+    cloud.delete(f"{root}export/1/variables/variables.index")
+    message = refusal(clouded, "PublishedModel", in_oss(cloud, root, theirs, v1="any", v7="any"))
+    assert "export/1/ has variables, but no variables/variables.index" in message
+    assert "export/7/ is empty" in message
+    message = refusal(clouded, "PublishedModel", in_oss(cloud, root, "oss://no-such-bucket/export/", v1="any"))
+    assert "the bucket does not exist" in message
+
+
+def test_the_preview_refuses_files_of_a_stranger_in_the_way_and_other_content_under_a_published_number(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    models.add("m", 2)
+    Stack(clouded, "PublishedModel").up(models.inputs("m", cloud.bucket, root))
+    shutil.rmtree(models.directory / "m" / "2")
+    models.add("m", 2, content=3)
+    models.add("m", 3)
+    cloud.put(f"{root}m/3/saved_model.pb", "theirs")
+    message = refusal(clouded, "PublishedModel", models.inputs("m", cloud.bucket, root))
+    assert "version 2 of m is published in" in message
+    assert "m/3/ holds saved_model.pb, which is not from this project" in message
+
+
+def test_the_preview_refuses_versions_in_a_bucket_that_is_yet_to_be_made(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, log: Engine
+) -> None:
+    models.add("m", 1)
+    new = models.inputs("m", "not-there-yet", root)
+    clouded.create("PublishedModel", new, preview=True)
+    assert log.lines()[0].startswith("m: + version 1 (4 files, ")
+    with pytest.raises(
+        Failed, match=r"version 5 of m should .*bucket not-there-yet is not there yet: this stack makes"
+    ):
+        clouded.create("PublishedModel", new | {"source": "", "versions": {"5": "any"}}, preview=True)
+    with pytest.raises(Failed, match=r"bucket not-there-yet does not exist, and the stack says existing: true\. Fix: "):
+        clouded.create("PublishedModel", new | {"bucketExists": True}, preview=True)
+
+
+def test_a_model_that_moves_to_another_root_previews_what_is_missing_there(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, theirs: str
+) -> None:
+    inputs = in_oss(cloud, root, "", v1="any", v2="any") | {"prefix": f"{root}export/"}
+    model = Stack(clouded, "PublishedModel")
+    model.up(inputs)
+    moved = inputs | {"prefix": f"{root}elsewhere/"}
+    assert model.diff(moved).replaces == ["prefix"]
+    assert "2 problems" in refusal(clouded, "PublishedModel", moved)
+
+
+def test_the_preview_of_an_added_version_that_is_not_there_is_refused_like_its_update(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str
+) -> None:
+    inputs = in_oss(cloud, root, "", v1="any") | {"prefix": f"{root}export/"}
+    model = Stack(clouded, "PublishedModel")
+    model.up(inputs)
+    news = inputs | {"versions": {"1": "any", "5": "any"}}
+    for preview in (True, False):
+        with pytest.raises(Failed, match=r"version 5 of m should be in the bucket already"):
+            clouded.update("PublishedModel", model.id, model.inputs, model.outputs, news, preview=preview)
+
+
+def test_the_preview_refuses_to_drop_a_version_whose_manifest_is_damaged(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    models.add("m", 2)
+    model = Stack(clouded, "PublishedModel")
+    inputs = models.inputs("m", cloud.bucket, root)
+    model.up(inputs)
+    cloud.put(f"{root}m/1.manifest.json", "{")
+    dropped = inputs | {"versions": {"2": inputs["versions"]["2"]}, "removeDropped": True}
+    for preview in (True, False):
+        with pytest.raises(Failed, match=r"m/1\.manifest\.json: .*Fix: remove that object"):
+            clouded.update("PublishedModel", model.id, model.inputs, model.outputs, dropped, preview=preview)
+
+
+def test_a_preview_only_reads_and_one_without_changes_reads_nothing(
+    cloud: Cloud, models: LocalModels, root: str, theirs: str
+) -> None:
+    models.add("m", 1)
+    inputs, _ = PublishedModel().check({}, models.inputs("m", cloud.bucket, root))
+    spy = Spy(cloud.oss)
+    PublishedModel().preview(context(spy), inputs, None, None)
+    assert [name for name, _ in spy.calls] == ["list_objects_v2"]
+    spy = Spy(cloud.oss)
+    in_bucket, _ = PublishedModel().check({}, in_oss(cloud, root, theirs, v1="any"))
+    PublishedModel().preview(context(spy), in_bucket, None, None)
+    assert {name for name, _ in spy.calls} == {"list_objects_v2", "head_object", "get_object"}
+    outputs = publish(cloud.oss, inputs)
+    spy = Spy(cloud.oss)
+    PublishedModel().preview(context(spy), inputs, inputs, outputs)
+    assert spy.calls == []
+
+
+def test_a_preview_where_nobody_answers_warns_and_still_tells_what_this_machine_knows(
+    plugin: Plugin, models: LocalModels, log: Engine
+) -> None:
+    models.add("m", 1)
+    plugin.create("PublishedModel", models.inputs("m", "anywhere", ""), preview=True)
+    (warning,) = log.lines(engine_pb2.WARNING)
+    assert warning.startswith(
+        "m: it is not known yet whether its versions can be published: cannot list oss://anywhere/"
+    )
+    assert log.lines(engine_pb2.INFO)[0].startswith("m: + version 1 (4 files, ")
 
 
 # ---- the model config file -----------------------------------------------------------------------------------------
