@@ -12,6 +12,8 @@ from components.kubernetes_settings import ClusterSettings
 _ADDONS = ("flannel", "csi-plugin", "csi-provisioner")
 """The pod network that goes with ``podCidr``, and the driver of OSS volumes."""
 
+_CREDENTIAL = "alicloud:cs/getClusterCredential:getClusterCredential"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AckClusterArgs:
@@ -32,7 +34,6 @@ class AckCluster(pulumi.ComponentResource):
     Attributes:
         cluster_id: id of the cluster.
         vswitch_ids: ids of the vSwitches.
-        kubeconfig: how its API server is reached, secret.
         resource: the cluster itself.
     """
 
@@ -69,8 +70,26 @@ class AckCluster(pulumi.ComponentResource):
             opts=child,
         )
         self.cluster_id: pulumi.Output[str] = self.resource.id
+        self._name = cluster.name
+        self.register_outputs({"clusterId": self.cluster_id, "vswitchIds": self.vswitch_ids})
+
+    def kubeconfig(self) -> pulumi.Output[str]:
+        """How its API server is reached, secret: asked of ACK, so only for a stack that nobody gave a kubeconfig.
+
+        Asked as soon as the cluster has an id: of one that exists, by the preview. A refusal ends the program with a
+        :class:`pulumi.RunError`.
+        """
         credential = cs.get_cluster_credential_output(
             cluster_id=self.cluster_id, opts=pulumi.InvokeOutputOptions(parent=self)
         )
-        self.kubeconfig: pulumi.Output[str] = pulumi.Output.secret(credential.kube_config)
-        self.register_outputs({"clusterId": self.cluster_id, "vswitchIds": self.vswitch_ids})
+        return pulumi.Output.secret(credential.kube_config.recover(self._refused))
+
+    def _refused(self, error: Exception) -> str:
+        if isinstance(error, pulumi.RunError):  # the engine has ended the run
+            raise error
+        reason = str(error).removeprefix(f"invoke of {_CREDENTIAL} failed: ").removeprefix(f"{_CREDENTIAL}: ")
+        raise pulumi.RunError(
+            f"tf-serving:kubernetes.cluster: ACK gives out no kubeconfig for cluster {self._name}: {reason}. "
+            "Fix: give the identity that runs Pulumi the right cs:DescribeClusterUserKubeconfig on the cluster; or "
+            "name the file with one in tf-serving:kubernetes.kubeconfig, and ACK is not asked"
+        ) from None

@@ -73,7 +73,8 @@ def access(cluster: KubernetesSettings, providers: Providers) -> Access:
         kubeconfig = pulumi.Output.secret(cluster.kubeconfig)
     if cluster.cluster is not None:
         made = AckCluster("ack", AckClusterArgs(cluster=cluster.cluster), providers.options())
-        kubeconfig = kubeconfig or made.kubeconfig
+        if not cluster.kubeconfig:
+            kubeconfig = made.kubeconfig()
     return Access(kubeconfig=kubeconfig, made=made)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pulumi
 from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import mocks, rpc
@@ -62,6 +63,7 @@ class Run:
         outputs: stack outputs; a secret is ``{"secret": value}``.
         component_outputs: what components registered as outputs, by name.
         warnings: what the program warned of.
+        calls: functions of providers that it called.
         error: what the program ended with, for the person who runs it; empty if it did its work.
     """
 
@@ -69,6 +71,7 @@ class Run:
     outputs: dict[str, Any] = field(default_factory=dict)
     component_outputs: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
     error: str = ""
 
     def of_type(self, type_: str) -> dict[str, Registered]:
@@ -87,8 +90,30 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
+class RefusedError(grpc.RpcError):  # type: ignore[misc]  # gRPC is not typed
+    """How the engine hands on that a provider's function failed."""
+
+    def __init__(self, details: str) -> None:
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNKNOWN
+
+    def details(self) -> str:
+        return self._details
+
+
 class MockProviders(pulumi.runtime.Mocks):
-    """Outputs of the resources this project knows."""
+    """Outputs of the resources this project knows.
+
+    Args:
+        run: takes what is called.
+        refusal: what a call is refused with; empty: it is answered.
+    """
+
+    def __init__(self, run: Run, refusal: str) -> None:
+        self.run = run
+        self.refusal = refusal
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         outputs: dict[str, Any] = dict(args.inputs)
@@ -109,6 +134,9 @@ class MockProviders(pulumi.runtime.Mocks):
         return f"{args.name}-id", outputs
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        self.run.calls.append(args.token)
+        if self.refusal:
+            raise RefusedError(self.refusal)
         if args.token == "alicloud:cs/getClusterCredential:getClusterCredential":
             return {"kubeConfig": f"kubeconfig of {args.args['clusterId']}"}
         raise AssertionError(f"the program calls nothing, and called {args.token}")
@@ -117,8 +145,8 @@ class MockProviders(pulumi.runtime.Mocks):
 class MockMonitor(mocks.MockMonitor):
     """Records registrations as they come over the wire."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(MockProviders())
+    def __init__(self, run: Run, refusal: str) -> None:
+        super().__init__(MockProviders(run, refusal))
         self.run = run
 
     def RegisterResource(self, request: Any) -> Any:
@@ -177,8 +205,10 @@ def json_of(struct: Any) -> Any:
     return json_format.MessageToDict(struct)
 
 
-def run_program(config: Mapping[str, Any], secret_keys: list[str] | None = None, preview: bool = False) -> Run:
-    """Runs ``__main__.py`` against the mock; what it did."""
+def run_program(
+    config: Mapping[str, Any], secret_keys: list[str] | None = None, preview: bool = False, refusal: str = ""
+) -> Run:
+    """Runs ``__main__.py`` against the mock, where functions of providers are refused with ``refusal``; what it did."""
     run = Run()
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
 
@@ -186,7 +216,11 @@ def run_program(config: Mapping[str, Any], secret_keys: list[str] | None = None,
         pulumi.runtime.set_all_config(texts, secret_keys or [])
         pulumi.runtime.configure(
             pulumi.runtime.Settings(
-                project="tf-serving", stack=STACK, monitor=MockMonitor(run), engine=MockLog(run), dry_run=preview
+                project="tf-serving",
+                stack=STACK,
+                monitor=MockMonitor(run, refusal),
+                engine=MockLog(run),
+                dry_run=preview,
             )
         )
         program = str(ROOT / "__main__.py")

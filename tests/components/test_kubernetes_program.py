@@ -272,6 +272,42 @@ def test_a_cluster_of_the_stack_has_its_own_network_and_gives_out_its_kubeconfig
     assert resources["served"].inputs["kubeconfig"] == {"secret": "kubeconfig of ack-cluster-id"}
 
 
+GIVEN = {**MADE, f"{KUBERNETES}.kubeconfig": "kubeconfig"}
+
+
+@pytest.mark.parametrize("given", ["path", "content"])
+def test_a_kubeconfig_beside_a_cluster_of_the_stack_is_used_and_ack_is_not_asked_for_one(
+    given: str, deploy: Deploy, project: Path
+) -> None:
+    content = KUBECONFIG.format(server="https://127.0.0.1:6443")
+    named = {f"{KUBERNETES}.kubeconfig": content} if given == "content" else {}
+    run = deploy({**GIVEN, **named}, secret_keys=[KUBERNETES], refusal="Forbidden.RAM: not allowed")
+    assert (run.error, run.calls) == ("", [])
+    used = {"secret": content} if given == "content" else str(project / "kubeconfig")
+    for name in ("kubernetes", "served", "cluster-config"):
+        assert run.resources[name].inputs["kubeconfig"] == used
+    assert "ack-cluster" in run.resources
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "Forbidden.RAM: User not authorized to operate on the specified resource",
+        'alicloud:cs/getClusterCredential:getClusterCredential: ErrorClusterNotFound: "cluster" {is} gone\nat 12:00',
+    ],
+)
+@pytest.mark.parametrize("preview", [True, False])
+def test_a_refused_kubeconfig_of_the_stacks_cluster_is_told_plainly(
+    refusal: str, preview: bool, deploy: Deploy
+) -> None:
+    run = deploy(MADE, refusal=refusal, preview=preview)
+    assert run.error.startswith("tf-serving:kubernetes.cluster: ACK gives out no kubeconfig for cluster serving: ")
+    assert refusal.rpartition("Credential: ")[2] in run.error
+    assert "cs:DescribeClusterUserKubeconfig" in run.error
+    assert "Traceback" not in run.error
+    assert "kubernetes" not in run.resources
+
+
 def test_a_kubeconfig_in_the_stack_file_is_secret(deploy: Deploy) -> None:
     content = KUBECONFIG.format(server="https://127.0.0.1:6443")
     run = deploy({f"{KUBERNETES}.kubeconfig": content}, secret_keys=[KUBERNETES])
