@@ -1,50 +1,60 @@
-"""Who made a thing last: the deletion of an older resource leaves alone what a newer one has taken over.
+"""Which create a thing is held by: the deletion of an older resource leaves alone what a newer one has taken over.
 
-A replacement that keeps its name (``up --replace``, ``pulumi state taint``) creates first: the create finds the thing
-there and takes it over. The deletion of the original that follows would remove what is live.
+A replacement that keeps its name (``up --replace``, ``pulumi state taint``, another region's provider) creates first:
+the create finds the thing there and takes it over. The deletion of the original follows, in the same run, in another
+process of the provider, or in a later run where this one was killed in between; it would remove what is live. So the
+thing itself says which create holds it: a service by a label, a version by its manifest, a model config file by a
+comment.
 """
 
 from __future__ import annotations
 
-import threading
 import uuid
 
-from provider.resource import Resource, text
-from provider.values import Properties
+from provider.values import Properties, plain
 
 STAMP = "createdBy"
 """Output with the id of the create that a state comes from. States of release 0.1.0 have none."""
 
-
-class Claims:
-    """The creates of one provider process, which lives as long as one operation of the engine. Safe with threads."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, str], tuple[str, str]] = {}
-        self._lock = threading.Lock()
-
-    def stamped(self, resource: Resource, id_: str, outputs: Properties) -> Properties:
-        """The outputs of a create, with an id of its own in them: the thing is this create's from now on."""
-        stamp = uuid.uuid4().hex
-        with self._lock:
-            self._made[resource.token, id_] = stamp, text(outputs, "owner")
-        return outputs | {STAMP: stamp}
-
-    def is_anothers(self, resource: Resource, id_: str, inputs: Properties, outputs: Properties) -> bool:
-        """Whether a newer resource of the same stack has made or taken over the thing that a state tells of.
-
-        What another stack has taken is told by the thing itself, and the resource's own deletion looks at that.
-        """
-        with self._lock:
-            stamp, owner = self._made.get((resource.token, id_), ("", ""))
-        return bool(stamp) and owner == text(inputs, "owner") and stamp != text(outputs, STAMP)
-
-    def forget(self, resource: Resource, id_: str) -> None:
-        """The thing is deleted: whoever makes it next is its first owner."""
-        with self._lock:
-            self._made.pop((resource.token, id_), None)
+TAKEN = "taken"
+"""Output of a read: the thing is held by a create that this state does not come from."""
 
 
-def kept(outputs: Properties, before: Properties) -> Properties:
-    """Outputs of an update or a read, with the stamp that the state had."""
-    return outputs | ({STAMP: before[STAMP]} if STAMP in before else {})
+def new_stamp() -> str:
+    """An id for a create."""
+    return uuid.uuid4().hex
+
+
+def is_anothers(held_by: str, stamp: str) -> bool:
+    """Whether a thing is held by another create than the one that a state comes from.
+
+    Args:
+        held_by: what the thing says; empty where it says nothing, as those that release 0.1.0 made.
+        stamp: of the state; empty for a state of release 0.1.0.
+    """
+    return held_by not in ("", stamp)
+
+
+def found_by(held_by: str, stamp: str, *, imported: bool) -> Properties:
+    """What a read adds to its outputs: an import goes on as the create that holds the thing; else :data:`TAKEN`."""
+    if imported:
+        return stamped({}, held_by)
+    return {TAKEN: True} if is_anothers(held_by, stamp) else {}
+
+
+def stays(thing: str) -> str:
+    """What a deletion says that leaves a thing to the create that holds it."""
+    return (
+        f"{thing} stays: a newer resource of this stack has taken it over. If there is none, because a run was killed, "
+        "remove it by hand"
+    )
+
+
+def stamped(outputs: Properties, stamp: str) -> Properties:
+    """Outputs of an operation with the stamp of the create that they come from."""
+    return outputs | ({STAMP: stamp} if stamp else {})
+
+
+def stamp_of(outputs: Properties) -> str:
+    """The stamp in a state; empty where there is none."""
+    return str(plain(outputs.get(STAMP)) or "")

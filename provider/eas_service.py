@@ -18,6 +18,7 @@ from urllib import request as urllib_request
 from urllib.parse import urlsplit
 
 from provider import clients, faults
+from provider.claims import STAMP, TAKEN, found_by, is_anothers, stays
 from provider.resource import (
     Context,
     Diff,
@@ -45,6 +46,9 @@ MANAGED_BY = {"managed-by": "pulumi"}
 """Label of every service this provider makes."""
 
 OWNER_LABEL = "pulumi-owner"
+CREATED_LABEL = "pulumi-created-by"
+"""Says which create holds a service."""
+
 """Label with the stack a service belongs to, ``<project>/<stack>``."""
 
 CONFIG_FILE_FLAG = "--model_config_file="
@@ -157,6 +161,8 @@ class EasService(Resource):
             diff.changes["status",] = (Change.UPDATE, False)
         if text(old_outputs, "owner") != text(old_inputs, "owner"):
             diff.changes["owner",] = (Change.UPDATE, False)
+        if flag(old_outputs, TAKEN):
+            diff.changes[STAMP,] = (Change.UPDATE, False)
         # The new service has another name, so both can exist: clients move over before the old one goes.
         diff.delete_before_replace = False
         return diff
@@ -189,7 +195,7 @@ class EasService(Resource):
             return name, self._finish(ctx, inputs, was=found, had_autoscaler=True)
         for attempt in range(1, _CREATE_ATTEMPTS + 1):
             try:
-                api.create(_full_spec(inputs))
+                api.create(_full_spec(inputs, ctx.stamp))
             except CloudError as error:
                 # An answer that got lost may stand for a service that was made.
                 made = api.describe(name)
@@ -209,7 +215,7 @@ class EasService(Resource):
         imported = inputs is None
         if inputs is None:
             inputs = _imported(found)
-        declared = _full_spec(inputs)
+        declared = _full_spec(inputs, ctx.stamp)
         # What an imported service has is EAS's own or was declared elsewhere: no difference until somebody changes it.
         baseline = eas_drift.baseline(found.config, declared) if imported else table(outputs, "baseline")
         autoscaled = flag(inputs, "autoscaled") or bool(table(inputs, "autoscaler"))
@@ -219,7 +225,8 @@ class EasService(Resource):
             read["spec"] = _marked(_without_our_labels(actual, inputs), _secrets_of(inputs["spec"], found.config))
         if table(inputs, "autoscaler"):
             read["autoscaler"] = _found_autoscaler(table(inputs, "autoscaler"), ctx.clients.eas.autoscaler(id_))
-        return Found(read, _outputs(inputs, found, baseline))
+        held = found_by(_held_by(found), ctx.stamp, imported=imported)
+        return Found(read, _outputs(inputs, found, baseline) | held)
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
@@ -228,9 +235,10 @@ class EasService(Resource):
         if found is None or found.status == "Deleting":
             raise CloudError(f"service {id_} is gone: run `pulumi refresh`, then `pulumi up` makes it anew")
         _check_owner(found, news, (text(old_inputs, "owner"),))
-        before, full = _full_spec(old_inputs), _full_spec(news)
+        before, full = _full_spec(old_inputs, ctx.stamp), _full_spec(news, ctx.stamp)
         autoscaled = flag(news, "autoscaled") or bool(table(news, "autoscaler"))
         changed = eas_drift.normalize(before) != eas_drift.normalize(full)
+        changed = changed or is_anothers(_held_by(found), ctx.stamp)
         if changed or eas_drift.drift(full, found.config, table(old_outputs, "baseline"), autoscaled=autoscaled):
             keep_token = "" if "token" in before else found.token
             self._replace(ctx, id_, news, keep_token=keep_token, replicas=found.total if autoscaled else 0)
@@ -251,6 +259,9 @@ class EasService(Resource):
                 f"service {id_} belongs to {owner} now, so it is not deleted. "
                 "Fix: take it out of this stack's state with `pulumi state delete`"
             )
+        if is_anothers(_held_by(found), ctx.stamp):
+            ctx.info(stays(f"service {id_}"))
+            return
         if found.status != "Deleting":
             try:
                 api.delete(id_)
@@ -268,7 +279,7 @@ class EasService(Resource):
             keep_token: the token EAS made, sent along so that the service keeps it; clients have it.
             replicas: the number the autoscaler has chosen, kept; 0 is the spec's own.
         """
-        spec = _full_spec(inputs)
+        spec = _full_spec(inputs, ctx.stamp)
         if keep_token and "token" not in spec:
             spec["token"] = keep_token
         if replicas:
@@ -305,7 +316,7 @@ class EasService(Resource):
             had_autoscaler: whether there may be an autoscaler that is no longer declared.
         """
         name, api = text(inputs, "name"), ctx.clients.eas
-        declared = _full_spec(inputs)
+        declared = _full_spec(inputs, ctx.stamp)
 
         def record(found: clients.EasService | None) -> Properties:
             stored = eas_drift.baseline(found.config, declared, previous) if found else {}
@@ -492,18 +503,25 @@ def address_of(found: clients.EasService, *, grpc: bool) -> tuple[str, str]:
     return "", f"{parts.hostname}:{parts.port or 80}"
 
 
-def _full_spec(inputs: Properties) -> dict[str, Any]:
+def _full_spec(inputs: Properties, stamp: str) -> dict[str, Any]:
     """The service JSON that is sent: the declared one with the name and our labels in it."""
     spec: dict[str, Any] = copy.deepcopy(table(inputs, "spec"))
     metadata = spec.setdefault("metadata", {})
     metadata["name"] = text(inputs, "name")
     spec["labels"] = {**(spec.get("labels") or {}), **MANAGED_BY, OWNER_LABEL: text(inputs, "owner")}
+    if stamp:
+        spec["labels"][CREATED_LABEL] = stamp
     return spec
+
+
+def _held_by(found: clients.EasService) -> str:
+    """The create that holds a service (:mod:`provider.claims`); empty where the service does not say."""
+    return found.labels.get(CREATED_LABEL, "")
 
 
 def _without_our_labels(spec: dict[str, Any], inputs: Properties) -> dict[str, Any]:
     declared = table(inputs, "spec").get("labels") or {}
-    ours = {*MANAGED_BY, OWNER_LABEL} - set(declared)
+    ours = {*MANAGED_BY, OWNER_LABEL, CREATED_LABEL} - set(declared)
     labels = {key: value for key, value in (spec.get("labels") or {}).items() if key not in ours}
     rest = {key: value for key, value in spec.items() if key != "labels"}
     return rest | ({"labels": labels} if labels else {})
@@ -582,9 +600,7 @@ def _imported(found: clients.EasService) -> Properties:
     Without the token, which would be in the code that the import prints: undeclared it stays as it is, and it is an
     output all the same.
     """
-    spec = {key: value for key, value in found.config.items() if key != "token"}
-    labels = {key: value for key, value in (spec.get("labels") or {}).items() if key not in {*MANAGED_BY, OWNER_LABEL}}
-    spec["labels"] = labels
+    spec = _without_our_labels({key: value for key, value in found.config.items() if key != "token"}, {})
     grpc = bool((spec.get("metadata") or {}).get("enable_grpc"))
     return {
         "name": found.name,
@@ -636,7 +652,7 @@ def _preview_taking_over(ctx: Context, inputs: Properties) -> None:
         return
     _check_owner(found, inputs, ())
     autoscaled = flag(inputs, "autoscaled") or bool(table(inputs, "autoscaler"))
-    changes = eas_drift.drift(_full_spec(inputs), found.config, {}, autoscaled=autoscaled)
+    changes = eas_drift.drift(_full_spec(inputs, _held_by(found)), found.config, {}, autoscaled=autoscaled)
     ctx.info(f"service {name} exists already ({found.status}): it is taken over, which changes")
     for path, (wanted, there) in changes.items():
         if wanted is None:

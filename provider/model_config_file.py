@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from provider.claims import STAMP, TAKEN, found_by, is_anothers, stays
 from provider.cluster import CLUSTER_INPUTS, Cluster
 from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL
 from provider.oss import Bucket
@@ -21,6 +22,7 @@ from tfserving.errors import CloudError, ConfigError, ModelConfigError, Ownershi
 from tfserving.model_config import ModelServerConfig
 
 _OWNER_LINE = re.compile(r"# Managed by Pulumi project (?P<project>\S+), stack (?P<stack>\S+): ")
+_CREATED_LINE = "# Created as "
 _RESTART_LINE = "# Read only at start, and still to be restarted: "
 
 
@@ -44,6 +46,12 @@ class StoredConfig:
 
     owner: str
     text: str
+
+    @property
+    def held_by(self) -> str:
+        """The create that holds the file (:mod:`provider.claims`); empty where the file does not say."""
+        lines = (line for line in self.text.splitlines() if line.startswith(_CREATED_LINE))
+        return next(lines, "").removeprefix(_CREATED_LINE)
 
     @property
     def restarts(self) -> frozenset[str]:
@@ -85,12 +93,15 @@ class ConfigObject:
         store: the bucket or ConfigMap.
         key: the file's key.
         owner: ``<project>/<stack>``.
+        stamp: of the create that holds the file from its next write on; without one, whoever holds it goes on.
     """
 
-    def __init__(self, store: TextStore, key: str, owner: str) -> None:
+    def __init__(self, store: TextStore, key: str, owner: str, stamp: str = "") -> None:
         self._store = store
         self._key = key
         self._owner = owner
+        self._stamp = stamp
+        self._held_by = ""
 
     @property
     def uri(self) -> str:
@@ -107,7 +118,9 @@ class ConfigObject:
         if content is None:
             return None
         match = _OWNER_LINE.match(content)
-        return StoredConfig(f"{match['project']}/{match['stack']}" if match else "", content)
+        found = StoredConfig(f"{match['project']}/{match['stack']}" if match else "", content)
+        self._held_by = found.held_by
+        return found
 
     def read(self, *also: str) -> StoredConfig | None:
         """The file, if this stack (or one of the owners ``also``) manages it; None where there is none.
@@ -142,12 +155,13 @@ class ConfigObject:
                 is a file.
         """
         note = f"{_RESTART_LINE}{', '.join(sorted(restarts))}\n" if restarts else ""
-        self._store.put_text(self._key, self.head_line() + note + model_config.render(config), new_only=new_only)
+        self._store.put_text(self._key, self._head() + note + model_config.render(config), new_only=new_only)
 
     def write_text(self, content: str) -> None:
         """Replace the file's text below the head line, whatever the text was made from."""
         body = content.split("\n", 1)[1] if _OWNER_LINE.match(content) and "\n" in content else content
-        self._store.put_text(self._key, self.head_line() + body)
+        lines = [line for line in body.splitlines(keepends=True) if not line.startswith(_CREATED_LINE)]
+        self._store.put_text(self._key, self._head() + "".join(lines))
 
     def age(self) -> float | None:
         """Seconds since the file was written; None where that is not known."""
@@ -157,13 +171,14 @@ class ConfigObject:
         """Remove the file."""
         self._store.delete([self._key])
 
-    def head_line(self) -> str:
-        """The comment that makes the file this stack's."""
+    def _head(self) -> str:
+        """The comments that make the file this stack's and this create's."""
         project, _, stack = self._owner.partition("/")
+        stamp = self._stamp or self._held_by
         return (
             f"# Managed by Pulumi project {project}, stack {stack}: "
             f"change stacks/Pulumi.{stack}.yaml, an edit here is overwritten.\n"
-        )
+        ) + (f"{_CREATED_LINE}{stamp}\n" if stamp else "")
 
 
 def models_failures(inputs: Properties, name: str) -> Iterable[Failure]:
@@ -223,6 +238,8 @@ class ModelConfigFile(Resource):
         diff = super().diff(old_inputs, old_outputs, news)
         if text(old_outputs, "owner") != text(old_inputs, "owner"):
             diff.changes["owner",] = (Change.UPDATE, False)
+        if flag(old_outputs, TAKEN):
+            diff.changes[STAMP,] = (Change.UPDATE, False)
         if flag(old_outputs, "unused") and not has_unknown(news.get("initial")):
             initial = model_config.to_dict(_initial(news))
             for path, change in differences(table(old_outputs, "initial"), initial, ("initial",)).items():
@@ -256,9 +273,11 @@ class ModelConfigFile(Resource):
                 file.write(initial)
             else:
                 ctx.info(f"{file.uri} exists and is managed by this stack: kept as it is until the rollout")
+                file.write_text(stored.text)
         return file.uri, _outputs(inputs, file.find(), unused=False)
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
+        imported = inputs is None
         if inputs is None:
             if not id_.startswith("oss://"):
                 raise OwnershipError(
@@ -272,7 +291,9 @@ class ModelConfigFile(Resource):
             return None
         if not text(inputs, "owner"):
             inputs = inputs | {"owner": stored.owner}
-        return Found(inputs, outputs | _outputs(inputs, stored, unused=_unused(ctx, inputs)))
+        kept = {name: value for name, value in outputs.items() if name != TAKEN}
+        held = found_by(stored.held_by, ctx.stamp, imported=imported)
+        return Found(inputs, kept | _outputs(inputs, stored, unused=_unused(ctx, inputs)) | held)
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
@@ -298,18 +319,23 @@ class ModelConfigFile(Resource):
         if stored.owner != text(inputs, "owner"):
             ctx.warning(f"{file.uri} is managed by {stored.owner or 'nobody'} now: left where it is")
             return
+        if is_anothers(stored.held_by, ctx.stamp):
+            ctx.info(stays(file.uri))
+            return
         file.delete()
 
 
-def in_bucket(ctx: Context, inputs: Properties) -> ConfigObject:
+def in_bucket(ctx: Context, inputs: Properties, stamp: str = "") -> ConfigObject:
     """The file in OSS that a resource's inputs name."""
-    return ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), text(inputs, "key"), text(inputs, "owner"))
+    bucket = Bucket(ctx.clients.oss, text(inputs, "bucket"))
+    return ConfigObject(bucket, text(inputs, "key"), text(inputs, "owner"), stamp)
 
 
-def in_config_map(inputs: Properties) -> ConfigObject:
+def in_config_map(inputs: Properties, stamp: str = "") -> ConfigObject:
     """The file in a ConfigMap that a resource's inputs name: under the name the file has in the bucket."""
     name = text(inputs, "key").rpartition("/")[2]
-    return ConfigObject(Cluster.of(inputs).config_map(text(inputs, "configMap")), name, text(inputs, "owner"))
+    config_map = Cluster.of(inputs).config_map(text(inputs, "configMap"))
+    return ConfigObject(config_map, name, text(inputs, "owner"), stamp)
 
 
 def config_map_failures(inputs: Properties) -> Iterable[Failure]:
@@ -320,7 +346,9 @@ def config_map_failures(inputs: Properties) -> Iterable[Failure]:
 
 
 def _file(ctx: Context, inputs: Properties) -> ConfigObject:
-    return in_config_map(inputs) if text(inputs, "configMap") else in_bucket(ctx, inputs)
+    if text(inputs, "configMap"):
+        return in_config_map(inputs, ctx.stamp)
+    return in_bucket(ctx, inputs, ctx.stamp)
 
 
 def _initial(inputs: Properties) -> ModelServerConfig:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from provider.claims import found_by, is_anothers, stays
 from provider.model_config_file import CONFIG_MAP_INPUTS
 from provider.oss import COPY_BYTES, MULTIPART_BYTES, Bucket, ObjectInfo, ObjectName, PartUpload
 from provider.pinning import pin
@@ -239,7 +240,9 @@ class PublishedModel(Resource):
             number: declared.get(number, digest) if digest == known[number] else digest
             for number, digest in versions.items()
         }
-        found = {"versions": versions, "files": files, "unfinished": unfinished}
+        found: Properties = {"versions": versions, "files": files, "unfinished": unfinished}
+        if imported and (held := _load(bucket, _manifest_key(prefix, max(map(int, versions), default=0)))) is not None:
+            found |= found_by(held.created_by, ctx.stamp, imported=True)
         return Found(inputs | {"versions": as_declared}, outputs | inputs | found)
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
@@ -249,7 +252,11 @@ class PublishedModel(Resource):
             for number in _ascending(numbers):
                 ctx.check()
                 ctx.status(f"removing version {number}")
-                remove_version(bucket, prefix, int(number), text(inputs, "owner"))
+                stored = _load(bucket, _manifest_key(prefix, int(number)))
+                if stored is not None and is_anothers(stored.created_by, ctx.stamp):
+                    ctx.info(stays(f"oss://{bucket.name}/{prefix}{number}/"))
+                else:
+                    remove_version(bucket, prefix, int(number), text(inputs, "owner"))
         except CloudError as error:
             if error.code != _NO_BUCKET:
                 raise
@@ -616,6 +623,7 @@ class _Publication:
         self._listing = _Listing()
         self._pin = threading.Lock()
         self._coming: set[int] = set()
+        self._taken: set[str] = set()  # versions whose manifests name another create
 
     def run(self) -> Properties:
         """Publish what is missing, put back what was changed, clean up what is wanted no longer; the outputs."""
@@ -630,8 +638,7 @@ class _Publication:
                     self._finish(found.number, found.digest, found.summary)
                 looked.refuse()
                 self._publish(looked.jobs, versions)
-        if self._old_owner != self._owner:
-            self._take_along()
+        self._take_along()
         self._clean_up()
         return self._outputs()
 
@@ -757,6 +764,8 @@ class _Publication:
         objects = self._listing.versions.get(name, {})
         present = {path: item for path, item in objects.items() if path != _MANIFEST}
         stored = _load(self._bucket, _manifest_key(self._prefix, number)) if _MANIFEST in objects else None
+        if stored is not None and stored.created_by != self._ctx.stamp:
+            self._taken.add(name)
         if stored is not None and digest not in (stored.digest, ANY):
             raise SavedModelError(
                 f"{self._title(number)} is published in {self._at(number)} already, with other content. A published "
@@ -843,21 +852,20 @@ class _Publication:
 
     def _publish_one(self, job: _Job, progress: _Progress, unfinished: Mapping[str, str]) -> None:
         self._ctx.check()
-        number, manifest = job.number, replace(job.manifest, owner=self._owner)
+        number, manifest = job.number, replace(job.manifest, owner=self._owner, created_by=self._ctx.stamp)
         self._bucket.put_text(_staged_manifest_key(self._prefix, number), manifest.to_json())
         self._stage(job, progress, unfinished)
         self._bucket.delete(f"{self._prefix}{number}/{path}" for path in job.leftover)
         self._pin_once()
         self._place(job)
-        folder = f"{self._prefix}{number}/"
-        objects = {item.key.removeprefix(folder): item for item in self._bucket.list(folder) if item.key != folder}
+        objects = self._objects(number)
         wrong = [e.path for e in manifest.files if e.path not in objects or objects[e.path].size != e.size]
         if wrong:
             raise CloudError(
                 f"{self._at(number)} was changed while it was published: {_names(wrong)}; run the update again"
             )
         self._seal(job, manifest)
-        objects[_MANIFEST] = self._sealed(number)
+        objects = self._objects(number)
         _clear_staging(self._bucket, self._prefix, number)
         self._ctx.info(f"{self._title(number)}: {amounts(len(manifest.files), manifest.size)} in {self._at(number)}")
         self._finish(number, manifest.digest, _summary(objects))
@@ -872,9 +880,12 @@ class _Publication:
                 seen = Coming(frozenset(visible), frozenset(coming))
                 pin(self._ctx, self._inputs, self._name, seen, self._old_owner)
 
-    def _sealed(self, number: int) -> ObjectInfo:
-        key = _manifest_key(self._prefix, number)
-        return next(item for item in self._bucket.list(key) if item.key == key)
+    def _objects(self, number: int) -> dict[str, ObjectInfo]:
+        """The objects of a version as they are now, by path below its directory; the manifest as ``_MANIFEST``."""
+        folder, key = f"{self._prefix}{number}/", _manifest_key(self._prefix, number)
+        found = {item.key.removeprefix(folder): item for item in self._bucket.list(folder) if item.key != folder}
+        manifest = next((item for item in self._bucket.list(key) if item.key == key), None)
+        return found | ({_MANIFEST: manifest} if manifest else {})
 
     def _seal(self, job: _Job, manifest: Manifest) -> None:
         """Write the manifest: from now on the version is published."""
@@ -955,14 +966,16 @@ class _Publication:
     # ---- afterwards ------------------------------------------------------------------------------------------------
 
     def _take_along(self) -> None:
-        """Make the versions this stack published under its former name its own under the new one."""
-        for name in _ascending(self._done):
-            number, objects = int(name), self._listing.versions.get(name, {})
-            stored = _load(self._bucket, _manifest_key(self._prefix, number)) if _MANIFEST in objects else None
-            if stored is None or stored.owner != self._old_owner:
+        """Make this resource's own what the stack published under its former name, and what another create holds."""
+        names = self._done if self._old_owner != self._owner else self._done.keys() & self._taken
+        for name in _ascending(names):
+            number = int(name)
+            stored = _load(self._bucket, _manifest_key(self._prefix, number))
+            if stored is None or stored.owner not in (self._owner, self._old_owner):
                 continue
-            self._bucket.put_text(_manifest_key(self._prefix, number), replace(stored, owner=self._owner).to_json())
-            self._finish(number, self._done[name], _summary({**objects, _MANIFEST: self._sealed(number)}))
+            ours = replace(stored, owner=self._owner, created_by=self._ctx.stamp)
+            self._bucket.put_text(_manifest_key(self._prefix, number), ours.to_json())
+            self._finish(number, self._done[name], _summary(self._objects(number)))
 
     def _clean_up(self) -> None:
         """Remove what is left of uploads nobody wants any more, and dropped versions where no rollout will."""

@@ -68,6 +68,8 @@ class Context:
         clients: the cloud's APIs.
         log: where messages go.
         cancelled: set when the engine cancels.
+        stamp: id of the create that the resource's state comes from, which things that it holds say; empty for a state
+            of release 0.1.0.
         seconds: time for the whole operation; None is unlimited.
         recorded: what exists so far; an error after that keeps it in Pulumi's state.
     """
@@ -77,6 +79,7 @@ class Context:
     clients: Clients
     log: Log
     cancelled: threading.Event
+    stamp: str = ""
     seconds: float | None = None
     recorded: Recorded | None = None
     _started: float = field(default_factory=time.monotonic)

@@ -195,7 +195,6 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         self._root = root
         self._log = log
         self._clients: Clients | None = None
-        self._claims = claims.Claims()
         self.cancelled = threading.Event()
 
     def message(self, error: BaseException, request: object) -> str:
@@ -310,7 +309,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         old_inputs, old_outputs, news = states
         diff = resource.diff(old_inputs, old_outputs, news)
         if diff.replaces and self._clients is not None:
-            resource.replaced(self._context(request, resource), old_inputs, old_outputs)
+            resource.replaced(self._context(request, resource, claims.stamp_of(old_outputs)), old_inputs, old_outputs)
         return _diff_response(diff, request.ignoreChanges)
 
     @_answering
@@ -321,12 +320,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 outputs = resource.preview(ctx, inputs, None, None)
                 return provider_pb2.CreateResponse(properties=encode(outputs, resource.token))
             id_, outputs = resource.create(ctx, inputs)
-            outputs = self._claims.stamped(resource, id_, outputs)
             return provider_pb2.CreateResponse(
-                id=id_, properties=encode(outputs, resource.token), refresh_before_update=resource.refresh_before_update
+                id=id_,
+                properties=encode(claims.stamped(outputs, ctx.stamp), resource.token),
+                refresh_before_update=resource.refresh_before_update,
             )
 
-        return self._operate(request, create)
+        return self._operate(request, create, claims.new_stamp())
 
     @_answering
     def Read(self, request: provider_pb2.ReadRequest) -> provider_pb2.ReadResponse:
@@ -340,12 +340,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 return provider_pb2.ReadResponse()
             return provider_pb2.ReadResponse(
                 id=request.id,
-                properties=encode(claims.kept(found.outputs, olds), kind),
+                properties=encode(claims.stamped(found.outputs, ctx.stamp), kind),
                 inputs=encode(found.inputs, kind),
                 refresh_before_update=resource.refresh_before_update,
             )
 
-        return self._operate(request, read)
+        return self._operate(request, read, claims.stamp_of(decode(request.properties, request.type)))
 
     @_answering
     def Update(self, request: provider_pb2.UpdateRequest) -> provider_pb2.UpdateResponse:
@@ -359,28 +359,22 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 return provider_pb2.UpdateResponse(properties=encode(outputs, kind))
             outputs = resource.update(ctx, request.id, old_inputs, olds, news)
             return provider_pb2.UpdateResponse(
-                properties=encode(claims.kept(outputs, olds), kind),
+                properties=encode(claims.stamped(outputs, ctx.stamp), kind),
                 refresh_before_update=resource.refresh_before_update,
             )
 
-        return self._operate(request, update)
+        return self._operate(request, update, claims.stamp_of(decode(request.olds, request.type)))
 
     @_answering
     def Delete(self, request: provider_pb2.DeleteRequest) -> empty_pb2.Empty:
         def delete(resource: Resource, ctx: Context) -> empty_pb2.Empty:
             kind = resource.token
-            outputs = decode(request.properties, kind)
-            inputs = decode(request.old_inputs, kind)
-            if self._claims.is_anothers(resource, request.id, inputs, outputs):
-                ctx.info(f"{request.id} stays: the resource that replaces this one has taken it over")
-                return empty_pb2.Empty()
-            resource.delete(ctx, request.id, inputs, outputs)
-            self._claims.forget(resource, request.id)
+            resource.delete(ctx, request.id, decode(request.old_inputs, kind), decode(request.properties, kind))
             return empty_pb2.Empty()
 
-        return self._operate(request, delete)
+        return self._operate(request, delete, claims.stamp_of(decode(request.properties, request.type)))
 
-    def _context(self, request: _Operation | provider_pb2.DiffRequest, resource: Resource) -> Context:
+    def _context(self, request: _Operation | provider_pb2.DiffRequest, resource: Resource, stamp: str) -> Context:
         if self._clients is None:
             raise TFServingError(f"the {PACKAGE} provider is not configured")
         seconds = 0.0 if isinstance(request, provider_pb2.DiffRequest) else request.timeout
@@ -390,27 +384,22 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             clients=self._clients,
             log=self._log,
             cancelled=self.cancelled,
+            stamp=stamp,
             seconds=seconds or resource.default_seconds,
         )
 
-    def _operate(self, request: _Operation, run: Callable[[Resource, Context], _Answer]) -> _Answer:
+    def _operate(self, request: _Operation, run: Callable[[Resource, Context], _Answer], stamp: str) -> _Answer:
         """Run one operation with its context; a failure keeps what the operation recorded."""
         resource = _resource(request.urn, request.type)
-        ctx = self._context(request, resource)
+        ctx = self._context(request, resource, stamp)
         try:
             ctx.check()
             return run(resource, ctx)
         except Exception as error:
             if ctx.recorded is None:
                 raise
-            recorded = ctx.recorded
-            if isinstance(request, provider_pb2.CreateRequest):
-                outputs = self._claims.stamped(resource, recorded.id, recorded.outputs)
-            elif isinstance(request, provider_pb2.UpdateRequest):
-                outputs = claims.kept(recorded.outputs, decode(request.olds, resource.token))
-            else:
-                outputs = recorded.outputs
-            raise _PartialStateError(replace(recorded, outputs=outputs), resource) from error
+            outputs = claims.stamped(ctx.recorded.outputs, ctx.stamp)
+            raise _PartialStateError(replace(ctx.recorded, outputs=outputs), resource) from error
 
 
 def _warn_of_rounded(ctx: Context, recorded: struct_pb2.Struct, kind: str) -> None:

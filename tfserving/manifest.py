@@ -83,10 +83,12 @@ class Manifest:
         files: the files.
         owner: ``<project>/<stack>`` that published them; empty in a manifest that is not in a bucket. Not part of what
             makes two manifests the same.
+        created_by: id of the create that holds the version, in the stack of its owner; neither part of it.
     """
 
     files: tuple[FileEntry, ...]
     owner: str = field(default="", compare=False)
+    created_by: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(sorted(self.files, key=lambda entry: entry.path)))
@@ -109,7 +111,8 @@ class Manifest:
             "    " + json.dumps({"path": entry.path, "size": entry.size, "crc64": entry.crc64, "sha256": entry.sha256})
             for entry in self.files
         )
-        owner = f'  "owner": {json.dumps(self.owner)},\n' if self.owner else ""
+        named = {"owner": self.owner, "createdBy": self.created_by}
+        owner = "".join(f'  "{name}": {json.dumps(value)},\n' for name, value in named.items() if value)
         return f'{{\n  "format": {_FORMAT},\n  "digest": "{self.digest}",\n{owner}  "files": [\n{rows}\n  ]\n}}\n'
 
     @classmethod
@@ -128,9 +131,11 @@ class Manifest:
             raise SavedModelError("not a manifest: an object with a list of files is expected")
         if given.get("format") != _FORMAT:
             raise SavedModelError(f"manifest format {given.get('format')!r} is not known, only {_FORMAT}")
-        if not isinstance(given.get("owner", ""), str):
-            raise SavedModelError(f"the manifest's owner {given['owner']!r} is not a text")
-        manifest = cls(tuple(_read_entry(item) for item in given["files"]), given.get("owner", ""))
+        for name in ("owner", "createdBy"):
+            if not isinstance(given.get(name, ""), str):
+                raise SavedModelError(f"the manifest's {name} {given[name]!r} is not a text")
+        files = tuple(_read_entry(item) for item in given["files"])
+        manifest = cls(files, given.get("owner", ""), given.get("createdBy", ""))
         paths = [entry.path for entry in manifest.files]
         if len(set(paths)) != len(paths):
             raise SavedModelError("the manifest names a file twice")

@@ -97,6 +97,15 @@ def clouded(engine: tuple[Engine, str], cloud: Cloud) -> Iterator[Plugin]:
     started.stop()
 
 
+@pytest.fixture
+def later(engine: tuple[Engine, str], cloud: Cloud) -> Iterator[Plugin]:
+    """A plugin of a later run, or of a provider with other settings: it knows nothing of what was made before."""
+    started = Plugin(*engine)
+    started.configure(**config(cloud.endpoint))
+    yield started
+    started.stop()
+
+
 _MAKE_MODELS = """
 import json, sys
 import tensorflow as tf

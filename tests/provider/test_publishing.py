@@ -846,7 +846,10 @@ def test_the_config_file_names_its_stack_and_survives_a_second_creation(
     assert written.startswith("# Managed by Pulumi project tf-serving, stack files: ")
     other = {"n": {"basePath": "/models/n"}}
     assert Stack(clouded, "ModelConfigFile").up(config_file(cloud, root, initial=other)) == "create"
-    assert cloud.get(f"{root}model_config.pbtxt") == written
+    again = cloud.get(f"{root}model_config.pbtxt")
+    assert [line for line in again.splitlines() if not line.startswith("# Created as ")] == [
+        line for line in written.splitlines() if not line.startswith("# Created as ")
+    ]
     assert any("kept as it is" in line for line in log.lines())
 
 
@@ -876,7 +879,7 @@ def test_a_renamed_stack_takes_its_file_along(clouded: Plugin, cloud: Cloud, roo
 
 
 def test_a_replacement_under_the_same_name_leaves_the_file_and_the_model_there(
-    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+    clouded: Plugin, later: Plugin, cloud: Cloud, models: LocalModels, root: str
 ) -> None:
     models.add("m", 1)
     wanted = {"ModelConfigFile": config_file(cloud, root), "PublishedModel": models.inputs("m", cloud.bucket, root)}
@@ -886,8 +889,8 @@ def test_a_replacement_under_the_same_name_leaves_the_file_and_the_model_there(
         released = {key: value for key, value in original.outputs.items() if key != "createdBy"}  # as 0.1.0 left it
         replacing.up(inputs)
         there = cloud.keys(root)
-        clouded.delete(kind, original.id, original.inputs, original.outputs)
-        clouded.delete(kind, original.id, original.inputs, released)
+        later.delete(kind, original.id, original.inputs, original.outputs)
+        later.delete(kind, original.id, original.inputs, released)
         assert cloud.keys(root) == there
         assert replacing.refresh() == {}
     for kind, inputs in wanted.items():

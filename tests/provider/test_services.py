@@ -368,18 +368,34 @@ def test_an_imported_service_settles_and_its_token_is_in_no_input(clouded: Plugi
 
 
 def test_a_replacement_under_the_same_name_does_not_delete_what_it_took_over(
-    clouded: Plugin, cloud: Cloud, extra: Callable[[], Stack], log: Engine
+    clouded: Plugin, later: Plugin, cloud: Cloud, extra: Callable[[], Stack], log: Engine
 ) -> None:
     original = extra()
     original.up(service(cloud, "kept_alive"))
     replacing = Stack(clouded, "EasService")
     replacing.up(service(cloud, "kept_alive"))
-    clouded.delete("EasService", original.id, original.inputs, original.outputs)
-    assert "kept_alive stays: the resource that replaces this one has taken it over" in log.lines()
-    assert cloud.eas().describe("kept_alive") is not None
+    released = {key: value for key, value in original.outputs.items() if key != "createdBy"}  # as 0.1.0 left it
+    for state in (original.outputs, released):
+        later.delete("EasService", original.id, original.inputs, state)
+        assert any("service kept_alive stays: a newer resource" in line for line in log.lines())
+        assert cloud.eas().describe("kept_alive") is not None
     assert replacing.refresh() == {}
     replacing.destroy()
     assert cloud.eas().describe("kept_alive") is None
+
+
+def test_a_service_that_a_killed_replacement_took_over_is_taken_back_by_the_next_update(
+    clouded: Plugin, world: World, cloud: Cloud, extra: Callable[[], Stack]
+) -> None:
+    """A run was killed after the create of a replacement, and before the state knew of it."""
+    original = extra()
+    original.up(service(cloud, "taken_back"))
+    Stack(clouded, "EasService").up(service(cloud, "taken_back"))
+    assert set(original.refresh()) == {"createdBy"}
+    assert original.up(original.inputs) == "update"
+    assert original.refresh() == {}
+    original.destroy()
+    assert cloud.eas().describe("taken_back") is None
 
 
 def test_a_service_that_is_gone_reads_as_gone(clouded: Plugin, world: World) -> None:
