@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from components import model_directory, service_defaults
+from components import batching, model_directory, service_defaults
 from components.kubernetes_settings import (
     ACK_SERVICE_KEYS,
     TARGETS,
@@ -29,16 +29,16 @@ from components.kubernetes_settings import (
     read_pools,
     read_volume,
 )
+from components.loading import AnyService, saved_model_tags
 from components.model_directory import Wanted
 from components.reader import Reader
 from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
 from tfserving import eas_spec, flags, kubernetes, manifest, model_config, model_ops, rollout, saved_model, wire
-from tfserving.eas_spec.description import own_flags
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
-from tfserving.model_config import Model, ModelServerConfig, did_you_mean, join_path
+from tfserving.model_config import Model, ModelServerConfig, VersionPolicy, did_you_mean, join_path
 from tfserving.options import keys, option, options
 
 NAMESPACE = "tf-serving"
@@ -318,9 +318,6 @@ def parse(
     return _Parser(raw, project_dir, secret_keys, cache or HashCache()).parse()
 
 
-_AnyService = ServiceSettings | AckServiceSettings
-
-
 class _Parser:
     """State of one :func:`parse`: what was read so far, and what was wrong with it."""
 
@@ -357,6 +354,7 @@ class _Parser:
         serving = self._serving(declared, models, (*services, *ack_services))
         ack_services = self._checked(ack_services, rollout.spelt_out(serving, {m.name: m.versions for m in models}))
         models = self._tagged(models, (*services, *ack_services))
+        self._check_batching(models, (*services, *ack_services), serving)
         if self.problems:
             path = f"{NAMESPACE}:serviceDefaults"
             raise ConfigError(
@@ -736,7 +734,7 @@ class _Parser:
                 self.problems.append(Problem(path, f"version {number} {message}", fix="export the model again"))
         return found
 
-    def _tagged(self, models: Iterable[ModelSettings], services: Iterable[_AnyService]) -> tuple[ModelSettings, ...]:
+    def _tagged(self, models: Iterable[ModelSettings], services: Iterable[AnyService]) -> tuple[ModelSettings, ...]:
         """Each service loads the graph with exactly its ``--saved_model_tags``: every version needs one for each."""
         found = []
         for model in models:
@@ -747,7 +745,7 @@ class _Parser:
             readers = [each for each in services if each.spec.config_file or each.spec.model == model.name]
             wanted: dict[frozenset[str], str] = {}
             for each in readers:
-                tags = _saved_model_tags(each.spec)
+                tags = saved_model_tags(each)
                 if tags is not None:
                     wanted.setdefault(frozenset(tags), each.name if tags != {saved_model.SERVE_TAG} else "")
             for needed, name in (wanted or {frozenset({saved_model.SERVE_TAG}): ""}).items():
@@ -769,6 +767,41 @@ class _Parser:
                         self.problems.append(Problem(where, f"model {model.name}: {problem}", fix=fix))
             found.append(replace(model, tags=next(iter(wanted), model.tags)))
         return tuple(found)
+
+    def _check_batching(
+        self, models: Iterable[ModelSettings], services: Iterable[AnyService], serving: ModelServerConfig
+    ) -> None:
+        """Services that batch requests against the versions they serve, as far as those are on this machine."""
+        versions: dict[str, list[batching.ServedVersion]] = {}
+        for model in models:
+            if model.directory is None:
+                continue
+            where = join_path(f"{NAMESPACE}:models", model.name)
+            versions[model.name] = [
+                batching.ServedVersion(model=model.name, number=each.number, directory=each.path, path=where)
+                for each in saved_model.versions(model.directory)
+                if each.number in model.versions
+            ]
+        served: list[tuple[AnyService, list[batching.ServedVersion]]] = []
+        for service in services:
+            policies = {model.name: model.policy for model in serving.models}
+            if not service.spec.config_file:
+                policies = {service.spec.model: VersionPolicy.latest()}
+            published = {model.name: model.versions for model in models}
+            served.append(
+                (
+                    service,
+                    [
+                        each
+                        for name, policy in policies.items()
+                        for each in versions.get(name, ())
+                        if each.number in policy.select(published[name])
+                    ],
+                )
+            )
+        found = batching.check(served, self.cache)
+        self.problems += found.problems
+        self.warnings += found.warnings
 
     @staticmethod
     def _listed_versions(reader: Reader, value: Any, path: str) -> tuple[int, ...]:
@@ -862,7 +895,7 @@ class _Parser:
         return tuple(check_ack_service(reader, service, join_path(path, service.name), serving) for service in services)
 
     def _serving(
-        self, declared: ModelServerConfig, models: Iterable[ModelSettings], services: tuple[_AnyService, ...]
+        self, declared: ModelServerConfig, models: Iterable[ModelSettings], services: tuple[AnyService, ...]
     ) -> ModelServerConfig:
         """The model config file's content, and the rules that span models and services."""
         path = f"{NAMESPACE}:services"
@@ -894,7 +927,7 @@ class _Parser:
             self.problems += model_config.validate(serving, None, path)
         return serving
 
-    def _check_unread_models(self, declared: ModelServerConfig, services: Iterable[_AnyService]) -> None:
+    def _check_unread_models(self, declared: ModelServerConfig, services: Iterable[AnyService]) -> None:
         path = f"{NAMESPACE}:models"
         single = {service.spec.model for service in services}
         for model in declared.models:
@@ -929,16 +962,3 @@ def _squeezed(text: str) -> str:
 
 def _full(hint: str, namespace: str) -> str:
     return hint.replace("'", f"'{namespace}:", 1)
-
-
-def _saved_model_tags(spec: eas_spec.ServiceSpec | kubernetes.KubernetesServingSpec) -> set[str] | None:
-    """The tags of the graph that a service loads; None where another server does."""
-    if isinstance(spec, eas_spec.ServiceSpec):
-        if not eas_spec.answers_as_tf_serving(spec):
-            return None
-        own = own_flags(spec)
-        flags_given: Mapping[str, Any] = own.values if own is not None else eas_spec.tf_serving_flags(spec)
-    else:
-        flags_given = spec.flags
-    given = str(flags_given.get("saved_model_tags") or saved_model.SERVE_TAG)
-    return {tag.strip() for tag in given.split(",") if tag.strip()}

@@ -482,8 +482,9 @@ DEFAULT_MAX_BATCH_SIZE = 1000
 def validate_batching(parameters: Mapping[str, Any], path: str = "batching") -> list[Problem]:
     """Problems of batching parameters, keyed by the proto's field names.
 
-    The last of ``allowed_batch_sizes`` must be ``max_batch_size``, or with ``enable_large_batch_splitting`` and it set,
-    ``max_execution_batch_size``; else no model loads.
+    The last of ``allowed_batch_sizes`` must be ``max_batch_size``, whether large batches are split or not
+    (``WrapSessionForBatching``), and ``max_execution_batch_size`` no more than that
+    (``SharedBatchScheduler::AddQueue``); else no model loads.
     """
     problems: list[Problem] = []
     for name, value in parameters.items():
@@ -503,23 +504,27 @@ def validate_batching(parameters: Mapping[str, Any], path: str = "batching") -> 
                 problems.append(Problem(here, f"`{value}` is not a value for {name}", allowed))
     if problems:
         return problems
+    limit = parameters.get("max_batch_size", DEFAULT_MAX_BATCH_SIZE)
+    if parameters.get("enable_large_batch_splitting"):
+        here = f"{path}.max_execution_batch_size"
+        execution = parameters.get("max_execution_batch_size")
+        if execution is None and "max_batch_size" not in parameters:
+            message = (
+                "batches are to be split, and neither max_execution_batch_size nor max_batch_size says at what size"
+            )
+            problems.append(Problem(here, message, "1 or more", "set it"))
+        elif execution is not None and execution > limit:
+            message = f"max_execution_batch_size is {execution}, max_batch_size is {limit}: no model would load"
+            problems.append(Problem(here, message, f"up to {limit}"))
     sizes = list(parameters.get("allowed_batch_sizes", ()))
     if not sizes:
         return problems
     here = f"{path}.allowed_batch_sizes"
     if sizes != sorted(set(sizes)):
         problems.append(Problem(here, f"{sizes} is not in ascending order without repeats", "", "sort it"))
-    split = parameters.get("enable_large_batch_splitting", False)
-    limit_name = "max_execution_batch_size" if split and "max_execution_batch_size" in parameters else "max_batch_size"
-    limit = parameters.get(limit_name, DEFAULT_MAX_BATCH_SIZE)
     if sizes[-1] != limit:
-        problems.append(
-            Problem(
-                here,
-                f"the last allowed batch size is {sizes[-1]}, {limit_name} is {limit}: no model would load",
-                str(limit),
-            )
-        )
+        message = f"the last allowed batch size is {sizes[-1]}, max_batch_size is {limit}: no model would load"
+        problems.append(Problem(here, message, str(limit)))
     return problems
 
 

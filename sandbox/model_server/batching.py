@@ -53,7 +53,14 @@ class Batching:
                 f"{allowed[-1]}; expected {max_size}"
             )
         split = parameters.enable_large_batch_splitting.value and given("max_execution_batch_size")
-        return cls(max_size, parameters.max_execution_batch_size.value if split else max_size, allowed)
+        execution_size = parameters.max_execution_batch_size.value if split else max_size
+        if execution_size > max_size:
+            # The real one writes the flag and both sizes behind its sentence, without a blank.
+            raise invalid_argument(
+                "When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal to "
+                f"max_execution_batch_size.1{max_size}{execution_size}"
+            )
+        return cls(max_size, execution_size, allowed)
 
     def run(self, feeds: Mapping[str, Array], run: Run) -> list[Array]:
         """Runs a request as a batch: refused, split, padded and cut as the real one is.

@@ -81,10 +81,30 @@ def test_a_batch_is_padded_or_refused(server: Any, body: Any, status: int, said:
         assert len(values) == len(next(iter(body.values())))
 
 
-def test_allowed_sizes_that_do_not_end_at_the_maximum_fail_the_load(
-    start_server: Any, tiny_models: Path, tmp_path: Path
+SPLIT = "enable_large_batch_splitting { value: true } max_execution_batch_size { value: %d }"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (
+            "max_batch_size { value: 8 } allowed_batch_sizes: 4",
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8",
+        ),
+        (
+            f"max_batch_size {{ value: 8 }} allowed_batch_sizes: 4 {SPLIT % 4}",
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8",
+        ),
+        (
+            f"max_batch_size {{ value: 8 }} {SPLIT % 16}",
+            "input_batch_size_limit must be greater than or equal to max_execution_batch_size.1816",
+        ),
+    ],
+)
+def test_batching_parameters_that_do_not_go_together_fail_the_load(
+    parameters: str, said: str, start_server: Any, tiny_models: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "b.pbtxt").write_text("max_batch_size { value: 8 } allowed_batch_sizes: 4")
+    (tmp_path / "b.pbtxt").write_text(parameters)
     failed = start_server(
         "--model_name=m",
         "--model_base_path=/models/half_plus",
@@ -95,7 +115,7 @@ def test_allowed_sizes_that_do_not_end_at_the_maximum_fail_the_load(
         wait=False,
     )
     assert failed.process.wait(60) == 255
-    assert "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8" in failed.log
+    assert said in failed.log
 
 
 # ---- gRPC: threads, health, reflection -----------------------------------------------------------------------------

@@ -264,8 +264,10 @@ def test_few_load_threads_and_frequent_listing_of_a_remote_mount_are_worth_a_war
             "max_batch_size": 64,
             "max_execution_batch_size": 32,
             "enable_large_batch_splitting": True,
-            "allowed_batch_sizes": [32],
+            "allowed_batch_sizes": [32, 64],
         },
+        {"max_batch_size": 64, "enable_large_batch_splitting": True},
+        {"max_execution_batch_size": 2000},  # means nothing where nothing is split
         {"batch_timeout_micros": 0, "thread_pool_name": "pool", "pad_variable_length_inputs": True},
     ],
 )
@@ -293,9 +295,24 @@ def test_batching_parameters_a_model_loads_with_have_no_problem(parameters: dict
             "the last allowed batch size is 16, max_batch_size is 32: no model would load",
         ),
         (
-            {"max_execution_batch_size": 8, "enable_large_batch_splitting": True, "allowed_batch_sizes": [16]},
+            {
+                "max_batch_size": 64,
+                "max_execution_batch_size": 32,
+                "enable_large_batch_splitting": True,
+                "allowed_batch_sizes": [16, 32],
+            },
             "batching.allowed_batch_sizes",
-            "max_execution_batch_size is 8",
+            "the last allowed batch size is 32, max_batch_size is 64: no model would load",
+        ),
+        (
+            {"max_execution_batch_size": 2000, "enable_large_batch_splitting": True},
+            "batching.max_execution_batch_size",
+            "max_execution_batch_size is 2000, max_batch_size is 1000: no model would load",
+        ),
+        (
+            {"enable_large_batch_splitting": True},
+            "batching.max_execution_batch_size",
+            "neither max_execution_batch_size nor max_batch_size says at what size",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_every_batching_parameter_reaches_the_server() -> None:
             "max_enqueued_batches": 1000000,
             "num_batch_threads": 8,
             "thread_pool_name": "it's 'ours'",
-            "allowed_batch_sizes": [1, 32, 64],
+            "allowed_batch_sizes": [1, 64, 128],
             "pad_variable_length_inputs": True,
             "enable_large_batch_splitting": True,
             "max_execution_batch_size": 64,
@@ -42,7 +42,7 @@ def test_every_batching_parameter_reaches_the_server() -> None:
     assert read.max_enqueued_batches.value == 1000000
     assert read.num_batch_threads.value == 8
     assert read.thread_pool_name.value == "it's 'ours'"
-    assert list(read.allowed_batch_sizes) == [1, 32, 64]
+    assert list(read.allowed_batch_sizes) == [1, 64, 128]
     assert read.pad_variable_length_inputs is True
     assert read.enable_large_batch_splitting.value is True
     assert read.max_execution_batch_size.value == 64
