@@ -297,7 +297,9 @@ class EasApi:
             body = self._call(
                 "ListServices",
                 "",
-                lambda request=request: self._client.list_services_with_options(request, {}, self._runtime),  # type: ignore[misc]
+                lambda request=request: self._client.list_services_with_options(
+                    request, self._in_region(), self._runtime
+                ),  # type: ignore[misc]
                 repeat=True,
             ).body
             services = [_service(item, "") for item in body.services or ()]
@@ -317,7 +319,7 @@ class EasApi:
         self._call(
             "CreateService",
             name,
-            lambda: self._client.create_service_with_options(request, {}, self._runtime),
+            lambda: self._client.create_service_with_options(request, self._in_region(), self._runtime),
             repeat=False,
         )
 
@@ -396,6 +398,10 @@ class EasApi:
         """DeleteServiceAutoScaler."""
         call = self._client.delete_service_auto_scaler_with_options
         self._service_call("DeleteServiceAutoScaler", name, call)
+
+    def _in_region(self) -> dict[str, str]:
+        """Headers of calls without a region in their path: where one endpoint answers for all, it is to know which."""
+        return {"x-acs-region-id": self._region}
 
     def _service_call(self, action: str, name: str, call: Callable[..., T], *request: Any) -> T:
         return self._call(action, name, lambda: call(self._region, name, *request, {}, self._runtime), repeat=True)

@@ -90,7 +90,7 @@ class Overview:
         """``{"services": [...]}``, sorted by name. Never a token, and no service JSON, which may hold one."""
         async with self._lock:
             if time.monotonic() >= self._expires:
-                deployments = sorted(eas.runtime.all(), key=lambda each: each.record.name)
+                deployments = sorted(eas.runtime.all(), key=lambda each: each.record.key)
                 self._last = {"services": await asyncio.gather(*(self._service(eas, each) for each in deployments))}
                 self._expires = time.monotonic() + _FRESH_SECONDS
             return self._last
@@ -104,7 +104,7 @@ class Overview:
         ]
         containers = config.get("containers") or [{}]
         facts = {
-            "name": record.name,
+            "name": record.key,
             "status": condition.status,
             "message": condition.message,
             "protocol": "grpc" if deployment.grpc else "http",

@@ -15,17 +15,16 @@ from sandbox.cloud.eas import service_json
 from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.eas.instance import Instance
 from sandbox.cloud.eas.machines import MACHINES
-from sandbox.cloud.eas.records import ServiceRecord
+from sandbox.cloud.eas.records import DEFAULT_REGION, ServiceRecord
 from sandbox.cloud.eas.service_json import invalid
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
-def service(deployment: Deployment, region: str, url: str) -> dict[str, Any]:
+def service(deployment: Deployment, url: str) -> dict[str, Any]:
     """A service as DescribeService and ListServices return it.
 
     Args:
-        region: the region asked.
         url: where the service is reached.
     """
     record, condition = deployment.record, deployment.condition
@@ -51,7 +50,7 @@ def service(deployment: Deployment, region: str, url: str) -> dict[str, Any]:
         "Namespace": record.name,
         "PendingInstance": max(total - running, 0),
         "Reason": condition.reason,
-        "Region": region,
+        "Region": record.region or DEFAULT_REGION,
         "Resource": str(metadata.get("resource", "")),
         "Role": "Standard",
         "RunningInstance": running,

@@ -23,7 +23,7 @@ from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.eas.gateway import PREFIX
 from sandbox.cloud.eas.instance import Timing
 from sandbox.cloud.eas.process import read_logs
-from sandbox.cloud.eas.records import ServiceRecord
+from sandbox.cloud.eas.records import DEFAULT_REGION, ServiceRecord
 from sandbox.cloud.eas.runtime import Runtime
 from sandbox.cloud.eas.service_json import invalid
 from sandbox.cloud.errors import ApiError, request_id
@@ -33,7 +33,8 @@ from sandbox.cloud.oss.mounts import LiveView
 VERSION = "2021-07-01"
 TAG_VERSION = "2021-07-02"
 TAG_ACTIONS = ("TagResources", "UntagResources", "ListTagResources")
-DEFAULT_REGION = "cn-hangzhou"
+REGION_HEADER = "x-acs-region-id"
+"""Says the region of calls that name none in their path: all regions share the sandbox's one endpoint."""
 _SERVICE_PATH = re.compile(r"/api/v2/services/([^/]+)/([^/]+)(?:/([a-z]+))?/?")
 _EVENTS_PAGE, _LOG_PAGE, _LIST_PAGE = 100, 500, 100
 _LOCKS = ("none", "dangerous", "all")
@@ -154,9 +155,9 @@ class EasService:
             return await self._tags(request, call.action)
         path, method = request.path.rstrip("/"), request.method
         if path == "/api/v2/services" and method == "POST":
-            return self._create(request.query, await _json_body(request))
+            return self._create(request.query, await _json_body(request), _region(request))
         if path == "/api/v2/services" and method == "GET":
-            return self._list(request.query)
+            return self._list(request.query, _region(request))
         if path == "/api/v2/public/instance_types" and method == "GET":
             return answers.machine_spec(request.query)
         match = _SERVICE_PATH.fullmatch(request.path)
@@ -166,7 +167,7 @@ class EasService:
             code = "UnsupportedAction." + re.sub(r"[^A-Za-z0-9]+", ".", name).strip(".")
             raise ApiError(400, code, f"The sandbox EAS does not offer {name}.")
         body = await _json_body(request)
-        deployment = self.runtime.get(match[2])
+        deployment = self.runtime.get(match[2], match[1])
         changes = method != "GET"
         if changes and deployment.record.desired == "deleted" and (method, match[3]) != ("DELETE", None):
             raise ApiError(409, "InvalidService.Conflict", f"Service [{match[2]}] is being deleted.")
@@ -179,7 +180,7 @@ class EasService:
 
     # Services.
 
-    def _create(self, query: Mapping[str, str], body: Any) -> dict[str, Any]:
+    def _create(self, query: Mapping[str, str], body: Any, region: str) -> dict[str, Any]:
         if query.get("Develop", "false").lower() == "true":
             raise ApiError(400, "UnsupportedAction.Develop", "The sandbox EAS has no development mode.")
         if isinstance(body, dict):
@@ -188,10 +189,10 @@ class EasService:
                 body = {**body, "labels": {**given, **labels} if isinstance(given, dict) else given}
             if workspace := query.get("WorkspaceId"):
                 body = {**body, "workspace_id": workspace}
-        deployment = self.runtime.create(service_json.validate(body))
+        deployment = self.runtime.create(service_json.validate(body), region)
         record = deployment.record
         return {
-            "Region": query.get("RegionId", DEFAULT_REGION),
+            "Region": region or DEFAULT_REGION,
             "ServiceId": record.service_id,
             "ServiceName": record.name,
             "Status": "Creating",
@@ -242,12 +243,15 @@ class EasService:
         return call.reply("Service is restarting")
 
     def _describe(self, call: Call) -> dict[str, Any]:
-        return answers.service(call.deployment, call.region, self.url(call.deployment.record))
+        return answers.service(call.deployment, self.url(call.deployment.record))
 
-    def _list(self, query: Mapping[str, str]) -> dict[str, Any]:
+    def _list(self, query: Mapping[str, str], region: str) -> dict[str, Any]:
         labels = answers.json_parameter(query, "Label", dict)
-        region = query.get("RegionId", DEFAULT_REGION)
-        views = [answers.service(deployment, region, self.url(deployment.record)) for deployment in self.runtime.all()]
+        views = [
+            answers.service(deployment, self.url(deployment.record))
+            for deployment in self.runtime.all()
+            if deployment.record.is_in(region)
+        ]
         tests: list[Callable[[dict[str, Any]], bool]] = [
             lambda view: query.get("Filter", "") in view["ServiceName"],
             lambda view: labels.items() <= {item["LabelKey"]: item["LabelValue"] for item in view["Labels"]}.items(),
@@ -285,7 +289,7 @@ class EasService:
         """Where a service is reached; a gRPC service takes no HTTP there."""
         if service_json.is_root(record.config):
             return f"http://127.0.0.1:{record.own_port}"
-        return f"http://127.0.0.1:{self.runtime.port}{PREFIX}{record.name}"
+        return f"http://127.0.0.1:{self.runtime.port}{PREFIX}{record.key}"
 
     # What happened.
 
@@ -316,7 +320,7 @@ class EasService:
         instance = query.get("InstanceName") or names.get(query.get("Ip", ""), query.get("Ip", ""))
         lines = [
             line
-            for _, line in read_logs(self.runtime.logs / call.record.name, instance)
+            for _, line in read_logs(self.runtime.logs / call.record.key, instance)
             if keyword in line and since <= line[: len("[2006-01-02 15:04:05")] <= until
         ]
         lines.sort(key=lambda line: line[: len("[2006-01-02 15:04:05]")])  # stable: by instance within a second
@@ -455,6 +459,11 @@ class EasService:
 
 def _locked(record: ServiceRecord) -> ApiError:
     return ApiError(403, "OperationDenied.SafetyLock", f"Service [{record.name}] has the safety lock [{record.lock}].")
+
+
+def _region(request: web.Request) -> str:
+    """The region that a call without one in its path is for; empty where it does not say."""
+    return request.query.get("RegionId") or str(request.headers.get(REGION_HEADER, ""))
 
 
 async def _json_body(request: web.Request) -> Any:

@@ -303,7 +303,7 @@ class Deployment:
         config = self.record.config
         try:
             mounts.check(config)
-            blueprint = Blueprint(self.record.name, template, config, command.resolve(config))
+            blueprint = Blueprint(self.record.key, template, config, command.resolve(config))
         except NotRunnableError as error:
             if self._failed_template != template:
                 self._failed_template = template
@@ -349,8 +349,8 @@ class Deployment:
         if self.instances or not self._dwelt():
             return False
         self._is_forgotten = True
-        self._store.delete(self.record.name)
-        shutil.rmtree(self._host.logs / self.record.name, ignore_errors=True)
+        self._store.delete(self.record)
+        shutil.rmtree(self._host.logs / self.record.key, ignore_errors=True)
         self._on_gone(self)
         return True
 
@@ -375,7 +375,7 @@ class Deployment:
     def _prune_logs(self) -> None:
         """Keeps the logs of instances that exist, and the last few of those that do not."""
         names = {instance.name for instance in self.instances}
-        gone = [path for path in (self._host.logs / self.record.name).glob("*.log") if path.stem not in names]
+        gone = [path for path in (self._host.logs / self.record.key).glob("*.log") if path.stem not in names]
         gone.sort(key=lambda path: path.stat().st_mtime)
         for path in gone[:-LOGS_KEPT]:
             path.unlink(missing_ok=True)

@@ -51,7 +51,7 @@ class Gateway:
 
     def __init__(self, find: Callable[[str], Deployment | None]) -> None:
         """Args:
-        find: the service of a name.
+        find: the service of a key, or of a name that no other region has.
         """
         self._find = find
         self._session: aiohttp.ClientSession | None = None
@@ -169,7 +169,7 @@ class Gateway:
 
     def _wanted(self, deployment: Deployment) -> tuple[type[_HttpListener | GrpcListener], int] | None:
         record = deployment.record
-        if not service_json.is_root(record.config) or self._find(record.name) is not deployment:
+        if not service_json.is_root(record.config) or self._find(record.key) is not deployment:
             return None
         return (GrpcListener if deployment.grpc else _HttpListener), record.own_port
 

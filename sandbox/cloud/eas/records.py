@@ -59,6 +59,14 @@ class ServiceVersion:
     created: float
 
 
+DEFAULT_REGION = "cn-hangzhou"
+
+
+def key_of(region: str, name: str) -> str:
+    """The :attr:`ServiceRecord.key` of the service of a name in a region. A name has neither dots nor dashes."""
+    return name if region in ("", DEFAULT_REGION) else f"{region}.{name}"
+
+
 @dataclass(frozen=True)
 class ServiceRecord:
     """Everything durable about one service. Change it with :func:`dataclasses.replace`.
@@ -83,6 +91,7 @@ class ServiceRecord:
         weight: traffic weight in its group.
         traffic_state: ``standalone`` or ``grouping``.
         events: oldest first, bounded.
+        region: where it is, and names are unique in a region; empty where its maker did not say, which is every region.
     """
 
     name: str
@@ -104,6 +113,16 @@ class ServiceRecord:
     weight: int = 0
     traffic_state: str = "standalone"
     events: tuple[Event, ...] = ()
+    region: str = ""
+
+    @property
+    def key(self) -> str:
+        """What no other service has, of any region: in URLs, for files and directories."""
+        return key_of(self.region, self.name)
+
+    def is_in(self, region: str) -> bool:
+        """Whether the service is in a region; that of no region, or asked without one, is."""
+        return not region or not self.region or self.region == region
 
     def with_event(self, type: str, reason: str, message: str, instance: str = "") -> ServiceRecord:
         """The record with one more event, the oldest dropped where there are too many."""
@@ -152,14 +171,14 @@ class RecordStore:
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(dataclasses.asdict(record), file)
-            os.replace(name, self._directory / f"{record.name}.json")
+            os.replace(name, self._directory / f"{record.key}.json")
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
 
-    def delete(self, name: str) -> None:
+    def delete(self, record: ServiceRecord) -> None:
         """Forgets a service."""
-        (self._directory / f"{name}.json").unlink(missing_ok=True)
+        (self._directory / f"{record.key}.json").unlink(missing_ok=True)
 
 
 def _from_json(document: Any) -> ServiceRecord:

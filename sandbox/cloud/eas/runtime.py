@@ -18,7 +18,7 @@ from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.eas.gateway import Gateway
 from sandbox.cloud.eas.instance import Host, Timing
 from sandbox.cloud.eas.process import free_port, reap
-from sandbox.cloud.eas.records import RecordStore, ServiceRecord
+from sandbox.cloud.eas.records import RecordStore, ServiceRecord, key_of
 from sandbox.cloud.errors import ApiError
 from sandbox.cloud.oss.mounts import LiveView
 
@@ -56,7 +56,7 @@ class Runtime:
         """
         self.port = port
         self.logs = directory / "logs"
-        self.gateway = Gateway(self._deployments_get)
+        self.gateway = Gateway(self._routed)
         self._directory = directory
         self._deployments: dict[str, Deployment] = {}
         self._store = RecordStore(directory / "services")
@@ -78,7 +78,7 @@ class Runtime:
         shutil.rmtree(self._host.scratch, ignore_errors=True)
         await self.gateway.start()
         for record in self._store.load():
-            self._deployments[record.name] = self._deployment(record)
+            self._deployments[record.key] = self._deployment(record)
         # First all listeners: the ports of instances are chosen among those that are free.
         for deployment in self._deployments.values():
             await self.gateway.follow(deployment)
@@ -97,24 +97,26 @@ class Runtime:
         """Every service, those that are being deleted included."""
         return list(self._deployments.values())
 
-    def get(self, name: str) -> Deployment:
-        """Raises:
-        ApiError: 404 ``InvalidService.NotFound``.
+    def get(self, name: str, region: str = "") -> Deployment:
+        """The service of a name in a region, or that of no known region.
+
+        Raises:
+            ApiError: 404 ``InvalidService.NotFound``.
         """
-        deployment = self._deployments.get(name)
+        deployment = self._in(region, name)
         if deployment is None:
             raise ApiError(404, "InvalidService.NotFound", f"The specified service [{name}] is not found.")
         return deployment
 
-    def create(self, config: Mapping[str, Any]) -> Deployment:
+    def create(self, config: Mapping[str, Any], region: str = "") -> Deployment:
         """Makes a service from a validated service JSON.
 
         Raises:
-            ApiError: 409, the name is in use.
+            ApiError: 409, the name is in use in that region.
             OSError: the disk is full.
         """
         name = str(service_json.service_name(config))
-        if name in self._deployments:
+        if self._in(region, name) is not None or key_of(region, name) in self._deployments:
             message = f"The specified service [{name}] already exists."
             raise ApiError(409, "InvalidService.Conflict", message)
         now = time.time()
@@ -125,10 +127,11 @@ class Runtime:
             token=str(config.get("token") or _new_token()),
             created=now,
             updated=now,
+            region=region,
         ).with_version(config)
         record = self._with_port(record).with_event("Normal", "Creating", "Service is creating")
         self._store.save(record)
-        deployment = self._deployments[name] = self._deployment(record)
+        deployment = self._deployments[record.key] = self._deployment(record)
         deployment.start()
         return deployment
 
@@ -187,11 +190,17 @@ class Runtime:
     def _deployment(self, record: ServiceRecord) -> Deployment:
         return Deployment(record, self._store, self._host, self.gateway.look, self._gone)
 
-    def _deployments_get(self, name: str) -> Deployment | None:
-        return self._deployments.get(name)
+    def _in(self, region: str, name: str) -> Deployment | None:
+        found = self._deployments.get(key_of(region, name)) or self._deployments.get(name)
+        return found if found is not None and found.record.is_in(region) else None
+
+    def _routed(self, route: str) -> Deployment | None:
+        """The service of a key; a name alone will do where one region has it."""
+        named = [each for each in self._deployments.values() if each.record.name == route]
+        return self._deployments.get(route) or (named[0] if len(named) == 1 else None)
 
     def _gone(self, deployment: Deployment) -> None:
-        self._deployments.pop(deployment.record.name, None)
+        self._deployments.pop(deployment.record.key, None)
 
     async def _scale(self) -> None:
         last = time.monotonic()

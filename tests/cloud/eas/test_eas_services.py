@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from alibabacloud_eas20210701 import models
+from alibabacloud_tea_util.models import RuntimeOptions
 from Tea.exceptions import TeaException
 
 REGION = "cn-hangzhou"
@@ -84,6 +85,41 @@ def test_a_name_in_use_is_a_conflict(eas: Any) -> None:
     error = refused(lambda: eas.create(spec))
     assert (error.statusCode, error.code) == (409, "InvalidService.Conflict")
     eas.delete(spec["metadata"]["name"])
+
+
+def test_services_of_one_name_in_two_regions_are_two_services(eas: Any, send: Any, eventually: Any) -> None:
+    spec = eas.spec()
+    name = spec["metadata"]["name"]
+    for region in ("cn-hangzhou", "cn-shanghai"):
+        eas.client.create_service_with_options(
+            models.CreateServiceRequest(body=spec), {"x-acs-region-id": region}, RuntimeOptions()
+        )
+    near = eas.wait(name)
+    far = eas.client.describe_service("cn-shanghai", name).body
+    assert (near.region, far.region) == ("cn-hangzhou", "cn-shanghai")
+    assert near.service_id != far.service_id
+    assert near.internet_endpoint != far.internet_endpoint
+    assert send("GET", far.internet_endpoint + "/", near.access_token).status == 401
+    listed = eas.client.list_services_with_options(
+        models.ListServicesRequest(service_name=name), {"x-acs-region-id": "cn-shanghai"}, RuntimeOptions()
+    )
+    assert [service.service_id for service in listed.body.services] == [far.service_id]
+    eas.client.delete_service(REGION, name)
+    eventually(lambda: eas.names().count(name) == 1)
+    assert refused(lambda: eas.describe(name)).code == "InvalidService.NotFound"
+    assert eas.client.describe_service("cn-shanghai", name).body.service_id == far.service_id
+    eas.client.delete_service("cn-shanghai", name)
+
+
+def test_a_service_whose_maker_named_no_region_is_found_in_each(eas: Any) -> None:
+    spec = eas.spec()
+    name = spec["metadata"]["name"]
+    made = eas.create(spec).service_id
+    assert eas.client.describe_service("eu-central-1", name).body.service_id == made
+    again = models.CreateServiceRequest(body=spec)
+    error = refused(lambda: eas.client.create_service_with_options(again, {"x-acs-region-id": "x"}, RuntimeOptions()))
+    assert error.code == "InvalidService.Conflict"
+    eas.delete(name)
 
 
 def test_a_service_that_does_not_exist_is_not_found(eas: Any) -> None:
