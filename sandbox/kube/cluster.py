@@ -14,7 +14,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from sandbox import paths
+from sandbox import confinement, paths
 from sandbox.kube import build
 from sandbox.kube.pki import Authority, KeyPair, signing_key
 from tfserving.errors import TFServingError
@@ -52,8 +51,6 @@ CONTROLLERS = (
 )
 """The controllers this project's objects need. None of them talks to a cloud. Pulumi's Kubernetes provider waits for
 Endpoints; everything else looks at endpoint slices."""
-
-_GUARD = Path(__file__).resolve().parent.parent / "cloud" / "eas" / "guard.py"
 
 
 class ClusterError(TFServingError):
@@ -162,10 +159,9 @@ class Cluster:
     def _start(self, name: str, flags: Mapping[str, object]) -> None:
         arguments = [f"--{flag}={_text(value)}" for flag, value in flags.items()]
         # The kernel ends the program with this process, however that ends (see the guard).
-        guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid())]
         with open(self.files.logs / f"{name}.log", "wb") as log:
             self._processes[name] = subprocess.Popen(
-                [*guard, str(self._programs / name), *arguments],
+                [*confinement.bare_guard(), str(self._programs / name), *arguments],
                 cwd=self.files.data,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

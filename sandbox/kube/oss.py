@@ -19,6 +19,7 @@ import alibabacloud_oss_v2 as oss
 from alibabacloud_oss_v2 import exceptions
 
 from sandbox import keys, paths
+from sandbox.confinement import object_path
 from sandbox.kube.pods import PodError
 from tfserving.client import is_loopback
 
@@ -103,7 +104,7 @@ def _follow(key: tuple[str, str, str], path: Path, seen: _Seen) -> None:
     for page in client.list_objects_v2_paginator().iter_page(oss.ListObjectsV2Request(bucket=bucket, prefix=prefix)):
         for item in page.contents or ():
             name = item.key.removeprefix(prefix)
-            if name and not name.endswith("/") and ".." not in name.split("/"):
+            if not name.endswith("/") and object_path(path, name) is not None:
                 found[name] = (str(item.etag), int(item.size or 0))
     for name, what in found.items():
         if seen.get(name) != what:

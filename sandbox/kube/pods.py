@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import posixpath
-import re
 import shutil
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox import paths
+from sandbox import confinement, paths
 from sandbox.model_server import address, mounts
 
 log = logging.getLogger("sandbox.kube")
@@ -33,10 +32,7 @@ POD_NETWORK = "10.244.0.0/16"
 
 MODEL_SERVER = (sys.executable, "-m", "sandbox.model_server")
 
-_GUARD = Path(__file__).resolve().parent.parent / "cloud" / "eas" / "guard.py"
 _SERVER = "tensorflow_model_server"
-_KEPT_ENVIRONMENT = re.compile(r"PATH|HOME|LANG|LC_.*|TMPDIR|TZ|VIRTUAL_ENV")
-_NOT_FROM_CONTAINER = re.compile(r"PATH|HOME|VIRTUAL_ENV|PYTHON.*|LD_.*|TF_SERVING_SANDBOX_.*")
 _TICK_SECONDS = 0.1
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
@@ -287,22 +283,19 @@ class RunningPod:
             raise PodError(
                 "CreateContainerError", f"the sandbox only runs {_SERVER}, not {command or 'an entry point'}"
             )
-        env = {name: value for name, value in os.environ.items() if _KEPT_ENVIRONMENT.fullmatch(name)}
-        for item in self._container.get("env") or ():
-            if not _NOT_FROM_CONTAINER.fullmatch(item["name"]):
-                env[item["name"]] = item.get("value", "")
-        env |= {
+        container = {item["name"]: item.get("value", "") for item in self._container.get("env") or ()}
+        env = confinement.environment(container) | {
             "PYTHONPATH": str(paths.ROOT),
             "PYTHONUNBUFFERED": "1",
             address.VARIABLE: self.host,
             mounts.VARIABLE: json.dumps(table),
         }
         self._directory.mkdir(parents=True, exist_ok=True)
-        guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid())]
+        argv = confinement.guarded(self._server, self._container.get("args", ()), map(Path, table.values()), ())
         with self.log.open("ab") as output:
             # In this thread, which lives as long as the pod: the kernel ends the process with it.
             return subprocess.Popen(
-                [*guard, *self._server, *self._container.get("args", ())],
+                argv,
                 env=env,
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
@@ -321,10 +314,11 @@ class RunningPod:
         hook = ((self._container.get("lifecycle") or {}).get("preStop") or {}).get("exec")
         if hook and self._ending.is_set() and not self._hurry and process.poll() is None:
             self._tell(ready=False, started=True)
-            try:
-                subprocess.run(hook["command"], timeout=grace, check=False, stdin=subprocess.DEVNULL)
-            except (OSError, subprocess.TimeoutExpired) as error:
-                log.warning("pod %s: preStop: %s", self.name, error)
+            # Any other command would run on this machine, not in a container.
+            if (seconds := _sleep_seconds(hook["command"])) is None:
+                log.warning("pod %s: preStop: the sandbox only runs sleep, not %s", self.name, hook["command"])
+            else:
+                time.sleep(min(seconds, grace))
         process.terminate()
         try:
             process.wait(max(deadline - time.monotonic(), 0.1))
@@ -397,3 +391,10 @@ class RunningPod:
                 ],
             }
         )
+
+
+def _sleep_seconds(command: Sequence[str]) -> float | None:
+    """How long a command sleeps; None where it is another one."""
+    if len(command) != 2 or command[0].rpartition("/")[2] != "sleep":
+        return None
+    return float(command[1]) if command[1].replace(".", "", 1).isdigit() else None

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from sandbox.confinement import object_path
+from sandbox.model_server import graph_files
 from sandbox.model_server.batching import PARAMETERS_FILE, Batching
 from sandbox.model_server.config import read_text_proto
 from sandbox.model_server.metrics import LOAD_ATTEMPTS
@@ -223,6 +225,10 @@ def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> Save
     tf = runtime()
     _log.info("Reading SavedModel from: %s", path)
     meta_graph = _find_meta_graph(_read(directory, path), options.tags)
+    assets, init = _asset_feeds(meta_graph, directory), _init_op(meta_graph)
+    saver = meta_graph.saver_def
+    files = [*assets, *filter(None, [saver.filename_tensor_name])]
+    graph_files.check(meta_graph, files, saver.restore_op_name, init)
     try:
         graph = _import(meta_graph)
     except tf.errors.NotFoundError as error:
@@ -232,9 +238,7 @@ def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> Save
     session = tf.session.Session(graph=graph, config=_session_config(options))
     try:
         session._extend_graph()  # hands the graph, complete by now, to the runtime
-        assets = _asset_feeds(meta_graph, directory)
         _restore(session, meta_graph, directory, path, assets)
-        init = _init_op(meta_graph)
         if init:
             _run_once(session, init, assets)
     except Exception:
@@ -342,6 +346,9 @@ def _asset_feeds(meta_graph: Any, directory: Path) -> dict[str, str]:
             asset = runtime().meta_graph_pb2.AssetFileDef()
             item.Unpack(asset)
             assets.append(asset)
+    for asset in assets:
+        if object_path(directory, asset.filename) is None:
+            raise failed_precondition(f"The asset file name {asset.filename!r} is no path inside the model's assets")
     return {asset.tensor_info.name: str(directory / "assets" / asset.filename) for asset in assets}
 
 

@@ -1,7 +1,8 @@
 """Container paths and where they lie on this machine.
 
 A service's flags and config file name paths inside its container (``/models/modelA``). The sandbox mounts nothing; it
-tells the server where those paths really are. Logs and errors show the container path, as a real server's do.
+tells the server where those paths really are. What is not mounted does not exist there, whatever lies at that path on
+this machine. Logs and errors show the container path, as a real server's do.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "TF_SERVING_SANDBOX_MOUNTS"
 """Environment variable: a JSON object from container directory to directory on this machine."""
+
+_NOWHERE = "/nonexistent"
+"""No system has this: the Filesystem Hierarchy Standard of Debian gives it as home to users who have none."""
 
 
 class MountsError(Exception):
@@ -25,10 +29,16 @@ class Mounts:
     """Which container directory is which local one.
 
     Attributes:
-        table: normalised container directory -> absolute local directory.
+        table: normalised container directory -> absolute local directory. None outside a container: paths are used as
+            they are.
     """
 
-    table: Mapping[str, str] = field(default_factory=dict)
+    table: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, table: Mapping[str, str]) -> Mounts:
+        """What a container sees that has these directories mounted, and nothing else."""
+        return cls({posixpath.normpath(inside): local for inside, local in table.items()})
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Mounts:
@@ -49,20 +59,20 @@ class Mounts:
         for inside, local in table.items():
             if not inside.startswith("/") or not isinstance(local, str) or not local.startswith("/"):
                 raise MountsError(f"{VARIABLE}: {inside!r}: {local!r} are not two absolute paths")
-        return cls({posixpath.normpath(inside): local for inside, local in table.items()})
+        return cls.of(table)
 
     def local(self, path: str) -> Path:
-        """Where a container path lies on this machine. The longest mounted prefix decides; others stay as they are."""
-        if not path.startswith("/"):
+        """Where a container path lies on this machine. The longest mounted prefix decides; others exist nowhere."""
+        if self.table is None:
             return Path(path)
-        path = posixpath.normpath(path)
+        path = posixpath.normpath("/" + path.lstrip("/"))
         for inside in sorted(self.table, key=len, reverse=True):
             if path == inside or path.startswith(inside.rstrip("/") + "/"):
                 return Path(self.table[inside] + "/" + path[len(inside) :].lstrip("/"))
-        return Path(path)
+        return Path(_NOWHERE + path)
 
     def conceal(self, text: str) -> str:
         """The text with local directories written as the container's: for messages of the TensorFlow runtime."""
-        for inside, local in sorted(self.table.items(), key=lambda item: len(item[1]), reverse=True):
+        for inside, local in sorted((self.table or {}).items(), key=lambda item: len(item[1]), reverse=True):
             text = text.replace(local.rstrip("/"), inside.rstrip("/"))
-        return text
+        return text if self.table is None else text.replace(_NOWHERE, "")

@@ -137,13 +137,17 @@ class Server:
 
     def _listen(self, core: ServerCore) -> None:
         flags = self._flags
+        socket_path = flags.grpc_socket_path
+        if socket_path and self._mounts.table is not None:
+            _log.warning("--grpc_socket_path has no effect here: nobody else is in this container")
+            socket_path = ""
         api = Api(flags.enable_signature_method_name_check)
         grpc_server = GrpcServer(
             core,
             api,
             GrpcOptions(
                 port=flags.port,
-                socket_path=flags.grpc_socket_path,
+                socket_path=socket_path,
                 threads=flags.grpc_max_threads if flags.grpc_max_threads > 0 else flags.threads,
                 arguments=_channel_arguments(flags.grpc_channel_arguments),
                 health=flags.enable_grpc_healthcheck_service,

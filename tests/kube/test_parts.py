@@ -18,7 +18,7 @@ from alibabacloud_oss_v2 import DeleteObjectRequest, PutBucketRequest, PutObject
 from sandbox.kube import agent
 from sandbox.kube.network import PodNetwork
 from sandbox.kube.oss import OssMounts
-from sandbox.kube.pods import ConfigMapVolume, Health, PodError, RunningPod, Volumes
+from sandbox.kube.pods import ConfigMapVolume, Health, PodError, RunningPod, Volumes, _sleep_seconds
 from sandbox.model_server import address
 from tests.cloud.conftest import running_cloud
 
@@ -176,6 +176,32 @@ def test_what_is_no_model_server_does_not_run(run: Any) -> None:
 
 
 @pytest.mark.slow
+def test_a_hook_of_a_container_runs_no_command_on_this_machine(tmp_path: Path, run: Any) -> None:
+    evil = tmp_path / "evil"
+    hook = {"preStop": {"exec": {"command": ["/bin/sh", "-c", f"touch {evil}"]}}}
+    found, statuses = run(pod(lifecycle=hook), {})
+    until(lambda: ready(statuses))
+    found.end()
+    assert found.finished.wait(20)
+    assert not evil.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "seconds"),
+    [
+        (["/bin/sleep", "5"], 5.0),
+        (["sleep", "0.5"], 0.5),
+        (["sleep", "infinity"], None),
+        (["sleep", "1", "2"], None),
+        (["sh", "-c", "sleep 1"], None),
+        (["sleep"], None),
+    ],
+)
+def test_only_a_plain_sleep_is_a_hook_here(command: list[str], seconds: float | None) -> None:
+    assert _sleep_seconds(command) == seconds
+
+
+@pytest.mark.slow
 def test_a_changed_config_map_reaches_a_running_pod(run: Any) -> None:
     data = {"model_config.pbtxt": "old"}
     found, statuses = run(pod(), data)
@@ -305,9 +331,13 @@ def test_an_oss_volume_follows_the_bucket(tmp_path: Path) -> None:
 
             put("root/modelB/1/saved_model.pb", b"one")
             put("other/file", b"not below the prefix")
+            evil = tmp_path / "evil"
+            for key in (f"{evil}", f"/{evil}", "a//evil"):
+                put(f"root/{key}", b"outside of the volume")
             found = mounts.mount({"url": cloud.url, "bucket": "models", "path": "/root/"})
             assert (found / "modelB/1/saved_model.pb").read_bytes() == b"one"
             assert [path.name for path in found.iterdir()] == ["modelB"]
+            assert not list(tmp_path.rglob("evil"))
             put("root/modelB/2/saved_model.pb", b"two")
             put("root/modelB/1/saved_model.pb", b"uno")
             until(lambda: (found / "modelB/2/saved_model.pb").exists())

@@ -25,8 +25,15 @@ def test_the_longest_mounted_prefix_decides() -> None:
 
 def test_a_path_cannot_climb_out_of_its_mount() -> None:
     mounts = Mounts({"/models": "/data"})
-    assert mounts.local("/models/../etc/passwd") == Path("/etc/passwd")
     assert mounts.local("/models//x/./y") == Path("/data/x/y")
+    for path in ("/models/../etc/passwd", "/etc/passwd", "/", "//etc", "etc/passwd", "../..", "/models/a/../../../etc"):
+        assert not mounts.local(path).exists(), path
+    assert mounts.conceal(f"{mounts.local('/models/../etc/passwd')}; Not found") == "/etc/passwd; Not found"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "pyproject.toml", "file:///etc/passwd", "."])
+def test_nothing_exists_in_a_container_without_mounts(path: str) -> None:
+    assert not Mounts.from_environment({VARIABLE: "{}"}).local(path).exists()
 
 
 def test_a_mounted_root_holds_every_path() -> None:

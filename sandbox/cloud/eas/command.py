@@ -22,6 +22,7 @@ PATH_FLAGS = (
     "model_base_path",
     "model_config_file",
     "batching_parameters_file",
+    "grpc_socket_path",
     "monitoring_config_file",
     "platform_config_file",
     "ssl_config_file",
@@ -34,8 +35,6 @@ _IMAGE = re.compile(r"(^|/)(tensorflow-serving|tensorflow/serving|tf-serving|tfs
 _OPERATORS = frozenset("();<>|&")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-# The sandbox runs the server as the user's own process, so a container may not decide how programs are found.
-_NOT_FROM_CONTAINER = re.compile(r"PATH|HOME|VIRTUAL_ENV|PYTHON.*|LD_.*|DYLD_.*|TF_SERVING_SANDBOX_.*")
 
 
 class NotRunnableError(Exception):
@@ -108,8 +107,7 @@ def resolve(config: Mapping[str, Any]) -> ServerCommand:
     grpc_port, rest_port = _port(flags, "port", 8500), _port(flags, "rest_api_port", 0)
     if rest_port == grpc_port:
         rest_port = 0  # the server then leaves REST off
-    passed = {name: value for name, value in env.items() if not _NOT_FROM_CONTAINER.fullmatch(name)}
-    return ServerCommand(tuple(flags), passed, grpc_port, rest_port, int(container["port"]))
+    return ServerCommand(tuple(flags), env, grpc_port, rest_port, int(container["port"]))
 
 
 def flag(flags: Sequence[str], name: str) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc.aio
 
-from sandbox import paths
+from sandbox import confinement, paths
 from sandbox.cloud.eas import probes, servers
 from sandbox.cloud.eas.command import NotRunnableError, ServerCommand
 from sandbox.cloud.eas.mounts import Mounts
@@ -225,7 +225,7 @@ class Instance:
                     if output is None:
                         output = InstanceLog(self._host.logs / self.blueprint.service / f"{self.name}.log")
                     async with Mounts(self.blueprint.config, self._host.live_view, self._host.scratch) as mounts:
-                        await self._run_once(mounts.paths, output)
+                        await self._run_once(mounts, output)
                 except NotRunnableError as error:
                     self._fail(Failure(error.reason, str(error)))
                 except OSError as error:
@@ -247,7 +247,7 @@ class Instance:
             self.gone = True
             self._changed()
 
-    async def _run_once(self, mounts: Mapping[str, Path], output: InstanceLog) -> None:
+    async def _run_once(self, mounts: Mounts, output: InstanceLog) -> None:
         """One life of the process, from its start to its end."""
         retiring = asyncio.create_task(self._retiring.wait())
         process: ServerProcess | None = None
@@ -257,14 +257,17 @@ class Instance:
             await slot.take(retiring)
             if self.retired:
                 return
-            launch = self._launch(mounts)
-            process = await ServerProcess.start(
-                launch.argv, launch.env, paths.ROOT, output, self._host.pids / f"{self.name}.pid"
+            launch = self._launch(mounts.paths)
+            scratch = self._host.scratch / self.name
+            argv = confinement.guarded(
+                launch.program, launch.arguments, [*mounts.paths.values(), scratch], mounts.writable
             )
+            pid_file = self._host.pids / f"{self.name}.pid"
+            process = await ServerProcess.start(argv, launch.env, paths.ROOT, output, pid_file)
             self.started = time.time()
             self._event("Normal", "Started", f"Started the model server, process {process.pid}.", self.name)
-            if launch.warning:
-                self._event("Warning", "ListensEverywhere", launch.warning, self.name)
+            for reason, warning in launch.warnings.items():
+                self._event("Warning", reason, warning, self.name)
             exited = asyncio.create_task(process.wait())
             copying = asyncio.create_task(_keep_up_to_date(launch.config_copy))
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from sandbox.cloud.eas.command import NotRunnableError
 from sandbox.cloud.oss.errors import OssError
 from sandbox.cloud.oss.mounts import LiveView
+from sandbox.model_server.mounts import Mounts as ContainerPaths
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -44,7 +46,7 @@ class Mounts:
         self._views: list[tuple[str, str]] = []
         self._scratch: list[Path] = []
         self.paths: dict[str, Path] = {}
-        """Local directory by mount path, the mount path without a trailing slash."""
+        """Local directory by mount path, the mount path normalised."""
 
     async def __aenter__(self) -> Mounts:
         """Raises:
@@ -53,7 +55,7 @@ class Mounts:
         """
         try:
             for item in self._storage:
-                mount = "/" + "/".join(part for part in item["mount_path"].split("/") if part)
+                mount = posixpath.normpath(item["mount_path"])
                 self.paths[mount] = await self._mount(item)
         except BaseException:
             await self.release()
@@ -64,6 +66,11 @@ class Mounts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.release()
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """The directories that are this instance's alone; what OSS shows is shared with the store."""
+        return tuple(self._scratch)
 
     async def release(self) -> None:
         """Gives the directories up."""
@@ -89,8 +96,5 @@ class Mounts:
 
 
 def translate(path: str, mounts: Mapping[str, Path]) -> str:
-    """A path in the container as a local path; unchanged where no mount covers it."""
-    for mount, local in sorted(mounts.items(), key=lambda entry: -len(entry[0])):
-        if path == mount or path.startswith(mount + "/"):
-            return str(local) + path[len(mount) :]
-    return path
+    """A path in the container as a local path: below a mount, or one that does not exist."""
+    return str(ContainerPaths.of({mount: str(local) for mount, local in mounts.items()}).local(path))

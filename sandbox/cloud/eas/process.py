@@ -20,7 +20,6 @@ log = logging.getLogger("sandbox.cloud.eas")
 LOG_BYTES = 4 << 20
 """Size at which a log is put aside; one earlier part is kept."""
 _LINE_BYTES = 16 << 10
-_GUARD = Path(__file__).with_name("guard.py")
 
 
 class InstanceLog:
@@ -94,7 +93,7 @@ class ServerProcess:
         """Starts a program in a session of its own.
 
         Args:
-            argv: program and arguments.
+            argv: the guard (:mod:`sandbox.guard`), program and arguments.
             env: its whole environment.
             directory: its working directory.
             output: gets stdout and stderr.
@@ -103,10 +102,8 @@ class ServerProcess:
         Raises:
             OSError: no process can be started, or the disk is full.
         """
-        guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid())]
         # In the event loop's own thread: the kernel ends the child with the thread that made it.
         process = await asyncio.create_subprocess_exec(
-            *guard,
             *argv,
             env=dict(env),
             cwd=directory,

@@ -8,21 +8,19 @@ that is kept up to date, are rewritten to local paths; and it listens on every n
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox import paths
+from sandbox import confinement, paths
 from sandbox.cloud.eas import command
 from sandbox.cloud.eas.command import ServerCommand
 from sandbox.cloud.eas.mounts import translate
 
 _BASE_PATH = re.compile(r"""(\bbase_path\s*:\s*)("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""")
-_KEPT_ENVIRONMENT = re.compile(r"PATH|HOME|LANG|LC_.*|TMPDIR|TZ|VIRTUAL_ENV|SSL_CERT_FILE|SSL_CERT_DIR")
 
 
 @dataclass(frozen=True)
@@ -30,16 +28,18 @@ class Launch:
     """What to start.
 
     Attributes:
-        argv: program and arguments.
+        program: what is run.
+        arguments: what it is given.
         env: its whole environment: nothing secret of the cloud's own is handed down.
         config_copy: the rewritten config file to keep up to date, None where the server reads the mount itself.
-        warning: what a person should know, empty for nothing.
+        warnings: what a person should know, by a word for machines.
     """
 
-    argv: tuple[str, ...]
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]
     env: Mapping[str, str]
     config_copy: ConfigCopy | None = None
-    warning: str = ""
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
 
 def stock_server() -> str | None:
@@ -66,8 +66,7 @@ def launch(
     """
     ports = [f"--port={grpc_port}"] if grpc_port else []
     ports += [f"--rest_api_port={rest_port}"] if rest_port else []
-    env = {name: value for name, value in os.environ.items() if _KEPT_ENVIRONMENT.fullmatch(name)}
-    env.update(server.env)
+    env = confinement.environment(server.env)
     stock = None if own_server else stock_server()
     if stock is None:
         program = tuple(own_server) or (sys.executable, "-m", "sandbox.model_server")
@@ -75,15 +74,20 @@ def launch(
         env["PYTHONUNBUFFERED"] = "1"
         env["TF_SERVING_SANDBOX_HOST"] = "127.0.0.1"
         env["TF_SERVING_SANDBOX_MOUNTS"] = json.dumps({mount: str(path) for mount, path in mounts.items()})
-        return Launch((*program, *server.flags, *ports), env)
+        return Launch(program, (*server.flags, *ports), env)
     flags = [_translated(flag, mounts) for flag in server.flags]
     copy = None
     if config := command.flag(server.flags, "model_config_file"):
         copy = ConfigCopy(Path(translate(config, mounts)), scratch / "model_config.pbtxt", mounts)
         copy.refresh()
         flags.append(f"--model_config_file={copy.path}")
-    warning = f"{stock} listens on every network interface of this machine, not on loopback only."
-    return Launch((stock, *flags, *ports), env, copy, warning)
+    warnings = {
+        "ListensEverywhere": f"{stock} listens on every network interface of this machine, not on loopback only, and "
+        "answers whoever asks."
+    }
+    if not confinement.is_by_kernel():
+        warnings["NotConfined"] = f"This kernel has no Landlock, so models in {stock} may do what its user may."
+    return Launch((stock,), (*flags, *ports), env, copy, warnings)
 
 
 class ConfigCopy:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.cloud.oss.store import ObjectStore
+from sandbox.confinement import object_path
 
 log = logging.getLogger("sandbox.cloud.oss")
 
@@ -188,8 +189,4 @@ class LiveView:
 
 def _path_of(view: _View, key: str) -> Path | None:
     """Where a key is shown, None where it cannot be."""
-    relative = key[len(view.prefix) :].removesuffix("/")
-    segments = relative.split("/")
-    if any(not part or part in (".", "..") or "\0" in part or len(part.encode()) > 255 for part in segments):
-        return None
-    return view.path.joinpath(*segments)
+    return object_path(view.path, key[len(view.prefix) :])

@@ -110,7 +110,8 @@ def test_the_environment_holds_nothing_of_the_cloud_and_no_container_changes_how
     env = {"PATH": "/evil", "LD_PRELOAD": "x.so", "PYTHONPATH": "/evil", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     command = resolve(config(command="tf_serving_entrypoint.sh", env=env))
     launch = servers.launch(command, ("server",), {"/models": tmp_path}, 1000, 1001, tmp_path)
-    assert launch.argv == ("server", *DEFAULTS, "--port=1000", "--rest_api_port=1001")
+    assert launch.program == ("server",)
+    assert launch.arguments == (*DEFAULTS, "--port=1000", "--rest_api_port=1001")
     assert launch.env["PATH"] == os.environ["PATH"]
     assert launch.env["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
     assert {"ALIBABA_CLOUD_ACCESS_KEY_SECRET", "HTTP_PROXY", "LD_PRELOAD"}.isdisjoint(launch.env)
@@ -133,15 +134,19 @@ def test_the_stock_server_gets_local_paths_and_a_config_copy_that_follows_its_so
     flags = "--model_config_file=/models/model_config.pbtxt --batching_parameters_file=/models/b.txt"
     command = resolve(config(command=f"tf_serving_entrypoint.sh {flags}"))
     launch = servers.launch(command, (), {"/models": view}, 1000, 1001, scratch)
-    assert launch.argv[0] == str(binary)
+    assert launch.program == (str(binary),)
     assert launch.config_copy is not None
-    assert "every network interface" in launch.warning
-    assert f"--batching_parameters_file={view}/b.txt" in launch.argv
-    assert f"--model_base_path={view}/model" in launch.argv
-    assert launch.argv[-3:] == (f"--model_config_file={launch.config_copy.path}", "--port=1000", "--rest_api_port=1001")
+    assert "every network interface" in launch.warnings["ListensEverywhere"]
+    assert f"--batching_parameters_file={view}/b.txt" in launch.arguments
+    assert f"--model_base_path={view}/model" in launch.arguments
+    assert launch.arguments[-3:] == (
+        f"--model_config_file={launch.config_copy.path}",
+        "--port=1000",
+        "--rest_api_port=1001",
+    )
     text = launch.config_copy.path.read_text()
-    assert f"base_path: '{view}/a/'" in text
-    assert 'base_path:"/x"' in text
+    assert f"base_path: '{view}/a'" in text
+    assert 'base_path:"/nonexistent/x"' in text
     source.write_text("model_config_list { config { base_path: '/models' } }")
     launch.config_copy.refresh()
     assert f"base_path: '{view}'" in launch.config_copy.path.read_text()
@@ -150,9 +155,18 @@ def test_the_stock_server_gets_local_paths_and_a_config_copy_that_follows_its_so
     assert launch.config_copy.path.exists()
 
 
-def test_the_longest_mount_wins_and_other_paths_stay() -> None:
+def test_the_longest_mount_wins_and_nothing_else_exists() -> None:
     mounts = {"/models": Path("/view"), "/models/big": Path("/other")}
     assert translate("/models/big/1", mounts) == "/other/1"
     assert translate("/models/bigger", mounts) == "/view/bigger"
-    assert translate("/modelsx", mounts) == "/modelsx"
+    for path in ("/modelsx", "/models/../etc/passwd", "/models/big/../../etc", "/", "etc/passwd"):
+        assert not Path(translate(path, mounts)).exists(), path
     assert translate("/models", mounts) == "/view"
+
+
+@pytest.mark.parametrize(
+    "name", ["XLA_FLAGS", "TF_DUMP_GRAPH_PREFIX", "OPENSSL_CONF", "GCONV_PATH", "TMPDIR", "GRPC_TRACE_FILE", "ld_audit"]
+)
+def test_no_container_makes_the_server_write_or_load_files(name: str, tmp_path: Path) -> None:
+    command = resolve(config(command="tf_serving_entrypoint.sh", env={name: "/evil"}))
+    assert servers.launch(command, ("server",), {}, 1000, 1001, tmp_path).env.get(name) != "/evil"

@@ -216,3 +216,28 @@ def test_labels_at_start_without_the_allow_flag_end_the_server_and_the_service_s
     cloud.update("no_flag", scenario)
     cloud.wait("no_flag", seconds=90)
     cloud.delete("no_flag")
+
+
+def test_a_model_that_writes_files_is_not_served_and_the_log_says_why(
+    cloud: Any, eventually: Any, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    evil = tmp_path / "evil"
+
+    class Writer(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="x")])  # type: ignore[untyped-decorator]
+        def serve(self, x: Any) -> Any:
+            tf.io.write_file(str(evil), x)
+            return {"y": x}
+
+    module = Writer()
+    tf.saved_model.save(module, str(tmp_path / "writer"), signatures={"serving_default": module.serve})
+    body = (tmp_path / "writer" / "saved_model.pb").read_bytes()
+    cloud.oss.put_object(oss.PutObjectRequest(bucket=BUCKET, key="stranger/model/1/saved_model.pb", body=body))
+    storage = [{"mount_path": "/models", "oss": {"path": f"oss://{BUCKET}/stranger/"}}]
+    cloud.create(cloud.spec("stranger", storage=storage))
+    words = "UNIMPLEMENTED: The sandbox's model server does not run operations that write files: WriteFile"
+    eventually(lambda: words in str(cloud.logs("stranger").logs), seconds=60)
+    cloud.delete("stranger")
+    assert not evil.exists()
