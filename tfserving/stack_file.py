@@ -1,114 +1,88 @@
 """A stack file, read as the Pulumi CLI reads it.
 
-The CLI's YAML library follows neither YAML 1.1 nor 1.2 to the letter: ``00000123`` is the octal number 83, ``08`` is 8,
-``1_24`` is 124, ``yes`` is a text. PyYAML reads each of these differently. The rules here were checked against what the
-CLI's own loader makes of some hundred scalars (``tests/unit/data/stack_file_scalars.json``).
+The CLI's YAML library (gopkg.in/yaml.v3) follows neither YAML 1.1 nor 1.2 to the letter: ``00000123`` is the octal
+number 83, ``08`` is 8, ``1_24`` is 124, ``yes`` is a text, and a tag of a list or a mapping says nothing. PyYAML reads
+each of these differently, so that only its parser is used here. The CLI then writes the file anew and reads it once
+more (``LoadProjectStackBytes`` in its ``workspace`` package), and hands structured values over as JSON. The rules here
+were checked against what it makes of some hundred files (``tests/unit/data/stack_file_scalars.json``).
 """
 
 from __future__ import annotations
 
+import binascii
 import datetime
+import json
 import math
 import re
+from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from tfserving.errors import Problem
 from tfserving.model_config import join_path
 
+_TAG = "tag:yaml.org,2002:"
+_TYPES = ("bool", "float", "int", "null", "timestamp")
+"""Tags that say how a scalar is read. With any other one, it is a text."""
 _TRUE, _FALSE, _NULL = ("true", "True", "TRUE"), ("false", "False", "FALSE"), ("", "~", "null", "Null", "NULL")
-_SPECIAL = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+_SPECIAL = re.compile(r"\.(nan|NaN|NAN)|[-+]?\.(inf|Inf|INF)")
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*|0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
-_TIME = re.compile(
-    r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?:[Tt]|[ \t]+)([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(\.[0-9]{1,9})?"
-    r"(Z|[-+][0-9]{2}:[0-9]{2})?"
-)
+_LONE_UNDERSCORE = re.compile(r"(?<![0-9])_|_(?![0-9])")
+_DATE = r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})"
+_CLOCK = r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[.,]([0-9]+))?"
+_TIME = re.compile(rf"{_DATE}(?:[Tt]{_CLOCK}(?:Z|([-+])([0-9]{{2}}):([0-9]{{2}}))|(?: +{_CLOCK})?)")
 _DOUBTFUL = re.compile(
     r"[-+]?(0[0-9_]*[0-9][0-9_]*|0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?"
     r"|[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?)"
 )
 """Numbers that readers of YAML disagree on: leading zeros, other bases, underscores, sixties."""
+_NO_NAME = "<nil>"
+"""What the CLI makes of a key that is nothing."""
 
 
-class StackFileError(yaml.YAMLError):
+class StackFileError(yaml.MarkedYAMLError):
     """The CLI would refuse the file as a file."""
+
+    def __init__(self, problem: str, node: yaml.Node | None = None) -> None:
+        super().__init__(problem=problem, problem_mark=node.start_mark if node else None)
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolves plain scalars as the CLI's library does, and refuses a key that is there twice."""
+    """Parses. What a node is, is decided below: the tag is empty where none is written."""
 
-    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
-        if kind is yaml.ScalarNode and implicit[0]:
-            return _tag(value)
-        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+    ESCAPE_REPLACEMENTS: ClassVar[dict[str, str]] = {  # type: ignore[misc]  # is final in the stubs only
+        escape: text for escape, text in yaml.SafeLoader.ESCAPE_REPLACEMENTS.items() if escape != "/"
+    }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[tuple[str, bool]] = set()
-        for key, _ in node.value:
-            name = (str(key.value), key.tag == "tag:yaml.org,2002:merge")
-            if name in seen:
-                raise yaml.MarkedYAMLError(problem=f'key "{key.value}" is written twice', problem_mark=key.start_mark)
-            seen.add(name)
-        self.flatten_mapping(node)
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key has to be a single value", problem_mark=key.start_mark)
-        pairs = [(self.construct_object(k, deep=True), self.construct_object(v, deep=True)) for k, v in node.value]
-        return {_key(key): value for key, value in pairs}
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        return ""
 
 
-def _construct_number(loader: _Loader, node: yaml.ScalarNode) -> Any:
-    value = _number(str(loader.construct_scalar(node)))
-    if isinstance(value, str):
-        raise yaml.MarkedYAMLError(problem=f"{value!r} is not a number", problem_mark=node.start_mark)
-    return value
+@dataclass(frozen=True)
+class Doubts:
+    """What is doubtful about a stack file that a program was started with.
 
+    Attributes:
+        problems: one for each key that is written twice, and for each number or key that is not read as it is written.
+        affected: config paths, as the program knows them, whose values are not those that were meant.
+    """
 
-def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
-    return str(loader.construct_scalar(node)) in _TRUE
+    problems: tuple[Problem, ...] = ()
+    affected: frozenset[str] = frozenset()
 
-
-def _construct_null(loader: _Loader, node: yaml.ScalarNode) -> None:
-    if str(loader.construct_scalar(node)) not in _NULL:
-        raise yaml.MarkedYAMLError(problem=f"cannot decode {node.value!r} as a !!null", problem_mark=node.start_mark)
-
-
-def _construct_time(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return _time(str(loader.construct_scalar(node)))
-
-
-def _construct_binary(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return loader.construct_yaml_binary(node).decode(errors="replace")
-
-
-def _construct_other(loader: _Loader, _suffix: str, node: yaml.Node) -> Any:
-    """A tag of one's own changes nothing."""
-    if isinstance(node, yaml.ScalarNode):
-        return str(loader.construct_scalar(node))
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_mapping(node, deep=True) if isinstance(node, yaml.MappingNode) else None
-
-
-for _name, _construct in (
-    ("int", _construct_number),
-    ("float", _construct_number),
-    ("bool", _construct_bool),
-    ("null", _construct_null),
-    ("timestamp", _construct_time),
-    ("binary", _construct_binary),
-):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
-_Loader.add_multi_constructor("!", _construct_other)
+    def beside(self, others: tuple[Problem, ...]) -> tuple[Problem, ...]:
+        """These problems and those of ``others`` that they do not explain."""
+        rest = [problem for problem in others if not any(_is_below(problem.path, path) for path in self.affected)]
+        return (*self.problems, *rest)
 
 
 def load(text: str) -> Any:
-    """The document, as the CLI reads it: numbers as ``int`` where an integer is written, dates as text.
+    """The first document, as the CLI reads it: numbers as ``int`` where an integer is written, dates as text.
 
     Args:
         text: a YAML file.
@@ -116,29 +90,38 @@ def load(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is no YAML, or nothing the CLI would take.
     """
-    document = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    if any(isinstance(value, float) and not math.isfinite(value) for value in _values(document)):
-        raise StackFileError("infinity and NaN cannot be config values")
-    return document
+    try:
+        root = _compose(text)
+        if isinstance(root, yaml.MappingNode):
+            _check_names(root, "a key at the top")
+            for key, value in root.value:
+                if key.value == "config" and isinstance(value, yaml.MappingNode):
+                    _check_names(value, "a config key")
+                elif key.value == "config" and _value(value) is not None:
+                    raise StackFileError("config is no mapping", value)
+        return None if root is None else _value(root)
+    except RecursionError:
+        raise StackFileError("it is nested too deeply, or an anchor contains itself") from None
 
 
 def as_text(value: Any) -> str:
-    """A scalar as the CLI hands it to a program: ``true``, ``1.5``, ``1e+23``; nothing is an empty text."""
+    """A value as the CLI hands it to a program.
+
+    ``true``, ``1.5``, ``1e+23``; nothing is an empty text; lists and mappings are JSON, keys in order.
+    """
     match value:
+        case str():
+            return value
         case None:
             return ""
-        case bool():
-            return "true" if value else "false"
-        case float():
-            return json_number(value)
         case _:
-            return str(value)
+            return _json(value)
 
 
 def json_number(value: float) -> str:
     """A float as the CLI's JSON has it: whole numbers without a point, an exponent below 1e-6 and from 1e21."""
     if value == 0:
-        return "-0" if math.copysign(1, value) < 0 else "0"
+        return "0"  # of -0.0, too, which the CLI writes as -0 and then reads as a whole number
     if 1e-6 <= abs(value) < 1e21:
         return format(Decimal(repr(value)).normalize(), "f")
     mantissa, _, exponent = repr(value).partition("e")
@@ -146,93 +129,203 @@ def json_number(value: float) -> str:
     return f"{mantissa.removesuffix('.0')}e{'-' if digits < 0 else '+'}{abs(digits):0{1 if digits < 0 else 2}d}"
 
 
-def doubtful_numbers(text: str) -> list[Problem]:
-    """Plain numbers and keys below ``config`` that are written in a way on which readers of YAML disagree.
+def doubts(text: str, name: str = "the stack file") -> Doubts:
+    """What is below ``config`` and may not be meant as it is read.
+
+    Keys that are written twice, of which loaders keep one and say nothing; plain numbers that are written in a way on
+    which readers of YAML disagree; plain keys that are read as a number, a date or nothing, and so have another name.
 
     Args:
-        text: a stack file. One that is no YAML gives no problem: it is not what a program was started with.
+        text: a stack file. One that is no YAML gives nothing: it is not what a program was started with.
+        name: of the file, for messages.
     """
+    problems: list[Problem] = []
+    affected: set[str] = set()
     try:
-        root = yaml.compose(text, _Loader)
+        root = _compose(text)
+        for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+            if key.value == "config":
+                problems += _duplicates(value, "", name)
+                for path, read_path, node, is_key in _scalars(value, "", ""):
+                    if problem := _doubt(path, node, is_key):
+                        problems.append(problem)
+                        affected.add(read_path)
     except (ValueError, RecursionError, yaml.YAMLError):
-        return []
-    found: list[Problem] = []
-    if isinstance(root, yaml.MappingNode):
-        for key, value in root.value:
-            if key.value == "config" and isinstance(value, yaml.MappingNode):
-                for path, node in _scalars(value, ""):
-                    if node.style is None and not _tagged(text, node) and _DOUBTFUL.fullmatch(node.value):
-                        found.append(_doubt(path, node.value))
-    return found
+        return Doubts()
+    return Doubts(tuple(problems), frozenset(affected))
 
 
-def _tagged(text: str, node: yaml.ScalarNode) -> bool:
-    """Whether a plain scalar has a tag, which says what it is."""
-    return text[node.start_mark.index : node.end_mark.index].startswith("!")
+# ---- doubts
 
 
-def _doubt(path: str, written: str) -> Problem:
-    read = as_text(_number(written)) if ":" not in written else written
-    fix = f'quote it ("{written}")'
-    if re.fullmatch(r"[-+]?0[0-9_]+", written):
-        fix += f", or drop the zeros ({written.lstrip('-+0_') or '0'})"
-    elif ":" not in written:
-        fix += f", or write {read}"
-    message = f"{written} is a number that readers of YAML disagree on: the Pulumi CLI reads {read}"
-    return Problem(path, message, "a number without leading zeros, other bases and underscores", fix)
+def _doubt(path: str, node: yaml.ScalarNode, is_key: bool) -> Problem | None:
+    written = node.value
+    if node.tag or node.style is not None:
+        return None
+    if _DOUBTFUL.fullmatch(written):
+        read = as_text(_read(written)[1])
+        fix = f'quote it ("{written}")'
+        if re.fullmatch(r"[-+]?0[0-9_]+", written):
+            fix += f", or drop the zeros ({written.lstrip('-+0_') or '0'})"
+        elif ":" not in written:
+            fix += f", or write {read}"
+        message = f"{written} is a number that readers of YAML disagree on: the Pulumi CLI reads {read}"
+        return Problem(path, message, "a number without leading zeros, other bases and underscores", fix)
+    if is_key and (read := _key(node)) != written:
+        what = {"null": "nothing", "timestamp": "a date", "bool": "a boolean"}.get(_read(written)[0], "a number")
+        message = f"the key {written or _NO_NAME} is read as {what}, so that its name would be {read}"
+        return Problem(path, message, "text", f'quote it ("{written}"), or choose another name')
+    return None
 
 
-def _scalars(node: yaml.Node, path: str) -> Iterator[tuple[str, yaml.ScalarNode]]:
+def _duplicates(node: yaml.Node, where: str, name: str) -> Iterator[Problem]:
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _duplicates(item, f"{where}[{index}]", name)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    first: dict[str, int] = {}
+    for key, value in node.value:
+        text, line = str(key.value), key.start_mark.line + 1
+        here = join_path(where, text) if where else text
+        if text in first:
+            message = f"the key is written twice, on lines {first[text]} and {line} of {name}: one would be lost"
+            yield Problem(here, message, fix="keep one, or rename one")
+        first.setdefault(text, line)
+        yield from _duplicates(value, here, name)
+
+
+def _scalars(node: yaml.Node, path: str, read_path: str) -> Iterator[tuple[str, str, yaml.ScalarNode, bool]]:
+    """Every scalar, and whether it is a key, with its path as it is written and as it is read."""
     if isinstance(node, yaml.ScalarNode):
-        yield path, node
+        yield path, read_path, node, False
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _scalars(item, f"{path}[{index}]")
+            yield from _scalars(item, f"{path}[{index}]", read_path)
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 here = join_path(path, key.value) if path else str(key.value)
-                yield here, key
-                yield from _scalars(value, here)
+                read = join_path(read_path, _key(key)) if read_path else str(key.value)
+                yield here, read, key, True
+                yield from _scalars(value, here, read)
 
 
-def _tag(value: str) -> str:
-    if value in _TRUE or value in _FALSE:
-        kind = "bool"
-    elif value in _NULL:
-        kind = "null"
-    elif value == "<<":
-        kind = "merge"
-    elif value[:1] in "+-.0123456789" and not isinstance(_number(value), str):
-        kind = "float" if isinstance(_number(value), float) else "int"
-    elif _DATE.fullmatch(value) or _TIME.fullmatch(value):
-        kind = "timestamp" if _time(value) != value else "str"
-    else:
-        kind = "str"
-    return f"tag:yaml.org,2002:{kind}"
+def _is_below(path: str, above: str) -> bool:
+    return path == above or (path.startswith(above) and path[len(above)] in ".[")
 
 
-def _number(value: str) -> int | float | str:
-    """The number a scalar is; the scalar itself where it is none."""
-    if (special := _SPECIAL.get(value.lower())) is not None and value[-3:] in (
-        "inf",
-        "Inf",
-        "INF",
-        "nan",
-        "NaN",
-        "NAN",
-    ):
-        return special
-    plain = value.replace("_", "")
-    if _INTEGER.fullmatch(plain):
-        number = _integer(plain)
-        if -(2**63) <= number < 2**64:
-            return number
-    if _FLOAT.fullmatch(plain):
-        number_or_inf = float(plain)
-        if math.isfinite(number_or_inf):
-            return number_or_inf
-    return value
+# ---- values
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """The first document; what comes after it is not looked at."""
+    loader = _Loader(text)
+    root: yaml.Node | None = loader.get_node() if loader.check_node() else None
+    if getattr(loader, "yaml_version", None) not in (None, (1, 1)):
+        raise StackFileError("%YAML is for version 1.1 only")
+    return root
+
+
+def _check_names(node: yaml.MappingNode, what: str) -> None:
+    """At the top and below ``config``, every key is a text, or the CLI refuses the file."""
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and _kind_and_value(key)[0] != "str":
+            raise StackFileError(f"{key.value} is not {what}: it is no text", key)
+
+
+def _value(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        value = _kind_and_value(node)[1]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise StackFileError("infinity and NaN cannot be config values", node)
+        return value
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item) for item in node.value]
+    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
+    written: set[str] = set()
+    for key, item in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise StackFileError("a key has to be a single value", key)
+        name, kind = _key(key), _kind_and_value(key)[0]
+        if name == "NaN" and kind == "float":
+            raise StackFileError("NaN cannot be a key", key)
+        # Of two numbers that are equal, the CLI takes the second one.
+        if key.value in written or kinds.setdefault(name, kind) != kind:
+            raise StackFileError(f'key "{key.value}" is written twice', key)
+        written.add(key.value)
+        if name == "<<":
+            merged = _merged(item)
+        else:
+            found[name] = _value(item)
+    return {**merged, **found}
+
+
+def _merged(node: yaml.Node) -> dict[str, Any]:
+    """What ``<<`` adds to a mapping: of two mappings in a list, the first one counts."""
+    parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    if not all(isinstance(part, yaml.MappingNode) for part in parts):
+        raise StackFileError("<< needs a mapping, or a list of mappings", node)
+    return {key: value for part in reversed(parts) for key, value in _value(part).items()}
+
+
+def _kind_and_value(node: yaml.ScalarNode) -> tuple[str, Any]:
+    """What a scalar is, with its tag and its quotes: the kind (``str``, ``int``, ...) and the value."""
+    text = node.value
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise StackFileError("a text holds half a character (a surrogate)", node)
+    kind = node.tag.removeprefix(_TAG)
+    if kind == "binary":
+        try:
+            return "str", b64decode(re.sub(r"[\r\n]", "", text), validate=True).decode(errors="replace")
+        except binascii.Error:
+            raise StackFileError("a !!binary value is not base64", node) from None
+    if (node.style is not None and not kind) or (kind and kind not in _TYPES):
+        return "str", text
+    found, value = _read(text, dates=kind in ("", "timestamp"))
+    if kind == "float" and found == "int" and value < 2**63:
+        return "float", float(value)
+    if kind not in ("", found):
+        raise StackFileError(f"{text!r} is not a !!{kind}", node)
+    return found, value
+
+
+def _key(node: yaml.ScalarNode) -> str:
+    """A key as the CLI writes it into JSON."""
+    kind, value = _kind_and_value(node)
+    if kind == "null":
+        return _NO_NAME
+    if kind == "float":
+        if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+        return _shortest(value)
+    return as_text(value)
+
+
+def _read(text: str, dates: bool = True) -> tuple[str, Any]:
+    """What a plain scalar is: the kind and the value. Dates are given as Go writes them, in the kind ``timestamp``."""
+    if text in _TRUE or text in _FALSE:
+        return "bool", text in _TRUE
+    if text in _NULL:
+        return "null", None
+    if _SPECIAL.fullmatch(text):
+        return "float", float(text.replace(".", ""))
+    if text[0] in "+-.0123456789":
+        if dates and (when := _time(text)):
+            return "timestamp", when
+        plain = text.replace("_", "")
+        if _INTEGER.fullmatch(plain):
+            number = _integer(plain)
+            # Beyond int64 no sign is taken.
+            if -(2**63) <= number < 2**63 or (number < 2**64 and plain[0] not in "+-"):
+                return "int", number
+        if text[0] == "." and _LONE_UNDERSCORE.search(text):
+            return "str", text
+        if _FLOAT.fullmatch(plain) and math.isfinite(float(plain)):
+            return "float", float(plain)
+    return "str", text
 
 
 def _integer(plain: str) -> int:
@@ -242,33 +335,30 @@ def _integer(plain: str) -> int:
     return sign * int(digits, 0)
 
 
-def _time(value: str) -> str:
-    """A date or time as Go writes it; the scalar itself where there is no such day or hour."""
-    if match := _DATE.fullmatch(value):
-        parts, fraction, zone = (*match.groups(), "0", "0", "0"), "", ""
-    elif match := _TIME.fullmatch(value):
-        parts, fraction, zone = match.groups()[:6], match[7] or "", match[8] or ""
-    else:
-        return value
+def _time(text: str) -> str:
+    """A date or time as Go writes it; empty where this is none, or there is no such day or hour."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return ""
+    year, month, day, *rest = match.groups()
+    hour, minute, second, fraction = (rest[:4] if rest[0] else rest[7:]) if rest[0] or rest[7] else ("0", "0", "0", "")
+    sign, *offset = rest[4:7]
     try:
-        when = datetime.datetime(*map(int, parts))  # type: ignore[arg-type]
+        # Python has no year 0, whose days are those of 2000.
+        datetime.datetime(int(year) or 2000, int(month), int(day), int(hour), int(minute), int(second))
     except ValueError:
-        return value
-    fraction = fraction.rstrip("0").rstrip(".")
-    shown = f"{when:%Y-%m-%d %H:%M:%S}{fraction}"
-    offset = zone.replace(":", "")
-    return f"{shown} +0000 UTC" if offset in ("", "Z") else f"{shown} {offset} {offset}"
-
-
-def _key(key: Any) -> str:
-    """A key as the CLI writes it into JSON."""
-    if key is None:
-        return "<nil>"
-    if isinstance(key, float):
-        if not math.isfinite(key):
-            return "NaN" if math.isnan(key) else "+Inf" if key > 0 else "-Inf"
-        return _shortest(key)
-    return as_text(key)
+        return ""
+    shown = f"{year}-{int(month):02}-{int(day):02} {int(hour):02}:{int(minute):02}:{int(second):02}"
+    if digits := (fraction or "")[:9].rstrip("0"):
+        shown += f".{digits}"
+    if sign is None:
+        return f"{shown} +0000 UTC"
+    hours, minutes = map(int, offset)
+    if hours > 24 or minutes > 60:
+        return ""
+    ahead = 60 * hours + minutes
+    zone = f"{sign}{ahead // 60:02}{ahead % 60:02}"
+    return f"{shown} {zone} {zone}" if ahead else f"{shown} +0000 UTC"
 
 
 def _shortest(value: float) -> str:
@@ -283,12 +373,19 @@ def _shortest(value: float) -> str:
     return f"{'-' if sign else ''}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
 
 
-def _values(document: Any) -> Iterator[Any]:
-    if isinstance(document, dict):
-        for value in document.values():
-            yield from _values(value)
-    elif isinstance(document, list):
-        for value in document:
-            yield from _values(value)
-    else:
-        yield document
+def _json(value: Any, nested: bool = False) -> str:
+    match value:
+        case dict():
+            return "{" + ",".join(f"{_json(key, True)}:{_json(value[key], True)}" for key in sorted(value)) + "}"
+        case list():
+            return "[" + ",".join(_json(item, True) for item in value) + "]"
+        case str():
+            # As Go writes JSON: nothing that HTML would read as markup.
+            text = json.dumps(value, ensure_ascii=False)
+            return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text)
+        case float():
+            return json_number(value)
+        case int() if nested and not isinstance(value, bool) and value >= 2**63:
+            return json_number(float(value))  # the CLI reads the JSON that it wrote once more
+        case _:
+            return json.dumps(value)

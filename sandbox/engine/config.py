@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,17 +108,17 @@ def load(root: Path, name: str) -> Stack:
         known = sorted(p.name[7:-5] for p in path.parent.glob("Pulumi.*.yaml"))
         raise ConfigError([Problem(str(path), f"there is no stack {name!r}", allowed=", ".join(known))], "stack")
     document = _read(path)
-    if "environment" in document:
+    if document.get("environment") is not None:
         message = (
             "names environments of Pulumi ESC, which this engine does not open: the stack would lack what they hold"
         )
         fix = "deploy this stack with the Pulumi CLI, or write the values into config"
         raise ConfigError([Problem(f"{path}: environment", message, fix=fix)], f"stack {name}")
     salt = str(document.get("encryptionsalt") or "")
-    problems: list[Problem] = []
+    problems = list(_other_secrets(document, path))
     config, secret_keys = _stack_config(document.get("config") or {}, str(project["name"]), salt, path, problems)
     _apply_project_config(project, name, config, secret_keys, problems)
-    texts = {key: value if isinstance(value, str) else _text(value) for key, value in config.items()}
+    texts = {key: stack_file.as_text(value) for key, value in config.items()}
     stack = Stack(root, project, name, texts, frozenset(secret_keys), salt)
     problems += refusals(texts, "", any(key.split(":")[0] in {*PACKAGES, "tf-serving"} for key in texts))
     if problems:
@@ -126,8 +126,18 @@ def load(root: Path, name: str) -> Stack:
     return stack
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict | list) else stack_file.as_text(value)
+def _other_secrets(document: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    """Ways of keeping secrets that this engine does not have: it would encrypt the state in another way."""
+    provider, salt = document.get("secretsprovider"), document.get("encryptionsalt")
+    if provider not in (None, "", "default", "passphrase"):
+        message = f"names {str(provider).partition('?')[0]!r}, which this engine does not ask"
+        yield Problem(f"{path}: secretsprovider", message, "a passphrase, without this key", _OTHER_SECRETS)
+    elif document.get("encryptedkey") is not None:
+        message = "holds the key of a cloud's key service, which this engine does not ask"
+        yield Problem(f"{path}: encryptedkey", message, "a passphrase, without this key", _OTHER_SECRETS)
+    if salt is not None and not secrets.is_salt(salt):
+        fix = "take it from version control again, or remove it if no value is secure"
+        yield Problem(f"{path}: encryptionsalt", "is no salt of Pulumi's passphrase secrets manager", fix=fix)
 
 
 def _stack_config(
@@ -143,6 +153,8 @@ def _stack_config(
                     problems.append(Problem(f"{path}: {key}", "is secure, but the file has no encryptionsalt"))
                     return ""
                 secret_keys.add(key)
+                if not secrets.is_salt(salt):
+                    return ""  # told already
                 return secrets.crypter(salt).decrypt(value["secure"])
             return {str(k): decrypted(v, key) for k, v in value.items()}
         return [decrypted(v, key) for v in value] if isinstance(value, list) else value
@@ -234,6 +246,9 @@ def cluster_refusals(settings: Mapping[str, Any]) -> list[Problem]:
     return [] if is_loopback(address) else [Problem(path, f"the cluster is {address}", fix=_FIX)]
 
 
+_OTHER_SECRETS = (
+    "deploy this stack with the Pulumi CLI, or change it with `pulumi stack change-secrets-provider passphrase`"
+)
 _FIX = "the sandbox engine deploys to loopback only; deploy this stack with the Pulumi CLI"
 
 

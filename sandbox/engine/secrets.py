@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from base64 import b64decode, b64encode
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tfserving.errors import TFServingError
 
 SANDBOX_PASSPHRASE = "tf-serving-sandbox"  # noqa: S105 - known to everybody on purpose
 """Used where no passphrase is set. It protects nothing: the sandbox cloud holds no real data and no real key."""
+_BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_SALT = re.compile(rf"v1:{_BASE64}:v1:{_BASE64}:{_BASE64}")
 
 
 class SecretsError(TFServingError):
@@ -82,6 +85,25 @@ def passphrases() -> list[str]:
     return [*found, SANDBOX_PASSPHRASE]
 
 
+def is_salt(salt: object) -> bool:
+    """Whether ``encryptionsalt`` of a stack file has the form of a salt line."""
+    return isinstance(salt, str) and _SALT.fullmatch(salt) is not None
+
+
+def any_crypter(*salts: str) -> Crypter:
+    """The crypter of the first of these salt lines that a passphrase of this environment fits, else of a fresh one.
+
+    The Pulumi CLI gives every stack file a salt at ``pulumi stack init``. Where no value in it is secure, it can be
+    deployed without that passphrase: only this engine reads the state.
+    """
+    for salt in filter(None, salts):
+        try:
+            return crypter(salt)
+        except SecretsError:
+            continue
+    return crypter(new_salt())
+
+
 @functools.cache
 def crypter(salt: str) -> Crypter:
     """The crypter of a salt line, with the first passphrase that fits. Cached: deriving a key takes 0.2 to 1 s.
@@ -89,7 +111,7 @@ def crypter(salt: str) -> Crypter:
     Raises:
         SecretsError: no passphrase fits, or this is no salt line of the passphrase manager.
     """
-    if salt.count(":") != 4 or not salt.startswith("v1:"):
+    if not is_salt(salt):
         raise SecretsError(f"encryptionsalt {salt!r} was not made by the passphrase secrets manager")
     for passphrase in passphrases():
         try:

@@ -69,7 +69,7 @@ class Snapshot:
                 f"{path} cannot be read ({error}); restore it, or remove it to start from nothing"
             ) from None
         old_salt = str(deployment.get("secrets_providers", {}).get("state", {}).get("salt", ""))
-        self._salt = salt or old_salt
+        self._salt, self._old_salt = salt or old_salt, old_salt
 
         def decrypt(item: Any) -> Any:
             if isinstance(item, dict) and item.get(SIGNATURE) == SECRET:
@@ -150,8 +150,9 @@ class Snapshot:
     def _encrypt(self, item: Any) -> Any:
         if not is_secret(item):
             return item
-        self._salt = self._salt or secrets.new_salt()
-        return {SIGNATURE: SECRET, "ciphertext": secrets.crypter(self._salt).encrypt(json.dumps(item["value"]))}
+        crypter = secrets.any_crypter(self._salt, self._old_salt)
+        self._salt = crypter.salt
+        return {SIGNATURE: SECRET, "ciphertext": crypter.encrypt(json.dumps(item["value"]))}
 
 
 def now() -> str:

@@ -58,7 +58,7 @@ def test_the_stack_file_is_where_the_project_says(tmp_path: Path) -> None:
 
 def test_a_model_written_twice_is_found_with_its_lines(tmp_path: Path) -> None:
     text = "config:\n  tf-serving:models:\n    modelA: {policy: all}\n    modelB: {}\n    modelA: {}\n"
-    (found,) = raw.duplicate_keys(write(tmp_path / "Pulumi.dev.yaml", text))
+    (found,) = raw.doubts(write(tmp_path / "Pulumi.dev.yaml", text)).problems
     assert found.path == "tf-serving:models.modelA"
     assert "on lines 3 and 5 of Pulumi.dev.yaml" in found.message
 
@@ -73,7 +73,7 @@ def test_keys_written_twice_are_found_at_every_level(tmp_path: Path) -> None:
         "      instanceTypes: [{type: a, type: b}]\n"
         "      env: {A: 1, B: 2, A: 3}\n"
     )
-    found = raw.duplicate_keys(write(tmp_path / "x.yaml", text))
+    found = raw.doubts(write(tmp_path / "x.yaml", text)).problems
     assert [problem.path for problem in found] == [
         "tf-serving:bucket",
         "tf-serving:services.one.instanceTypes[0].type",
@@ -83,11 +83,11 @@ def test_keys_written_twice_are_found_at_every_level(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "a: [", "- 1", "config: 5", "config:\n  a: {b: 1}\nencryptionsalt: v1\n", "\x00"])
 def test_files_without_duplicates_or_without_sense_have_no_problem(tmp_path: Path, text: str) -> None:
-    assert raw.duplicate_keys(write(tmp_path / "x.yaml", text)) == []
+    assert raw.doubts(write(tmp_path / "x.yaml", text)).problems == ()
 
 
 def test_a_missing_file_has_no_problem(tmp_path: Path) -> None:
-    assert raw.duplicate_keys(tmp_path / "x.yaml") == []
+    assert raw.doubts(tmp_path / "x.yaml").problems == ()
 
 
 def test_duplicates_and_other_problems_are_told_together(good: dict[str, Any], project: Path) -> None:
@@ -101,6 +101,19 @@ def test_duplicates_and_other_problems_are_told_together(good: dict[str, Any], p
     with pytest.raises(ConfigError) as caught:
         raw.load(project, "dev", HashCache())
     assert [problem.path for problem in caught.value.problems] == ["tf-serving:bucket", "tf-serving:modls"]
+
+
+def test_a_key_that_is_read_under_another_name_is_told_once_and_as_it_is_written(
+    good: dict[str, Any], project: Path
+) -> None:
+    write(project / "Pulumi.dev.yaml", "config:\n  tf-serving:models:\n    null: {}\n    2024-01-01: {}\n")
+    models = {"<nil>": {}, "2024-01-01 00:00:00 +0000 UTC": {}}
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in good.items()}
+    pulumi.runtime.set_all_config({**values, "tf-serving:models": json.dumps(models)}, [])
+    with pytest.raises(ConfigError) as caught:
+        raw.load(project, "dev", HashCache())
+    paths = [problem.path for problem in caught.value.problems if problem.path.startswith("tf-serving:models")]
+    assert paths == ["tf-serving:models.null", "tf-serving:models.2024-01-01"]
 
 
 def test_a_valid_config_is_loaded(good: dict[str, Any], project: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.engine import config, properties, secrets
+from sandbox.engine.state import Snapshot
 from tfserving.errors import ConfigError
 
 SALT = secrets.new_salt(secrets.SANDBOX_PASSPHRASE)
@@ -40,7 +41,8 @@ config:
   shop:count: 3
   size: 1.5
   shop:on: true
-  shop:deep: {a: [1, true, null], b: {1: x}}
+  shop:deep: {b: {1: x}, a: [1, true, null]}
+  shop:floats: {a: 8.0, b: [1e-7, -0.0]}
   shop:text: "007"
   other:config:key: old form
   shop:day: 2030-01-01
@@ -50,7 +52,8 @@ config:
     )
     assert stack.config == {
         "shop:count": "3", "shop:size": "1.5", "shop:on": "true",
-        "shop:deep": '{"a": [1, true, null], "b": {"1": "x"}}', "shop:text": "007", "other:key": "old form",
+        "shop:deep": '{"a":[1,true,null],"b":{"1":"x"}}', "shop:floats": '{"a":8,"b":[1e-7,0]}',
+        "shop:text": "007", "other:key": "old form",
         "shop:day": "2030-01-01 00:00:00 +0000 UTC", "shop:time": "12:30", "shop:word": "yes",
     }  # fmt: skip
     assert stack.secret_keys == set()
@@ -62,12 +65,60 @@ def test_secure_values_are_decrypted_at_any_depth(root: Path) -> None:
         root,
         f"encryptionsalt: {SALT}\nconfig:\n  a: {{secure: {hidden}}}\n  b: {{c: [{{secure: {hidden}}}]}}\n  d: x\n",
     )
-    assert stack.config == {"shop:a": "hush", "shop:b": '{"c": ["hush"]}', "shop:d": "x"}
+    assert stack.config == {"shop:a": "hush", "shop:b": '{"c":["hush"]}', "shop:d": "x"}
     assert stack.secret_keys == {"shop:a", "shop:b"}
 
 
 def test_a_secure_value_needs_a_salt(root: Path) -> None:
     assert "no encryptionsalt" in problems(root, "config:\n  a: {secure: v1:x:y}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("secretsprovider: awskms://alias/x?region=us-east-1", "secretsprovider: names 'awskms://alias/x'"),
+        ("secretsprovider: 5", "secretsprovider: names '5'"),
+        ("encryptedkey: AQICAHg=", "encryptedkey: holds the key of a cloud's key service"),
+        ("encryptionsalt: 5", "encryptionsalt: is no salt"),
+        ("encryptionsalt: v1:abc", "encryptionsalt: is no salt"),
+        ("encryptionsalt: [1]", "encryptionsalt: is no salt"),
+        ("environment: [prod]", "environment: names environments of Pulumi ESC"),
+    ],
+)
+def test_keys_beside_config_that_cannot_be_honoured_are_refused_by_name(root: Path, line: str, words: str) -> None:
+    text = problems(root, f"{line}\nconfig: {{a: x, b: {{secure: 'v1:x:y'}}}}\n")
+    assert words in text
+    assert "Fix: " in text
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["environment:", "encryptionsalt:", "secretsprovider: passphrase", "secretsprovider: default", "config:", "x: 1"],
+)
+def test_keys_beside_config_that_mean_nothing_here_are_fine(root: Path, lines: str) -> None:
+    assert load(root, f"{lines}\n").config == {}
+
+
+def test_a_stack_file_of_the_cli_without_a_secret_needs_no_passphrase(root: Path) -> None:
+    salt = secrets.new_salt("of somebody else")
+    stack = load(root, f"encryptionsalt: {salt}\nconfig: {{a: x}}\n")
+    assert stack.config == {"shop:a": "x"}
+    stack.state_file.parent.mkdir(parents=True)
+    for value in ("first", "second"):
+        snapshot = Snapshot(stack.state_file, stack.salt)
+        snapshot.put({"urn": "urn:1", "outputs": {"token": properties.secret(value)}}, *snapshot.left)
+        (kept,) = Snapshot(stack.state_file, stack.salt).resources
+        assert kept["outputs"]["token"] == properties.secret(value)
+        assert value not in stack.state_file.read_text()
+
+
+@pytest.mark.parametrize("text", ["config: []", "config: 5", "config: ''", "config: {5: x}", "1: x", "[]", "5"])
+def test_what_is_no_stack_file_is_refused_in_words(root: Path, text: str) -> None:
+    assert "Pulumi.dev.yaml: " in problems(root, text)
+
+
+def test_of_several_documents_the_first_is_read(root: Path) -> None:
+    assert load(root, "config: {a: x}\n---\nconfig: {a: y}\n").config == {"shop:a": "x"}
 
 
 def test_defaults_of_the_project_fill_in(root: Path) -> None:
@@ -119,9 +170,13 @@ def test_a_key_written_twice_is_an_error_with_its_line(root: Path) -> None:
     assert "line 4" in text
 
 
-@pytest.mark.parametrize("text", ["config: [", "- 1", "config: {a: !!python/object:os.system x}"])
+@pytest.mark.parametrize("text", ["config: [", "- 1", "config: {a: *b}"])
 def test_a_broken_stack_file_is_an_error_in_words(root: Path, text: str) -> None:
     assert "Pulumi.dev.yaml" in problems(root, text)
+
+
+def test_a_tag_of_one_s_own_runs_nothing(root: Path) -> None:
+    assert load(root, "config: {a: !!python/object/apply:os.system [x]}").config == {"shop:a": '["x"]'}
 
 
 def test_an_unknown_stack_names_the_known_ones(root: Path) -> None:

@@ -448,14 +448,14 @@ def test_our_own_plugin_is_started_to_see_whether_it_does(tmp_path: Path) -> Non
     assert [each.level for each in doctor._own_plugin(project.root)] == ["error"]
 
 
-@pytest.mark.parametrize("text", ["config: [", "\ttab: 1"])
+@pytest.mark.parametrize("text", ["config: [", "\ttab: 1", "config: 5", "config: {5: x}"])
 def test_a_broken_stack_file_is_no_traceback(project: Project, text: str) -> None:
     (project.root / "stacks" / "Pulumi.mine.yaml").write_text(text)
     with pytest.raises(DoctorError, match="cannot be read"):
         doctor.load("mine", project.root)
 
 
-@pytest.mark.parametrize("text", ["", "config: 5", "- list", "config: {tf-serving:services: [1], bucket: [], 5: x}"])
+@pytest.mark.parametrize("text", ["", "- list", "config: {tf-serving:services: [1], bucket: []}"])
 def test_a_stack_file_with_the_wrong_shape_is_taken_for_an_empty_one(project: Project, text: str) -> None:
     (project.root / "stacks" / "Pulumi.mine.yaml").write_text(text)
     stack = doctor.load("mine", project.root)

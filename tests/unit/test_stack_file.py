@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 from tfserving import stack_file
+from tfserving.errors import Problem
 
 TABLE: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "stack_file_scalars.json").read_text(encoding="utf-8")
 )
 
 
-def read(document: str) -> Any:
-    (value,) = stack_file.load(document)["config"].values()
-    return value
+def read(document: str) -> dict[str, str]:
+    return {key: stack_file.as_text(value) for key, value in stack_file.load(document)["config"].items()}
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row["document"].removeprefix("config:\n  p:k:").strip() for row in TABLE])
@@ -26,14 +26,26 @@ def test_a_document_is_read_as_the_cli_reads_it(row: dict[str, Any]) -> None:
     if row.get("refused"):
         with pytest.raises(yaml.YAMLError):
             read(row["document"])
-        return
-    value = read(row["document"])
-    if isinstance(value, dict | list):
-        assert value == json.loads(
-            row["value"], parse_int=lambda text: int(text) if abs(int(text)) < 2**64 else float(text)
-        )
     else:
-        assert stack_file.as_text(value) == row["value"]
+        assert read(row["document"]) == row["values"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "config:\n  p:k: &a [*a]\n",
+        "config:\n  p:k: " + "[" * 1000,
+        "config:\n  p:k: {.nan: 1}\n",
+        "config:\n  p:k: .inf\n",
+    ],
+)
+def test_what_cannot_be_a_config_value_is_refused(document: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        stack_file.load(document)
+
+
+def problems(written: str) -> list[str]:
+    return [str(problem) for problem in stack_file.doubts(f"config:\n  tf-serving:models:\n    {written}\n").problems]
 
 
 @pytest.mark.parametrize(
@@ -53,9 +65,9 @@ def test_a_document_is_read_as_the_cli_reads_it(row: dict[str, Any]) -> None:
     ],
 )
 def test_a_number_that_readers_disagree_on_is_told_with_its_path(written: str, path: str, words: str) -> None:
-    (problem,) = stack_file.doubtful_numbers(f"config:\n  tf-serving:models:\n    {written}\n")
-    assert problem.path == f"tf-serving:models.{path}"
-    assert words in str(problem)
+    (problem,) = problems(written)
+    assert problem.startswith(f"tf-serving:models.{path}: ")
+    assert words in problem
 
 
 @pytest.mark.parametrize(
@@ -63,14 +75,46 @@ def test_a_number_that_readers_disagree_on_is_told_with_its_path(written: str, p
     ['"00000123"', "'0x7b'", "123", "0", "-1", "1.5", "0.5", "1e3", "v007", "a_1", "!!str 007", "20240115093000123"],
 )
 def test_what_is_clear_or_quoted_is_fine(written: str) -> None:
-    assert (
-        stack_file.doubtful_numbers(f"config:\n  tf-serving:models: {{m: {{labels: {{stable: {written}}}}}}}\n") == []
-    )
+    assert problems(f"m: {{labels: {{stable: {written}}}}}") == []
 
 
-def test_a_file_that_is_no_yaml_has_no_doubtful_numbers() -> None:
-    assert stack_file.doubtful_numbers("config: [") == []
-    assert stack_file.doubtful_numbers("") == []
+@pytest.mark.parametrize(
+    ("written", "path", "words"),
+    [
+        (
+            "1.10: {}",
+            '["1.10"]',
+            'read as a number, so that its name would be 1.1. Allowed: text. Fix: quote it ("1.10")',
+        ),
+        ("null: {}", ".null", "read as nothing, so that its name would be <nil>"),
+        ("~: {}", '["~"]', "read as nothing"),
+        ("2024-01-01: {}", ".2024-01-01", "read as a date, so that its name would be 2024-01-01 00:00:00 +0000 UTC"),
+        ("True: {}", ".True", "read as a boolean, so that its name would be true"),
+        ("1e3: {}", ".1e3", "its name would be 1000"),
+        ("m: {labels: {1.0: 3}}", '.m.labels["1.0"]', "its name would be 1."),
+    ],
+)
+def test_a_key_that_is_read_under_another_name_is_told_as_it_is_written(written: str, path: str, words: str) -> None:
+    (problem,) = problems(written)
+    assert problem.startswith(f"tf-serving:models{path}: ")
+    assert words in problem
+
+
+@pytest.mark.parametrize("written", ["123: {}", "1.5: {}", "true: {}", "'1.10': {}", "!!str 1.10: {}", "yes: {}"])
+def test_a_key_that_keeps_its_name_is_fine(written: str) -> None:
+    assert problems(written) == []
+
+
+def test_a_file_that_is_no_yaml_has_no_doubts() -> None:
+    for text in ("config: [", "", "\x00", "- 1", "config: 5", "config: &a [*a]"):
+        assert stack_file.doubts(text) == stack_file.Doubts()
+
+
+def test_what_a_doubt_explains_is_not_told_again() -> None:
+    doubts = stack_file.doubts("config:\n  a:b: {null: {}, m: {specific: [007]}}\n")
+    paths = ['a:b["<nil>"].source', "a:b.m.specific", "a:b.m.specifics", "a:b.m"]
+    found = doubts.beside(tuple(Problem(path, "") for path in paths))
+    assert [problem.path for problem in found] == ["a:b.null", "a:b.m.specific[0]", "a:b.m.specifics", "a:b.m"]
 
 
 @pytest.mark.parametrize(
