@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from ops import doctor
-from ops.engine import PROJECT_DIR
+from ops import doctor, options
+from ops.engine import PROJECT_DIR, short_name
 from provider.own_bucket import OwnBucket
 from tfserving.bucket_contents import Contents
 from tfserving.errors import CloudError, TFServingError
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     stack = doctor.load(chosen.stack)
     bucket = OwnBucket(doctor.clients_of(stack).oss, chosen.name)
     project = yaml.safe_load((PROJECT_DIR / "Pulumi.yaml").read_text(encoding="utf-8"))["name"]
-    owner = f"{project}/{chosen.stack.rpartition('/')[2]}"
+    owner = f"{project}/{short_name(chosen.stack)}"
     try:
         contents = bucket.contents(owner)
     except CloudError as error:
@@ -83,9 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "action", choices=("show", "empty"), help="show: change nothing; empty: delete, after a question"
     )
     command.add_argument("name", help="name of the bucket")
-    command.add_argument(
-        "--stack", "-s", default="local", help="stack whose keys are used and whose objects are its own"
-    )
+    options.add_stack_name(command)
     command.add_argument(
         "--everything",
         action="store_true",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -13,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from tfserving.errors import TFServingError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -23,6 +19,8 @@ Engine = Literal["auto", "pulumi", "sandbox"]
 
 LOCAL = "local"
 """The stack that ``make up`` applies."""
+
+_SELECTION_SECONDS = 20.0
 
 CHANGES = 7
 """Exit status of both where ``--expect-no-changes`` finds some (Pulumi CLI 3.227 and later)."""
@@ -65,14 +63,12 @@ def short_name(stack: str) -> str:
 
 
 def default_stack(project_dir: Path = PROJECT_DIR) -> str:
-    """The stack selected in Pulumi, where the CLI is there to ask and holds it; else ``local``.
+    """The stack that the Pulumi CLI says is selected, where it is there to ask; else ``local``.
 
     A selection that only the sandbox engine's stack of that name fits is nobody's choice.
     """
     selected = _selected(project_dir)
-    if selected and shutil.which("pulumi") and not _in_sandbox(selected, project_dir):
-        return selected
-    return LOCAL
+    return selected if selected and not _in_sandbox(selected, project_dir) else LOCAL
 
 
 def _in_sandbox(stack: str, project_dir: Path) -> bool:
@@ -80,19 +76,26 @@ def _in_sandbox(stack: str, project_dir: Path) -> bool:
 
 
 def _selected(project_dir: Path) -> str:
-    """What ``pulumi stack select`` has written for this project; empty without a selection.
+    """The full name of the stack that is selected, by ``PULUMI_STACK`` or for good.
 
-    The CLI keeps it in ``workspaces/<project>-<SHA-1 of the path of Pulumi.yaml>-workspace.json`` of its home.
+    Empty without a CLI, a login, a selection, or a stack of that name.
     """
-    file = project_dir / "Pulumi.yaml"
-    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
-    try:
-        project = str(yaml.safe_load(file.read_text(encoding="utf-8"))["name"])
-        digest = hashlib.sha1(str(file).encode(), usedforsecurity=False).hexdigest()
-        found = json.loads((home / "workspaces" / f"{project}-{digest}-workspace.json").read_text(encoding="utf-8"))
-        return str(found.get("stack") or "")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    pulumi = shutil.which("pulumi")
+    if pulumi is None:
         return ""
+    command = [pulumi, "stack", "--show-name", "--fully-qualify-stack-names", "--non-interactive"]
+    try:
+        done = _run(command, project_dir, _SELECTION_SECONDS)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _run(command: Sequence[str], project_dir: Path, seconds: float | None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    return subprocess.run(
+        command, cwd=project_dir, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+    )
 
 
 def run(
@@ -124,11 +127,8 @@ def run(
                 " run `make up`, or install the Pulumi CLI"
             )
         command = [pulumi, *arguments, "--non-interactive", "--stack", stack]
-    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     try:
-        done = subprocess.run(
-            command, cwd=project_dir, env=environment, capture_output=True, text=True, timeout=seconds, check=False
-        )
+        done = _run(command, project_dir, seconds)
     except subprocess.TimeoutExpired:
         raise EngineError(f"`{arguments[0]}` of stack {stack!r} did not end within {seconds:g} s") from None
     return Done(done.returncode, done.stdout, done.stderr)

@@ -8,6 +8,8 @@ import re
 from ops import engine
 from tfserving import wire
 
+_SELECTED = "the one selected in Pulumi, else local"
+
 
 def add_stack(command: argparse.ArgumentParser) -> None:
     """``--stack`` and ``--engine``: which stack, and whose state holds it."""
@@ -26,12 +28,14 @@ def add_stack_name(command: argparse.ArgumentParser) -> None:
         "--stack",
         "-s",
         type=_stack,
-        default=engine.default_stack(),
-        help="stack name, or organization/project/stack (default: the one selected in Pulumi, else local: %(default)s)",
+        default=_SELECTED,
+        help="stack name, or organization/project/stack (default: %(default)s)",
     )
 
 
 def _stack(text: str) -> str:
+    if text == _SELECTED:  # asked for only where it is needed: the CLI takes a moment to answer
+        return engine.default_stack()
     parts = text.split("/")
     if len(parts) > 3 or not all(re.fullmatch(r"(?!\.\.?$)\S{1,100}", part) for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a stack, <stack> or <organization>/<project>/<stack>")

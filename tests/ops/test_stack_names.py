@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     root.mkdir()
     (root / "Pulumi.yaml").write_text("name: tf-serving\nruntime: python\n", encoding="utf-8")
-    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    select(root, "")
     return root
 
 
 def select(project: Path, stack: str) -> None:
-    digest = hashlib.sha1(str(project / "Pulumi.yaml").encode(), usedforsecurity=False).hexdigest()
-    file = project.parent / "home" / "workspaces" / f"tf-serving-{digest}-workspace.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"stack": stack}), encoding="utf-8")
+    """A stand-in for the Pulumi CLI that has a stack selected, or none."""
+    command = project.parent / "bin" / "pulumi"
+    command.parent.mkdir(exist_ok=True)
+    answer = f"echo {stack}" if stack else "echo 'error: no stack selected' >&2; exit 255"
+    wanted = '"stack --show-name --fully-qualify-stack-names --non-interactive"'
+    command.write_text(f'#!/bin/sh\n[ "$*" = {wanted} ] || exit 9\n{answer}\n', encoding="utf-8")
+    command.chmod(0o755)
 
 
 def hold(project: Path, stack: str) -> None:
@@ -43,14 +46,14 @@ def test_the_selected_stack_is_the_default(project: Path) -> None:
 
 
 def test_a_selection_is_nobodys_choice_where_the_sandbox_engine_holds_that_stack(project: Path) -> None:
-    select(project, "dev")
+    select(project, "organization/tf-serving/dev")
     hold(project, "dev")
     assert engine.default_stack(project) == "local"
 
 
 def test_without_the_cli_nothing_is_selected(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     select(project, "dev")
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("PATH", "/nonexistent")
     assert engine.default_stack(project) == "local"
 
 
@@ -86,3 +89,16 @@ def test_a_stack_of_the_cli_is_told_from_one_of_the_sandbox_engine(project: Path
     assert not deployed("sandbox", "dev", project)
     hold(project, "dev")
     assert deployed("sandbox", "dev", project)
+
+
+def test_the_selection_is_asked_for_only_where_no_stack_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(engine, "default_stack", lambda: asked.append("") or "chosen")
+    command = argparse.ArgumentParser()
+    options.add_stack(command)
+    assert "the one selected in Pulumi, else local" in command.format_help()
+    assert command.parse_args(["-s", "dev"]).stack == "dev"
+    assert asked == []
+    assert command.parse_args([]).stack == "chosen"
