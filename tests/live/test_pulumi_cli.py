@@ -93,7 +93,7 @@ def test_preview_json_has_the_shape_that_the_sandbox_engine_imitates(stack: Cli)
     assert update["diffReasons"] == ["models"]
     assert update["detailedDiff"] == {"models.modelB.labels.stable": {"kind": "update", "inputDiff": True}}
     refreshed = {step["urn"].rpartition("::")[2] for step in digest["steps"] if step["op"] == "refresh"}
-    assert refreshed == {"models-config", "multi_grpc-service", "multi_http-service", "served"}
+    assert refreshed == {"models-config", "models-contents", "multi_grpc-service", "multi_http-service", "served"}
     told = [(each["severity"], each["message"]) for each in digest["diagnostics"] if each.get("urn")]
     assert ("info", "modelB: label stable 1 -> 2\n") in told
 

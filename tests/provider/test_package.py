@@ -1,0 +1,28 @@
+"""The provider as a package of its own: what the Pulumi CLI installs for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from sandbox.paths import ROOT
+
+
+def pins(file: Path) -> set[str]:
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def test_the_packages_own_pins_are_those_of_the_project_without_what_only_the_program_needs() -> None:
+    left_out = {
+        pin.partition("==")[0] for pin in pins(ROOT / "requirements.txt") - pins(ROOT / "provider/requirements.txt")
+    }
+    assert pins(ROOT / "provider/requirements.txt") <= pins(ROOT / "requirements.txt")
+    assert left_out == {"pulumi-alicloud", "pulumi-kubernetes", "pillow"}
+
+
+def test_the_cli_prepares_an_environment_that_is_not_the_projects() -> None:
+    described = yaml.safe_load((ROOT / "provider/PulumiPlugin.yaml").read_text(encoding="utf-8"))
+    prepared = ROOT / "provider" / described["runtime"]["options"]["virtualenv"]
+    assert prepared.resolve() != (ROOT / ".venv").resolve()
