@@ -39,6 +39,17 @@ NO_CREDENTIALS = (
 )
 
 
+class NoCredentialsError(CloudError):
+    """Nothing on this machine says in whose name to call.
+
+    Args:
+        what: the call, which the message begins with.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: {NO_CREDENTIALS}")
+
+
 @dataclass(frozen=True)
 class CloudSettings:
     """Where the APIs are and who calls them. Empty strings mean the default.
@@ -460,7 +471,7 @@ def _eas_error(action: str, name: str, error: Exception) -> CloudError:
     if not isinstance(status, int):
         inner = getattr(error, "inner_exception", None) or error
         if "Credential" in type(inner).__name__ or "InvalidCredentials" in str(getattr(inner, "code", "")):
-            return CloudError(f"{what}: {NO_CREDENTIALS}")
+            return NoCredentialsError(what)
         if _not_the_cloud(error):
             return CloudError(f"{what}: {faults.NOT_THE_CLOUD}")
         return faults.PassingError(f"{what}: no answer from the EAS API: {one_line(inner)}")

@@ -37,6 +37,14 @@ FIELD_MANAGER = "tf-serving-rollout"
 _LABELS = {"app.kubernetes.io/name": "tensorflow-serving", "app.kubernetes.io/managed-by": "pulumi"}
 
 
+class UnusableKubeconfigError(CloudError):
+    """The kubeconfig cannot be read, or a program that it names does not run."""
+
+
+class NoNamespaceError(CloudError):
+    """What is to be written belongs into a namespace that does not exist."""
+
+
 @dataclass(frozen=True)
 class Pods:
     """The pods of one service.
@@ -188,7 +196,7 @@ class Cluster:
                 loaded = load.new_client_from_config(self._kubeconfig or None, **options)
         except Exception as error:  # whatever is wrong with the file, and with programs that it names
             shown = "the kubeconfig" if is_content(self._kubeconfig) else self._kubeconfig or "the default kubeconfig"
-            raise CloudError(f"{shown} cannot be used: {one_line(error)}") from None
+            raise UnusableKubeconfigError(f"{shown} cannot be used: {one_line(error)}") from None
         if is_loopback(str(loaded.configuration.host).partition("://")[2].rpartition(":")[0].strip("[]")):
             loaded.configuration.proxy = None
         return client.CoreV1Api(loaded)
@@ -268,12 +276,35 @@ class ConfigMap:
             except CloudError as error:
                 if error.code == "409":
                     raise CloudError(str(error), "FileAlreadyExists") from None
+                if error.code == "404":
+                    self.check_namespace()
                 raise
         else:
             change = {"data": {key: text}}
             self._call(
                 "change", lambda: api.patch_namespaced_config_map(self._name, self._namespace, change, **options)
             )
+
+    def check_namespace(self) -> None:
+        """See that its namespace is there, as far as one may look.
+
+        Raises:
+            NoNamespaceError: it is not.
+        """
+        api = self._cluster.api
+        try:
+            self._call(
+                "read the namespace of", lambda: api.read_namespace(self._namespace, _request_timeout=READ_SECONDS)
+            )
+        except CloudError as error:
+            if error.code == "404":
+                raise NoNamespaceError(
+                    f"tf-serving:kubernetes.namespace: there is no namespace {self._namespace} in the cluster. "
+                    f"Fix: kubectl create namespace {self._namespace}, or name one that is there",
+                    error.code,
+                ) from None
+            if error.code != "403":
+                raise
 
     def delete(self, _keys: list[str]) -> None:
         """Remove the ConfigMap. It is fine if there is none."""

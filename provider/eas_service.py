@@ -174,11 +174,16 @@ class EasService(Resource):
         if old_inputs is None and not has_unknown({name: inputs[name] for name in ("name", "spec", "owner")}):
             _preview_taking_over(ctx, inputs)
         if old_inputs is not None and old_outputs is not None:
+            _check_owner(text(inputs, "name"), text(old_outputs, "owner"), inputs, (text(old_inputs, "owner"),))
             kept = ["serviceId"]
             kept += ["url", "target"] if _routing(inputs) == _routing(old_inputs) else []
             kept += ["token"] if table(inputs, "spec").get("token") == table(old_inputs, "spec").get("token") else []
             outputs |= {name: old_outputs[name] for name in kept if name in old_outputs}
         return _echo(inputs) | outputs | {"status": RUNNING, "baseline": UNKNOWN}
+
+    def replaced(self, ctx: Context, old_inputs: Properties, old_outputs: Properties) -> None:
+        """Refuses to replace a service whose old one could not be deleted afterwards."""
+        _check_deletable(text(old_inputs, "name"), text(old_outputs, "owner"), old_inputs)
 
     # ---- with the cloud --------------------------------------------------------------------------------------------
 
@@ -189,7 +194,7 @@ class EasService(Resource):
             self._wait_gone(ctx, name)
             found = None
         if found is not None:
-            _check_owner(found, inputs, ())
+            _check_owner(name, found.labels.get(OWNER_LABEL, ""), inputs, ())
             ctx.info(f"service {name} exists already ({found.status}): it is taken over and updated")
             self._replace(ctx, name, inputs, keep_token=found.token)
             return name, self._finish(ctx, inputs, was=found, had_autoscaler=True)
@@ -234,7 +239,7 @@ class EasService(Resource):
         found = ctx.clients.eas.describe(id_)
         if found is None or found.status == "Deleting":
             raise CloudError(f"service {id_} is gone: run `pulumi refresh`, then `pulumi up` makes it anew")
-        _check_owner(found, news, (text(old_inputs, "owner"),))
+        _check_owner(id_, found.labels.get(OWNER_LABEL, ""), news, (text(old_inputs, "owner"),))
         before, full = _full_spec(old_inputs, ctx.stamp), _full_spec(news, ctx.stamp)
         autoscaled = flag(news, "autoscaled") or bool(table(news, "autoscaler"))
         changed = eas_drift.normalize(before) != eas_drift.normalize(full)
@@ -253,12 +258,7 @@ class EasService(Resource):
         found = api.describe(id_)
         if found is None:
             return
-        owner = found.labels.get(OWNER_LABEL, "")
-        if owner and owner != text(inputs, "owner"):
-            raise OwnershipError(
-                f"service {id_} belongs to {owner} now, so it is not deleted. "
-                "Fix: take it out of this stack's state with `pulumi state delete`"
-            )
+        _check_deletable(id_, found.labels.get(OWNER_LABEL, ""), inputs)
         if is_anothers(_held_by(found), ctx.stamp):
             ctx.info(stays(f"service {id_}"))
             return
@@ -621,18 +621,26 @@ def _routing(inputs: Properties) -> tuple[Any, ...]:
     return table(inputs, "probe").get("protocol"), grpc, spec.get("networking"), text(inputs, "name")
 
 
-def _check_owner(found: clients.EasService, inputs: Properties, also: tuple[str, ...]) -> None:
+def _check_owner(name: str, owner: str, inputs: Properties, also: tuple[str, ...]) -> None:
     """Refuse a service of somebody else, unless it is to be adopted."""
-    owner = found.labels.get(OWNER_LABEL, "")
     if owner == text(inputs, "owner") or owner in also or flag(inputs, "adopt"):
         return
     if not owner and also:
         return  # ours by the state; only its label was removed
     whose = f"belongs to {owner}" if owner else "was not made by this project"
     raise OwnershipError(
-        f"service {found.name} exists already and {whose}. "
+        f"service {name} exists already and {whose}. "
         "Fix: choose another name, or set adopt: true on the service to take it over"
     )
+
+
+def _check_deletable(name: str, owner: str, inputs: Properties) -> None:
+    """Refuse to delete a service that another stack has taken over."""
+    if owner and owner != text(inputs, "owner"):
+        raise OwnershipError(
+            f"service {name} belongs to {owner} now, so it is not deleted. "
+            "Fix: take it out of this stack's state with `pulumi state delete`"
+        )
 
 
 def _preview_taking_over(ctx: Context, inputs: Properties) -> None:
@@ -640,17 +648,20 @@ def _preview_taking_over(ctx: Context, inputs: Properties) -> None:
 
     Raises:
         OwnershipError: it is somebody else's, and not to be adopted.
+        CloudError: there are no credentials.
     """
     name = text(inputs, "name")
     try:
         found = ctx.clients.eas.describe(name)
+    except clients.NoCredentialsError:
+        raise
     except CloudError as error:
         # A first preview has nothing else to ask the cloud, and is of use without it.
         ctx.info(f"it is not known yet whether service {name} exists already: {error}")
         return
     if found is None or found.status == "Deleting":
         return
-    _check_owner(found, inputs, ())
+    _check_owner(name, found.labels.get(OWNER_LABEL, ""), inputs, ())
     autoscaled = flag(inputs, "autoscaled") or bool(table(inputs, "autoscaler"))
     changes = eas_drift.drift(_full_spec(inputs, _held_by(found)), found.config, {}, autoscaled=autoscaled)
     ctx.info(f"service {name} exists already ({found.status}): it is taken over, which changes")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from provider.claims import STAMP, TAKEN, found_by, is_anothers, stays
-from provider.cluster import CLUSTER_INPUTS, Cluster
+from provider.clients import NoCredentialsError
+from provider.cluster import CLUSTER_INPUTS, Cluster, NoNamespaceError, UnusableKubeconfigError
 from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL
-from provider.oss import Bucket
+from provider.oss import Bucket, NotTextError
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.values import Change, Properties, differences, has_unknown, plain
 from tfserving import model_config
@@ -114,7 +115,10 @@ class ConfigObject:
         Raises:
             CloudError: OSS, or the API server, refused.
         """
-        content = self._store.get_text(self._key)
+        try:
+            content = self._store.get_text(self._key)
+        except NotTextError:
+            return StoredConfig("", "")  # whatever it is, it is nothing of this project
         if content is None:
             return None
         match = _OWNER_LINE.match(content)
@@ -249,8 +253,8 @@ class ModelConfigFile(Resource):
     def preview(
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
-        if old_outputs is None and not text(inputs, "configMap") and not has_unknown(inputs):
-            _file(ctx, inputs).read()  # another stack's file would stop the update, too
+        if not has_unknown({name: inputs.get(name) for name in self.inputs if name != "initial"}):
+            _preview_place(ctx, inputs, old_inputs)
         unused = old_outputs is not None and flag(old_outputs, "unused")
         listed = old_outputs["initial"] if old_outputs is not None and not unused else inputs["initial"]
         return inputs | {"unused": unused, "initial": listed}
@@ -299,8 +303,7 @@ class ModelConfigFile(Resource):
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
         file, initial = _file(ctx, news), _initial(news)
-        # By its state the stack manages the file: one without an owner was written anew by hand, and is put right.
-        stored = file.read(text(old_inputs, "owner"), "")
+        stored = file.read(*_former_owners(old_inputs, news))
         unused = _unused(ctx, news)
         if stored is None:
             file.write(initial, new_only=True)
@@ -323,6 +326,33 @@ class ModelConfigFile(Resource):
             ctx.info(stays(file.uri))
             return
         file.delete()
+
+
+def _former_owners(old_inputs: Properties, news: Properties) -> tuple[str, ...]:
+    """Whose file an update takes for its own: by its state the stack manages it.
+
+    One without an owner was written anew by hand, and is put right; but in another place it is somebody else's.
+    """
+    moved = any(text(old_inputs, name) != text(news, name) for name in ("bucket", "key", *CONFIG_MAP_INPUTS))
+    return (text(old_inputs, "owner"),) if moved else (text(old_inputs, "owner"), "")
+
+
+def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties | None) -> None:
+    """Look whether the file can be written where it is to be, which may be another place than before.
+
+    Raises:
+        OwnershipError: somebody else's file is there.
+        CloudError: the kubeconfig is of no use, there is no such namespace, or there are no credentials.
+    """
+    file = _file(ctx, inputs)
+    try:
+        stored = file.read(*(_former_owners(old_inputs, inputs) if old_inputs is not None else ()))
+        if stored is None and (config_map := text(inputs, "configMap")):
+            Cluster.of(inputs).config_map(config_map).check_namespace()
+    except (UnusableKubeconfigError, NoNamespaceError, NoCredentialsError):
+        raise
+    except CloudError as error:
+        ctx.warning(f"it is not known yet whether {file.uri} is somebody else's: {error}")
 
 
 def in_bucket(ctx: Context, inputs: Properties, stamp: str = "") -> ConfigObject:

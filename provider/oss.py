@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from provider import faults
-from provider.clients import NO_CREDENTIALS, one_line
+from provider.clients import NoCredentialsError, one_line
 from tfserving.errors import CloudError
 from tfserving.manifest import FileEntry, crc64
 
@@ -25,6 +25,9 @@ MULTIPART_BYTES = 2 * PART_BYTES
 
 COPY_BYTES = 1 << 30
 """Larger objects are copied by parts: one CopyObject of them takes long, and of more than 5 GB is refused."""
+
+MAX_KEY_BYTES = 1023
+"""Longest key of an object, in UTF-8."""
 
 _MAX_PARTS = 10_000  # of one multipart upload
 _COPY_PART_BYTES = 256 * 1024 * 1024
@@ -75,6 +78,10 @@ class ContentError(CloudError):
     """What OSS stored is not what was sent: the file changed on the way, or somebody else wrote to the same key."""
 
 
+class NotTextError(CloudError):
+    """An object that is to be a text in UTF-8 is none, so nothing of this project wrote it."""
+
+
 class Bucket:
     """The objects of one bucket. Every method raises :class:`~tfserving.errors.CloudError` where OSS refuses."""
 
@@ -101,7 +108,7 @@ class Bucket:
                 return None
             raise
         except UnicodeDecodeError as error:
-            raise CloudError(f"oss://{self.name}/{key} is not a text in UTF-8") from error
+            raise NotTextError(f"oss://{self.name}/{key} is not a text in UTF-8") from error
 
     def put_text(self, key: str, text: str, *, new_only: bool = False) -> None:
         """Write a small object in one request: a reader sees the old or the new text, never a mix.
@@ -512,7 +519,7 @@ def oss_error(what: str, sdk: Any, error: Exception) -> CloudError:
         if isinstance(found, CloudError):
             return CloudError(f"{what}: {found}", found.code)
         if isinstance(found, (sdk.exceptions.CredentialsFetchError, sdk.exceptions.CredentialsEmptyError)):
-            return CloudError(f"{what}: {NO_CREDENTIALS}")
+            return NoCredentialsError(what)
         if isinstance(found, sdk.exceptions.ServiceError):
             code = str(found.code or "")
             status = int(found.status_code or 0)

@@ -25,8 +25,18 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from provider.claims import found_by, is_anothers, stays
+from provider.clients import NoCredentialsError
 from provider.model_config_file import CONFIG_MAP_INPUTS
-from provider.oss import COPY_BYTES, MULTIPART_BYTES, Bucket, ObjectInfo, ObjectName, PartUpload
+from provider.oss import (
+    COPY_BYTES,
+    MAX_KEY_BYTES,
+    MULTIPART_BYTES,
+    Bucket,
+    NotTextError,
+    ObjectInfo,
+    ObjectName,
+    PartUpload,
+)
 from provider.pinning import pin
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.values import UNKNOWN, Change, Properties, has_unknown
@@ -135,14 +145,20 @@ class PublishedModel(Resource):
         diff = super().diff({**old_inputs, "versions": published}, old_outputs, {**news, "versions": wanted})
         if diff.replaces:
             return diff
-        for number in sorted(published.keys() & wanted.keys(), key=int):
-            if published[number] not in (wanted[number], ANY) and not published[number].startswith(CHANGED):
-                where = text(news, "source") or f"the manifests in {text(news, 'manifests')}"
-                raise SavedModelError(
-                    f"version {number} of {text(news, 'name')} is published already and its files in "
-                    f"{where} are no longer the same. A published version never changes: a server tells "
-                    "versions apart by their number alone. Fix: export under a new number, or restore the files"
-                )
+        differing = [
+            number
+            for number in _ascending(published.keys() & wanted.keys())
+            if published[number] not in (wanted[number], ANY) and not published[number].startswith(CHANGED)
+        ]
+        if differing:
+            several = len(differing) > 1
+            where = text(news, "source") or f"the manifests in {text(news, 'manifests')}"
+            raise SavedModelError(
+                f"version{'s' * several} {', '.join(differing)} of {text(news, 'name')} {'are' if several else 'is'} "
+                f"published already and {'their' if several else 'its'} files in {where} are no longer the same. A "
+                "published version never changes: a server tells versions apart by their number alone. Fix: export "
+                "under a new number, or restore the files"
+            )
         declared = _pinned(table(old_inputs, "versions"), published)
         diff.changes = {
             path: (change, path[0] != "versions" or declared.get(str(path[-1])) != wanted.get(str(path[-1])))
@@ -327,13 +343,13 @@ def _clear_staging(bucket: Bucket, prefix: str, number: int) -> None:
 
 
 def _load(bucket: Bucket, key: str) -> Manifest | None:
-    stored = bucket.get_text(key)
-    if stored is None:
-        return None
     try:
-        return Manifest.from_json(stored)
+        stored = bucket.get_text(key)
+        return Manifest.from_json(stored) if stored is not None else None
     except SavedModelError as error:
         raise SavedModelError(f"oss://{bucket.name}/{key}: {error}. Fix: remove that object") from None
+    except NotTextError as error:
+        raise SavedModelError(f"{error}, and should be a manifest. Fix: remove that object") from None
 
 
 @dataclass(frozen=True)
@@ -471,8 +487,13 @@ class _BucketSource(_Source):
 
         def entry(item: ObjectInfo) -> FileEntry:
             stored = self._bucket.head(item.key)
-            if stored is None or not stored.crc64:
-                raise CloudError(f"oss://{self._bucket.name}/{item.key} is gone, or OSS does not tell its checksum")
+            if stored is None:
+                raise CloudError(f"oss://{self._bucket.name}/{item.key} is gone. Fix: run the same command again")
+            if not stored.crc64:
+                raise SavedModelError(
+                    f"OSS tells no checksum of oss://{self._bucket.name}/{item.key}, so nobody could tell whether it "
+                    "changed. Fix: upload it again, or commit the manifest of its version"
+                )
             return FileEntry(manifests.checked_path(item.key.removeprefix(folder)), stored.size, stored.crc64, "")
 
         files = _all([_bind(entry, item) for item in listed])
@@ -504,6 +525,11 @@ class _BucketSource(_Source):
                 "under a new number"
             )
         return found, lambda entry: ObjectName(self._bucket.name, f"{self._prefix}{number}/{entry.path}")
+
+
+def _is_certain(error: CloudError) -> bool:
+    """Whether a call that a preview makes fails in the update as well, whoever runs it and when."""
+    return error.code == _NO_BUCKET or isinstance(error, NoCredentialsError)
 
 
 def _object_name(uri: str) -> ObjectName:
@@ -655,7 +681,7 @@ class _Publication:
             try:
                 self._listing = self._listed()
             except CloudError as error:
-                if error.code == _NO_BUCKET:
+                if _is_certain(error):
                     raise
                 self._ctx.warning(f"{self._name}: it is not known yet whether its versions can be published: {error}")
                 return _Looked(known=self._by_source())
@@ -722,7 +748,7 @@ class _Publication:
             except CloudError as error:
                 if not patiently:
                     raise
-                if error.code == _NO_BUCKET:
+                if _is_certain(error):
                     return error
                 self._ctx.warning(f"{self._title(int(name))}: it is not known yet whether it can be published: {error}")
                 return None
@@ -779,6 +805,7 @@ class _Publication:
                 self._ctx.warning(f"{self._at(number)} holds files that do not belong to the version: {_names(added)}")
             return _There(number, stored.digest, _summary(objects))
         manifest, source = self._source.open(number, stored.digest if stored is not None else digest)
+        self._refuse_long_keys(number, manifest)
         staged = self._listing.staged.get(name, {})
         started = _load(self._bucket, _staged_manifest_key(self._prefix, number)) if _MARKER in staged else None
         if started is not None and started.owner not in (self._owner, self._old_owner):
@@ -802,6 +829,18 @@ class _Publication:
                 if not self._bucket.holds(info.key, entry):
                     found.append(entry)
         return found
+
+    def _refuse_long_keys(self, number: int, manifest: Manifest) -> None:
+        """Refuse files whose keys OSS does not take, with all that stands before their names."""
+        for entry in manifest.files:
+            # What is copied on the server is never staged.
+            staged = not isinstance(self._source, _BucketSource)
+            key = _staged_key(self._prefix, number, entry.path) if staged else f"{self._prefix}{number}/{entry.path}"
+            if (length := len(key.encode())) > MAX_KEY_BYTES:
+                raise SavedModelError(
+                    f"{self._title(number)}: the key of {entry.path} would have {length} bytes in the bucket, and OSS "
+                    f"takes {MAX_KEY_BYTES}. Fix: a shorter tf-serving:modelRoot, or shorter names in the model"
+                )
 
     def _refuse_strangers(
         self,

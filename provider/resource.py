@@ -238,7 +238,11 @@ class Resource(ABC):
         """The outputs as far as they are known before anything is done; olds are None for a create. Writes nothing."""
 
     def replaced(self, ctx: Context, old_inputs: Properties, old_outputs: Properties) -> None:  # noqa: B027
-        """Tells what a person should know before the old one is replaced. Only reads."""
+        """Tells what a person should know before the old one is replaced. Only reads.
+
+        Raises:
+            TFServingError: the old one could not be deleted afterwards.
+        """
 
     @abstractmethod
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:

@@ -201,6 +201,8 @@ class ServedConfig(Resource):
         if has_unknown({name: inputs.get(name) for name in ("models", "published")}):
             return inputs | {"served": UNKNOWN, "file": UNKNOWN, "unproven": [], "obsolete": {}}
         wanted = _Wanted.read(inputs)
+        model_config.render(wanted.file)  # raises what writing it would
+        rollout.replacement(wanted.file, wanted.published)  # and what no server could start with
         before = _Wanted.read(old_inputs) if old_inputs and old_outputs else None
         for line in model_config.changes(before.models if before else ModelServerConfig(), wanted.models):
             ctx.info(line)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from provider.cluster import Cluster, Pods
 from provider.model_config_file import ModelConfigFile
 from provider.resource import Context
 from provider.served_config import ServedConfig
+from provider.values import UNKNOWN, Secret
 from tfserving import model_config
 from tfserving.errors import CloudError, OwnershipError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
@@ -63,13 +65,15 @@ class _Handler(BaseHTTPRequestHandler):
         name = path.removeprefix(f"{MAPS}/")
         if self.command != "GET":
             server.writes.append(self.command)
-        if path == MAPS:
+        if path == MAPS and self.command == "POST":
             server.maps[body["metadata"]["name"]] = body
             self.answer(201, body)
         elif path.startswith(f"{MAPS}/") and name in server.maps:
             if self.command == "PATCH":
                 server.maps[name]["data"] |= body["data"]
             self.answer(200, server.maps.pop(name) if self.command == "DELETE" else server.maps[name])
+        elif path == "/api/v1/namespaces/models":
+            self.answer(200, {"metadata": {"name": "models"}})
         elif path == PODS:
             self.answer(200, {"items": [_pod(name, ready) for name, ready in server.pods.items()]})
         elif match := re.fullmatch(rf"{PODS}/(\w+):8501/proxy/v1/models/modelB(?:/labels/(\w+)/metadata)?", path):
@@ -202,8 +206,11 @@ def test_an_edit_by_hand_is_drift_and_is_put_right(server: ApiServer, common: di
 def test_the_config_map_is_one_stacks_own_and_goes_with_it(server: ApiServer, common: dict[str, Any]) -> None:
     file, declared = ModelConfigFile(), {**common, "initial": model_config.to_dict(serving(1))}
     id_, outputs = file.create(context(), declared)
+    stranger = {**declared, "owner": "tf-serving/other"}
     with pytest.raises(OwnershipError, match="is managed by tf-serving/test"):
-        file.create(context(), {**declared, "owner": "tf-serving/other"})
+        file.create(context(), stranger)
+    with pytest.raises(OwnershipError, match="is managed by tf-serving/test"):
+        file.preview(context(), stranger, None, None)
     file.delete(context(), id_, declared, outputs)
     assert server.maps == {}
     file.delete(context(), id_, declared, outputs)
@@ -217,6 +224,56 @@ def test_a_file_no_ready_pod_reads_is_written_as_declared(server: ApiServer, com
         found = ModelConfigFile().read(context(), "id", declared, declared)
         assert found is not None
         assert found.outputs["unused"] is unused
+
+
+def test_a_config_map_that_moves_into_a_cluster_where_it_is_somebody_elses_is_refused_in_the_preview(
+    server: ApiServer, common: dict[str, Any], tmp_path: Path
+) -> None:
+    file, declared = ModelConfigFile(), {**common, "initial": model_config.to_dict(serving(1))}
+    server.maps[NAME] = {"metadata": {"name": NAME}, "data": {"model_config.pbtxt": "model_config_list {}"}}
+    before = {**declared, "kubeconfig": str(tmp_path / "former")}
+    for operation in (file.preview, lambda ctx, news, olds, outputs: file.update(ctx, "id", olds, outputs, news)):
+        # In the same place, a file without an owner is put right; in another one it is somebody else's.
+        with pytest.raises(OwnershipError, match="was not made by this project"):
+            operation(context(), declared, before, {**before, "unused": False})
+    for operation in (file.preview, lambda ctx, news, olds, outputs: file.update(ctx, "id", olds, outputs, news)):
+        operation(context(), declared, declared, {**declared, "unused": False})
+
+
+def test_another_key_of_a_config_map_is_nobodys_business(server: ApiServer, common: dict[str, Any]) -> None:
+    file, declared = ModelConfigFile(), {**common, "initial": model_config.to_dict(serving(1))}
+    server.maps[NAME] = {"metadata": {"name": NAME}, "data": {"other.txt": "theirs"}}
+    file.preview(context(), declared, None, None)
+    file.create(context(), declared)
+    assert server.maps[NAME]["data"]["other.txt"] == "theirs"
+
+
+def test_a_namespace_that_is_not_there_is_refused_in_the_preview(server: ApiServer, common: dict[str, Any]) -> None:
+    declared = {**common, "configMap": f"nowhere/{NAME}", "initial": model_config.to_dict(serving(1))}
+    for operation in (lambda: ModelConfigFile().preview(context(), declared, None, None),
+                      lambda: ModelConfigFile().create(context(), declared)):  # fmt: skip
+        with pytest.raises(
+            CloudError, match=r"there is no namespace nowhere in the cluster\. Fix: kubectl create names"
+        ):
+            operation()
+    assert server.maps == {}
+
+
+def test_a_preview_without_a_usable_kubeconfig_is_refused_and_one_without_an_answer_warns(
+    server: ApiServer, common: dict[str, Any]
+) -> None:
+    told: list[str] = []
+    declared = {**common, "initial": model_config.to_dict(serving(1))}
+    ctx = replace(context(), log=lambda severity, _urn, message, **_: told.append(f"{severity}: {message}"))
+    with pytest.raises(CloudError, match="/nowhere cannot be used"):
+        ModelConfigFile().preview(ctx, {**declared, "kubeconfig": "/nowhere"}, None, None)
+    server.shutdown()
+    server.server_close()
+    ModelConfigFile().preview(ctx, declared, None, None)
+    (line,) = told
+    assert line.startswith(f"warning: it is not known yet whether configmap://models/{NAME}/model_config.pbtxt is some")
+    ModelConfigFile().preview(ctx, {**declared, "kubeconfig": Secret(UNKNOWN)}, None, None)
+    assert told == [line]
 
 
 def test_pods_without_polling_and_services_without_a_config_map_are_refused(common: dict[str, Any]) -> None:

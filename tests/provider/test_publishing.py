@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -25,7 +26,7 @@ from provider.resource import Context
 from provider.values import UNKNOWN, Properties
 from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
 from tfserving import manifest
-from tfserving.errors import CloudError
+from tfserving.errors import CloudError, SavedModelError
 from tfserving.manifest import FileEntry
 
 pytestmark = pytest.mark.slow
@@ -703,7 +704,7 @@ def refusal(plugin: Plugin, kind: str, inputs: Properties) -> str:
 LARGE = "20240115093000123"
 
 
-def test_the_preview_refuses_versions_that_are_not_in_the_bucket_all_of_them_together(
+def test_the_preview_refuses_versions_that_are_not_there_all_together(
     clouded: Plugin, cloud: Cloud, root: str, theirs: str, log: Engine
 ) -> None:
     inputs = in_oss(cloud, root, "", v1="any", v5="any", v9223372036854775807="any", **{f"v{LARGE}": "any"})
@@ -730,7 +731,7 @@ def test_the_preview_refuses_what_a_source_in_oss_does_not_hold(
     assert "the bucket does not exist" in message
 
 
-def test_the_preview_refuses_files_of_a_stranger_in_the_way_and_other_content_under_a_published_number(
+def test_the_preview_refuses_strangers_files_and_other_content(
     clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
 ) -> None:
     models.add("m", 1)
@@ -771,7 +772,7 @@ def test_a_model_that_moves_to_another_root_previews_what_is_missing_there(
     assert "2 problems" in refusal(clouded, "PublishedModel", moved)
 
 
-def test_the_preview_of_an_added_version_that_is_not_there_is_refused_like_its_update(
+def test_the_preview_of_an_added_version_is_refused_like_its_update(
     clouded: Plugin, cloud: Cloud, root: str, theirs: str
 ) -> None:
     inputs = in_oss(cloud, root, "", v1="any") | {"prefix": f"{root}export/"}
@@ -796,6 +797,66 @@ def test_the_preview_refuses_to_drop_a_version_whose_manifest_is_damaged(
     for preview in (True, False):
         with pytest.raises(Failed, match=r"m/1\.manifest\.json: .*Fix: remove that object"):
             clouded.update("PublishedModel", model.id, model.inputs, model.outputs, dropped, preview=preview)
+
+
+def test_what_should_be_a_text_and_is_none_is_refused_in_the_preview(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    cloud.put(f"{root}m/1.manifest.json", b"\xff\xfe")
+    message = refusal(clouded, "PublishedModel", models.inputs("m", cloud.bucket, root))
+    assert "m/1.manifest.json is not a text in UTF-8, and should be a manifest. Fix: remove that object" in message
+    cloud.put(f"{root}model_config.pbtxt", b"\xff\xfe")
+    assert "was not made by this project" in refusal(clouded, "ModelConfigFile", config_file(cloud, root))
+
+
+@pytest.mark.parametrize(("short", "refused"), [(0, True), (1, False)])
+def test_a_key_that_is_too_long_for_oss_is_refused_in_the_preview(
+    short: int, refused: bool, clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    longest = len("m/.staging-1/files/variables/variables.data-00000-of-00001")
+    deep = f"{root}{'d' * (1024 - longest - len(root) - 1 - short)}/"
+    inputs = models.inputs("m", cloud.bucket, deep)
+    if refused:
+        message = refusal(clouded, "PublishedModel", inputs)
+        assert "would have 1024 bytes in the bucket, and OSS takes 1023. Fix: a shorter tf-serving:modelRoot" in message
+    else:
+        clouded.create("PublishedModel", inputs, preview=True)
+        clouded.create("PublishedModel", inputs)
+
+
+def test_a_source_whose_objects_have_no_checksum_is_refused_in_the_preview(
+    cloud: Cloud, root: str, theirs: str
+) -> None:
+    class Unchecked(Spy):
+        def head_object(self, request: Any) -> Any:
+            found = self.client.head_object(request)
+            found.hash_crc64 = None
+            return found
+
+    inputs, _ = PublishedModel().check({}, in_oss(cloud, root, theirs, v1="any"))
+    for operation in (lambda ctx: PublishedModel().preview(ctx, inputs, None, None),
+                      lambda ctx: PublishedModel().create(ctx, inputs)):  # fmt: skip
+        with pytest.raises(SavedModelError, match=r"OSS tells no checksum of .*/export/1/.* Fix: upload it again"):
+            operation(context(Unchecked(cloud.oss)))
+
+
+def test_a_preview_without_credentials_is_refused_as_the_update_would_be(
+    engine: tuple[Engine, str], cloud: Cloud, models: LocalModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    models.add("m", 1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
+    for name in [name for name in os.environ if name.startswith(("ALIBABA_CLOUD_ACCESS", "ALICLOUD_"))]:
+        monkeypatch.delenv(name)
+    plugin = Plugin(*engine)
+    try:
+        plugin.configure(**{key: value for key, value in config(cloud.endpoint).items() if not key.endswith("Key")})
+        message = refusal(plugin, "PublishedModel", models.inputs("m", cloud.bucket, "no-credentials/"))
+        assert "no Alibaba Cloud credentials were found" in message
+    finally:
+        plugin.stop()
 
 
 def test_a_preview_only_reads_and_one_without_changes_reads_nothing(
@@ -855,16 +916,51 @@ def test_the_config_file_names_its_stack_and_survives_a_second_creation(
 
 def test_somebody_elses_config_file_is_refused_and_stays(clouded: Plugin, cloud: Cloud, root: str) -> None:
     cloud.put(f"{root}model_config.pbtxt", "model_config_list {}")
-    with pytest.raises(Failed, match="was not made by this project") as failed:
-        clouded.create("ModelConfigFile", config_file(cloud, root))
-    assert failed.value.code is grpc.StatusCode.ALREADY_EXISTS
+    for preview in (True, False):
+        with pytest.raises(Failed, match="was not made by this project") as failed:
+            clouded.create("ModelConfigFile", config_file(cloud, root), preview=preview)
+        assert failed.value.code is grpc.StatusCode.ALREADY_EXISTS
     assert cloud.get(f"{root}model_config.pbtxt") == "model_config_list {}"
 
 
 def test_a_config_file_of_another_stack_is_refused_with_its_name(clouded: Plugin, cloud: Cloud, root: str) -> None:
     Stack(clouded, "ModelConfigFile").up(config_file(cloud, root))
-    with pytest.raises(Failed, match="is managed by tf-serving/files, and tf-serving/other would overwrite it"):
-        clouded.create("ModelConfigFile", config_file(cloud, root, owner="tf-serving/other"))
+    message = refusal(clouded, "ModelConfigFile", config_file(cloud, root, owner="tf-serving/other"))
+    assert "is managed by tf-serving/files, and tf-serving/other would overwrite it" in message
+
+
+def test_a_config_file_that_moves_onto_somebody_elses_is_refused_in_the_preview(
+    clouded: Plugin, cloud: Cloud, root: str
+) -> None:
+    file = Stack(clouded, "ModelConfigFile")
+    file.up(config_file(cloud, root))
+    moved = f"{root}elsewhere/model_config.pbtxt"
+    cloud.put(moved, "model_config_list {}")
+    news = config_file(cloud, root, key=moved, owner="tf-serving/renamed")
+    assert file.diff(news).replaces == ["key"]  # so the engine previews a creation
+    assert "was not made by this project" in refusal(clouded, "ModelConfigFile", news)
+    in_new_bucket = config_file(cloud, root, bucket="not-there-yet")
+    assert file.diff(in_new_bucket).replaces == ["bucket"]
+    clouded.create("ModelConfigFile", in_new_bucket, preview=True)
+
+
+@pytest.mark.parametrize(("theirs", "refused"), [("tf-serving/other", True), ("", False), ("tf-serving/old", False)])
+def test_a_config_file_that_another_stack_took_over_is_refused_by_the_preview_of_an_update(
+    theirs: str, refused: bool, clouded: Plugin, cloud: Cloud, root: str
+) -> None:
+    file = Stack(clouded, "ModelConfigFile")
+    file.up(config_file(cloud, root, owner="tf-serving/old"))
+    project, _, stack = theirs.partition("/")
+    head = f"# Managed by Pulumi project {project}, stack {stack}: x\n" if theirs else ""
+    cloud.put(f"{root}model_config.pbtxt", f"{head}model_config_list {{}}")
+    file.refresh()
+    news = config_file(cloud, root, owner="tf-serving/new")
+    for preview in (True, False):
+        expected = (
+            pytest.raises(Failed, match="is managed by tf-serving/other") if refused else contextlib.nullcontext()
+        )
+        with expected:
+            clouded.update("ModelConfigFile", file.id, file.inputs, file.outputs, news, preview=preview)
 
 
 def test_a_renamed_stack_takes_its_file_along(clouded: Plugin, cloud: Cloud, root: str) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import pytest
 
 from provider.eas_service import EasService
 from provider.model_config_file import ModelConfigFile
 from provider.published_model import PublishedModel
-from provider.resource import Resource
+from provider.resource import Context, Resource
 from provider.served_config import ServedConfig
 from provider.server import RESOURCES, _diff_response
 from provider.values import UNKNOWN, Secret
-from tfserving.errors import SavedModelError
+from tfserving.errors import OwnershipError, SavedModelError
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 OWNER = "tf-serving/test"
@@ -162,6 +163,12 @@ def test_changed_content_of_a_published_version_is_refused_in_the_preview() -> N
     news = PUBLISHED | {"versions": {"1": TWO}}
     with pytest.raises(SavedModelError, match=r"version 1 of modelA is published already .*new number"):
         PublishedModel().diff(PUBLISHED, PUBLISHED | {"files": {}}, news)
+    several = PUBLISHED | {"versions": {"9": ONE, "20240115093000123": ONE, "30": ONE}}
+    news = PUBLISHED | {"versions": {"9": TWO, "20240115093000123": TWO, "30": ONE}}
+    with pytest.raises(
+        SavedModelError, match=r"versions 9, 20240115093000123 of modelA are published already and their"
+    ):
+        PublishedModel().diff(several, several | {"files": {}}, news)
 
 
 def test_changed_content_of_a_version_that_never_got_published_is_no_error() -> None:
@@ -265,6 +272,33 @@ def test_each_changed_key_of_the_spec_shows_with_its_path() -> None:
 
 def test_another_name_is_a_replacement() -> None:
     assert changed(EasService(), service(), RUNNING, service(name="other_http")) == {"name": (UPDATE_REPLACE, True)}
+
+
+@pytest.mark.parametrize(
+    ("owner", "changes", "refused"),
+    [
+        ("tf-serving/other", {}, True),
+        ("tf-serving/other", {"adopt": True}, False),
+        ("tf-serving/other", {"owner": "tf-serving/renamed"}, True),
+        (OWNER, {"owner": "tf-serving/renamed"}, False),
+        ("", {}, False),  # only its label was removed
+    ],
+)
+def test_a_service_that_another_stack_took_over_is_refused_by_the_preview_of_an_update(
+    owner: str, changes: dict[str, Any], refused: bool
+) -> None:
+    context = cast(Context, None)  # nobody is asked
+    expected = pytest.raises(OwnershipError, match="belongs to tf-serving/other") if refused else nullcontext()
+    with expected:
+        EasService().preview(context, SERVICE | changes, SERVICE, {"owner": owner, "token": Secret("t")})
+
+
+def test_a_service_is_not_replaced_where_the_old_one_belongs_to_another_stack_by_now() -> None:
+    context = cast(Context, None)  # nobody is asked
+    EasService().replaced(context, SERVICE, {"owner": OWNER})
+    EasService().replaced(context, SERVICE, {"owner": ""})
+    with pytest.raises(OwnershipError, match=r"multi_http belongs to tf-serving/other now, so it is not deleted\. Fix"):
+        EasService().replaced(context, SERVICE, {"owner": "tf-serving/other"})
 
 
 def test_how_readiness_is_asked_for_is_no_change_of_the_service() -> None:
