@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pulumi
@@ -14,6 +15,12 @@ from components.served_config import ProofArgs, RolloutArgs, prove, roll_out
 from tfserving.errors import TFServingError
 from tfserving.manifest import user_cache
 
+TOLD = 32
+"""Exit status of a program that has said what is wrong (``pulumi-language-python-exec``).
+
+After any other one, :class:`pulumi.RunError` included, the Pulumi CLI adds "an unhandled error occurred".
+"""
+
 
 def main() -> None:
     """Registers the stack. Whatever is wrong with its config is said before the first resource."""
@@ -25,7 +32,8 @@ def main() -> None:
             signatures = model_files.signatures(settings, cache)
             memory = model_files.memory_warnings(settings)
     except TFServingError as error:
-        raise pulumi.RunError(str(error)) from None
+        pulumi.log.error(str(error))
+        sys.exit(TOLD)
     for warning in (*settings.warnings, *memory, *outputs.signature_warnings(settings, signatures)):
         pulumi.log.warn(warning)
 

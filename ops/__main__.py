@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import io
-import os
 import sys
 from collections.abc import Sequence
 
-from tfserving.errors import TFServingError
+from tfserving import command_line
 
 COMMANDS = {
     "predict": ("ops.predict_command", "send one request to a service and show the answer"),
@@ -33,18 +31,7 @@ def main(argv: Sequence[str]) -> int:
         exit status: 0 done, 1 an error (printed on stderr, without a traceback), 2 wrong usage, 130 interrupted; others
         are the command's own; 141 where the reader of the output (``| head``) went away.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A model's answer may hold what the terminal's encoding has no character for.
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        status = _run(argv)
-        # Here, where the reader's absence can be handled, and not when the interpreter ends.
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return command_line.run(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -58,14 +45,7 @@ def _run(argv: Sequence[str]) -> int:
         print(f"error: there is no command {name!r}.{hint}\n\n{_usage()}", file=sys.stderr)
         return 2
     module, _ = COMMANDS[name]
-    try:
-        return int(importlib.import_module(module).main(list(argv[1:])))
-    except TFServingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return int(importlib.import_module(module).main(list(argv[1:])))
 
 
 def _usage() -> str:

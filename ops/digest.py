@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ops.redact import Redactor
+from ops.redact import Redactor, uncoloured
 from tfserving import wire
 from tfserving.errors import TFServingError
 
@@ -34,6 +34,7 @@ _UNKNOWNS = frozenset(
 STACK_TYPE = "pulumi:pulumi:Stack"
 
 _REPLACING = frozenset({"replace", "create-replacement", "delete-replaced", "discard-replaced", "import-replacement"})
+_UNHANDLED = re.compile(r"an unhandled error occurred: [Pp]rogram exited with non-zero exit code: \d+")
 _QUIET = frozenset({"same", "read", "refresh", "remove-pending-replace", "read-discard", "discard"})
 
 Path = tuple[str | int, ...]
@@ -165,7 +166,9 @@ class Digest:
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
         """Messages that say why the preview failed."""
-        return tuple(each for each in self.diagnostics if each.severity == "error")
+        found = [each for each in self.diagnostics if each.severity == "error"]
+        # That the program has failed is what the CLI adds to its own words.
+        return tuple(each for each in found if not _UNHANDLED.fullmatch(each.text)) or tuple(found)
 
 
 def parse(text: str, redactor: Redactor) -> Digest:
@@ -203,8 +206,8 @@ def parse(text: str, redactor: Redactor) -> Digest:
 
 def parse_path(text: str) -> Path:
     """A property path as its steps: ``spec.containers[0]["a.b"]`` is ``("spec", "containers", 0, "a.b")``."""
-    found = re.findall(r'(?s)\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.\[\]]+)', text)
-    return tuple(int(index) if index else name or re.sub(r"(?s)\\(.)", r"\1", quoted) for quoted, index, name in found)
+    found = re.findall(r'(?s)\["((?:\\"|[^"])*)"\]|\[(\d+)\]|([^.\[\]]+)', text)
+    return tuple(int(index) if index else name or quoted.replace('\\"', '"') for quoted, index, name in found)
 
 
 def lookup(value: Any, path: Path) -> Any:
@@ -301,7 +304,7 @@ def _readable(value: Any) -> Any:
 
 def _diagnostic(raw: Mapping[str, Any], redactor: Redactor) -> Diagnostic:
     severity = str(raw.get("severity") or "info").removesuffix("#err")
-    text = str(raw["message"]).strip()
+    text = uncoloured(str(raw["message"])).strip()
     for prefix in (f"{severity}: ", f"{severity}:"):
         text = text.removeprefix(prefix)
     return Diagnostic(severity, redactor.text(text.strip()), redactor.text(str(raw.get("urn") or "")))

@@ -92,7 +92,9 @@ def _selected(project_dir: Path) -> str:
 
 
 def _run(command: Sequence[str], project_dir: Path, seconds: float | None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    # What is printed is read, and gets into reports: no colours, of plugins and of the program neither.
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true", "NO_COLOR": "1"}
+    environment.pop("FORCE_COLOR", None)
     return subprocess.run(
         command, cwd=project_dir, env=environment, capture_output=True, text=True, timeout=seconds, check=False
     )
@@ -126,7 +128,7 @@ def run(
                 f"stack {stack!r} is not deployed by the sandbox engine and the Pulumi CLI is not on PATH;"
                 " run `make up`, or install the Pulumi CLI"
             )
-        command = [pulumi, *arguments, "--non-interactive", "--stack", stack]
+        command = [pulumi, *arguments, "--non-interactive", "--color", "never", "--stack", stack]
     try:
         done = _run(command, project_dir, seconds)
     except subprocess.TimeoutExpired:

@@ -26,6 +26,7 @@ _SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
 _PUBLIC = frozenset({"sandbox", "tf-serving-sandbox"})
 """Credentials and passphrase of the sandbox, which everybody knows."""
 
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 """Marks an object that is more than JSON in Pulumi's property values: a secret, among others."""
 
@@ -124,7 +125,8 @@ class Redactor:
         return self.text(value) if isinstance(value, str) else value
 
     def text(self, text: str) -> str:
-        """``text`` without its secrets."""
+        """``text`` without its secrets, and without what turns a terminal's colours on."""
+        text = uncoloured(text)
         nested = _nested_json(text)
         if nested is not None:
             return json.dumps(self.value(nested), ensure_ascii=False)
@@ -139,6 +141,11 @@ class Redactor:
         name = found["name"]
         named = name in self._names or any(name.endswith(f".{known}") for known in self._names)
         return found.group() if named else f"{name}{found['sign']}{MASK}"
+
+
+def uncoloured(text: str) -> str:
+    """``text`` without the escape sequences of a terminal."""
+    return _ESCAPES.sub("", text)
 
 
 def _items(value: Mapping[str, Any], names: int) -> Iterator[tuple[str, Any, bool, int]]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfserving.errors import TFServingError
+from tfserving import command_line
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,13 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command.
 
     Returns:
-        the exit status: 0 done, 1 an error (printed), 2 wrong usage, 130 interrupted; others are the command's own.
+        the exit status: 0 done, 1 an error (printed), 2 wrong usage, 130 interrupted; others are the command's own; 141
+        where the reader of the output (``| head``) went away.
     """
+    return command_line.run(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if argv else 2
@@ -62,12 +67,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         module = importlib.import_module(command.module)
         return int(module.main(list(argv) if command.keeps_name else list(argv[1:])) or 0)
-    except TFServingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("sandbox", "tfserving"):
             raise

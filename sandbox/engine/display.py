@@ -13,6 +13,7 @@ from typing import Any
 from sandbox.engine import properties as props
 from sandbox.engine.deployment import STACK_TYPE, Deployment, Observer, Step
 from sandbox.engine.state import Resource
+from tfserving import command_line
 
 SYMBOLS = {"create": "+", "update": "~", "delete": "-", "replace": "+-", "read": ">", "refresh": "~", "same": " "}
 SYMBOLS |= {"create-replacement": "++", "delete-replaced": "--"}
@@ -69,8 +70,11 @@ class Display(Observer):
         """A line for a person."""
         if not self._quiet:
             with self._lock:
-                sys.stdout.write(f"{text}\n")
-                sys.stdout.flush()
+                try:
+                    sys.stdout.write(f"{text}\n")
+                    sys.stdout.flush()
+                except BrokenPipeError:  # nobody reads any more, which is no reason to stop half-way
+                    command_line.discard_output()
 
     def begin(self, title: str, live: bool) -> None:
         """Starts a run; ``live``: operations are announced as they happen."""

@@ -59,6 +59,8 @@ def main(arguments: dict[str, Any]) -> int:
 
     try:
         loop.run_until_complete(pulumi.runtime.run_in_stack(program))
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else error.code is not None
     except pulumi.RunError as error:
         pulumi.log.error(str(error))
     except Exception as error:

@@ -65,6 +65,7 @@ class Run:
         warnings: what the program warned of.
         calls: functions of providers that it called.
         error: what the program ended with, for the person who runs it; empty if it did its work.
+        status: its exit status.
     """
 
     resources: dict[str, Registered] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     error: str = ""
+    status: Any = 0
 
     def of_type(self, type_: str) -> dict[str, Registered]:
         """The resources of one type, by name."""
@@ -180,7 +182,7 @@ class MockMonitor(mocks.MockMonitor):
 
 
 class MockLog:
-    """Keeps the warnings of a run."""
+    """Keeps the warnings of a run, and its last error."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -188,6 +190,8 @@ class MockLog:
     def Log(self, request: Any) -> None:
         if request.severity == engine_pb2.WARNING:
             self.run.warnings.append(request.message)
+        if request.severity == engine_pb2.ERROR:
+            self.run.error = request.message
 
 
 def name_of(urn: str) -> str:
@@ -231,6 +235,8 @@ def run_program(
         asyncio.run(main())
     except pulumi.RunError as error:
         run.error = str(error)
+    except SystemExit as error:
+        run.status = error.code
     finally:
         pulumi.runtime.set_all_config({}, [])
         signal.signal(signal.SIGINT, interrupts)

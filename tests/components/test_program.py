@@ -434,6 +434,7 @@ def test_nothing_is_registered_for_a_bad_config(deploy: Deploy, changes: dict[st
     run = deploy(changes)
     assert run.error.startswith(("stack config: ", "stack config has "))
     assert "Traceback" not in run.error
+    assert run.status == 32  # the one after which the Pulumi CLI adds nothing of its own
     assert run.resources == {}
     assert run.outputs == {}
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sandbox.engine import properties as props
 from sandbox.engine.deployment import run_in_order, seconds
+from sandbox.engine.display import Display
 from sandbox.engine.state import Snapshot, StateError, lock, references
 from tfserving import wire
 
@@ -248,3 +249,14 @@ def test_version_numbers_go_through_wire_and_state_to_the_last_digit(tmp_path: P
 def test_a_whole_number_is_written_by_its_digits(number: int) -> None:
     found = props.from_struct(props.to_struct({"n": number}))
     assert json.dumps(found) == f'{{"n": {number}}}'
+
+
+def test_a_run_goes_on_where_nobody_reads_what_it_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as nobody:
+        monkeypatch.setattr("sys.stdout", nobody)
+        display = Display(quiet=False)
+        for _ in range(3):
+            display.print("x" * 10_000)
+        display.closed.set()

@@ -219,6 +219,15 @@ def test_a_programs_own_error_has_no_traceback(project: Project) -> None:
     assert "Traceback" not in outcome.out + outcome.err
 
 
+def test_a_program_that_has_said_what_is_wrong_may_end_by_itself(project: Project) -> None:
+    project.program('import sys\npulumi.log.error("tf-serving:models: there are none")\nsys.exit(32)')
+    outcome = project.up()
+    assert outcome.status == 1
+    assert "error: tf-serving:models: there are none" in outcome.out
+    assert "without saying why" not in outcome.out
+    assert "Traceback" not in outcome.out + outcome.err
+
+
 def test_an_unexpected_exception_shows_the_programs_frames_only(project: Project) -> None:
     (project.root / "helper.py").write_text("def go():\n    return {}['missing']\n")
     project.program('import helper\nThing("a")\nhelper.go()')

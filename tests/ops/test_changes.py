@@ -243,7 +243,25 @@ def test_what_is_no_preview_is_said_to_be_none_and_not_repeated(text: str) -> No
         ("spec.containers[0].image", ("spec", "containers", 0, "image")),
         ('versions["4"]', ("versions", "4")),
         ('labels["a.b\\"c"].x[12]', ("labels", 'a.b"c', "x", 12)),
+        ('env["a\\b"].value', ("env", "a\\b", "value")),
     ],
 )
 def test_property_paths_are_read_as_pulumi_writes_them(path: str, steps: tuple[str | int, ...]) -> None:
     assert parse_path(path) == steps
+
+
+def test_colours_of_a_terminal_get_into_no_report() -> None:
+    note = {"message": "\x1b[31merror: \x1b[0mno \x1b]8;;http://x\x1b\\bucket\x1b[1;4m!\x1b[m", "severity": "error"}
+    (found,) = parsed(diagnostics=(note,)).errors
+    assert found.text == "no bucket!"
+
+
+@pytest.mark.parametrize("program", ["program", "Program"])  # by the CLI's release
+def test_what_the_cli_adds_to_an_error_of_the_program_is_no_error_of_its_own(program: str) -> None:
+    added = {
+        "message": f"error: an unhandled error occurred: {program} exited with non-zero exit code: 1",
+        "severity": "error",
+    }
+    own = {"message": "error: stack config: 1 problem", "severity": "error"}
+    assert [each.text for each in parsed(diagnostics=(own, added)).errors] == ["stack config: 1 problem"]
+    assert len(parsed(diagnostics=(added,)).errors) == 1

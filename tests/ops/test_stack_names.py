@@ -102,3 +102,11 @@ def test_the_selection_is_asked_for_only_where_no_stack_is_named(
     assert command.parse_args(["-s", "dev"]).stack == "dev"
     assert asked == []
     assert command.parse_args([]).stack == "chosen"
+
+
+def test_the_cli_is_asked_without_colours(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = project.parent / "bin" / "pulumi"
+    command.write_text('#!/bin/sh\necho "$* $NO_COLOR$FORCE_COLOR"\n', encoding="utf-8")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = engine.run("prod", ["refresh", "--json"], "auto", project)
+    assert done.out == "refresh --json --non-interactive --color never --stack prod 1\n"

@@ -1,0 +1,53 @@
+"""What the command lines do in the same way, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUTS = ["sandbox", "outputs", "--json", "--stack", "local"]
+
+
+def reader_gone(arguments: list[str], both: bool = False) -> tuple[int, bytes]:
+    """Exit status and stderr of a command whose output nobody reads."""
+    with subprocess.Popen(
+        [sys.executable, "-m", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        if both:
+            process.stderr.close()
+        told = b"" if both else process.stderr.read()
+    return process.returncode, told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["ops", "--help"], 141),
+        (["ops", "predict", "--help"], 0),  # argparse takes no notice
+        (["ops", "schema"], 141),
+        (["sandbox", "--help"], 141),
+        (["sandbox", "preview", "--help"], 0),
+        (OUTPUTS, 141),
+        (["sandbox", "model-server", "--version"], 141),
+    ],
+)
+def test_a_reader_that_goes_away_is_no_traceback(arguments: list[str], status: int) -> None:
+    assert reader_gone(arguments) == (status, b"")
+
+
+@pytest.mark.parametrize("arguments", [["ops", "nonsense"], ["sandbox", "nonsense"]], ids=" ".join)
+def test_a_reader_of_the_errors_that_goes_away_is_none_either(arguments: list[str]) -> None:
+    assert reader_gone(arguments, both=True) == (141, b"")
+
+
+def test_with_a_reader_the_status_is_the_commands_own() -> None:
+    for arguments, status in ((["ops", "--help"], 0), (["ops", "nonsense"], 2), (["sandbox", "nonsense"], 2)):
+        done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == status
