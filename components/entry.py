@@ -11,7 +11,7 @@ from components.option_reader import read_plain
 from components.reader import Reader
 from tfserving import server_config
 from tfserving.errors import ConfigError, ModelConfigError
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 
 _TIMEOUT_KEYS = ("create", "update", "delete")
 _DURATION = re.compile(r"(?=[0-9])([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")

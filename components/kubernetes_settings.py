@@ -34,8 +34,9 @@ from tfserving.kubernetes import (
     Toleration,
 )
 from tfserving.kubernetes.names import DNS_LABEL
-from tfserving.model_config import ModelServerConfig, did_you_mean, join_path
+from tfserving.model_config import ModelServerConfig, did_you_mean
 from tfserving.options import keys, option
+from tfserving.property_path import join_path
 
 TARGETS = ("eas", "ack")
 """Where a service can run: on PAI-EAS, or on a Kubernetes cluster."""

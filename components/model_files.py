@@ -9,7 +9,7 @@ from components.settings import NAMESPACE, ModelSettings, Settings
 from tfserving import manifest, saved_model
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.manifest import HashCache, list_files
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 from tfserving.saved_model import Signature, VersionDir
 
 ANY = "any"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
 from components.reader import Reader
-from tfserving.model_config import join_path
 from tfserving.options import Option, choices, is_mapping, is_union, options
+from tfserving.property_path import join_path
 
 Read = Callable[[Any, str], Any]
 

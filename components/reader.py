@@ -15,7 +15,8 @@ from typing import Any
 
 from tfserving import wire
 from tfserving.errors import Problem
-from tfserving.model_config import did_you_mean, join_path, unknown_keys
+from tfserving.model_config import did_you_mean, unknown_keys
+from tfserving.property_path import join_path
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,39}")  # more than any int64 has: what is out of range is said to be so
 _NUMBER = re.compile(r"[-+]?([0-9]{1,39}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")

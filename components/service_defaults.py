@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tfserving.errors import Problem
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 
 _TOGETHER = (
     frozenset({"instanceType", "instanceTypes", "resource"}),

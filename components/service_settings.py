@@ -12,8 +12,9 @@ from components.option_reader import number_or_share, read_plain, with_blanks
 from components.reader import Reader
 from tfserving import eas_spec, server_config
 from tfserving.eas_spec import Autoscaler, HealthChecks, InstanceType, Probe, RollingStrategy, ScaleMetric, Vpc
-from tfserving.model_config import did_you_mean, join_path
+from tfserving.model_config import did_you_mean
 from tfserving.options import keys, option
+from tfserving.property_path import join_path
 
 _OWN_WAY = ("deployment", "script", "env", "token")
 """Keys whose type does not say how they are read."""

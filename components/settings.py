@@ -38,8 +38,9 @@ from tfserving import eas_spec, flags, kubernetes, manifest, model_config, model
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
-from tfserving.model_config import Model, ModelServerConfig, VersionPolicy, did_you_mean, join_path
+from tfserving.model_config import Model, ModelServerConfig, VersionPolicy, did_you_mean
 from tfserving.options import keys, option, options
+from tfserving.property_path import join_path
 
 NAMESPACE = "tf-serving"
 """The project's name, and with it the namespace of its config keys."""
@@ -404,7 +405,8 @@ class _Parser:
             elif namespace == NAMESPACE and name not in keys(StackOptions):
                 first, dotted = re.split(r"[.\[]", name)[0], bool({".", "["} & set(name))
                 if dotted and first in keys(StackOptions):
-                    fix = f"pulumi config rm '{key}'; pulumi config set --path '{key}' VALUE"
+                    place = re.sub(r"\.labels\[\d*\]$", ".labels.LABEL", key)  # labels are no list
+                    fix = f"pulumi config rm '{key}'; pulumi config set --path '{place}' VALUE"
                 elif name in ("model_config_list", "config"):
                     fix = f"write {NAMESPACE}:models"
                 else:
@@ -757,7 +759,7 @@ class _Parser:
                     except SavedModelError:
                         continue  # told already
                     if problem:
-                        where = f"{NAMESPACE}:models.{model.name}"
+                        where = join_path(f"{NAMESPACE}:models", model.name)
                         if name:
                             flag = join_path(join_path(f"{NAMESPACE}:services", name), "flags")
                             where = f"{flag}.saved_model_tags"

@@ -666,6 +666,8 @@ def _preview_taking_over(ctx: Context, inputs: Properties) -> None:
     changes = eas_drift.drift(_full_spec(inputs, _held_by(found)), found.config, {}, autoscaled=autoscaled)
     ctx.info(f"service {name} exists already ({found.status}): it is taken over, which changes")
     for path, (wanted, there) in changes.items():
+        if wanted is None and path in eas_drift.KEPT:
+            continue
         if wanted is None:
             ctx.info(f"  {path}: {_shown(there)} is not declared: it goes, unless EAS adds it by itself")
         else:

@@ -16,6 +16,7 @@ from google.protobuf import struct_pb2
 
 from tfserving import wire
 from tfserving.errors import TFServingError
+from tfserving.property_path import quoted
 
 _SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 _SECRET: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 (a type mark of the protocol)
@@ -202,8 +203,7 @@ def property_path(parts: Iterable[str | int]) -> str:
         elif _PLAIN_NAME.fullmatch(part):
             text += f".{part}" if text else part
         else:
-            escaped = part.replace('"', '\\"')
-            text += f'["{escaped}"]'
+            text += quoted(part)
     return text
 
 

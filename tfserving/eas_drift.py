@@ -15,6 +15,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from tfserving.property_path import quoted
+
 SECRET = "(secret)"  # noqa: S105 - what is shown in a secret's place
 """Stands for a secret in differences, and in a baseline for a secret the server returned as declared."""
 
@@ -44,6 +46,8 @@ _IDENTITY = {"storage": "mount_path", "env": "name"}
 _SECRET_KEYS = frozenset({"token", "dockerauth", "password", "aksecret"})
 _SECRET_NAME = re.compile(r"secret|token|passw|credential|access_?key|api_?key|private_?key", re.IGNORECASE)
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+KEPT = frozenset({"metadata.workspace_id"})
+"""What a service keeps when a write leaves it out."""
 
 _Step = str | int | tuple[str, str]
 """One step of a path: a key, a position, or (identity key, identity) in a list of :data:`_IDENTITY`."""
@@ -62,7 +66,8 @@ def normalize(server_config: Mapping[str, Any]) -> dict[str, Any]:
     """A service JSON in the form in which two of them are compared.
 
     Whole floats become integers, null and empty values disappear, ``cloud.computing.instance_type`` becomes the one
-    element of ``instances``, OSS paths end in a slash. Secrets stay: see :func:`baseline` for a form to store.
+    element of ``instances``, OSS paths end in a slash, and the workspace, which EAS shows at the top as well, stands in
+    ``metadata``. Secrets stay: see :func:`baseline` for a form to store.
     """
     config: dict[str, Any] = _tidy(server_config)
     _spell_out(config)
@@ -76,6 +81,11 @@ def _spell_out(config: dict[str, Any]) -> None:
     if isinstance(computing, dict) and isinstance(computing.get("instance_type"), str):
         only = computing.pop("instance_type")
         computing.setdefault("instances", [{"type": only}])
+    workspace, metadata = config.get("workspace_id"), config.setdefault("metadata", {})
+    if workspace is not None and isinstance(metadata, dict):
+        metadata.setdefault("workspace_id", config.pop("workspace_id"))
+    if not metadata:
+        del config["metadata"]
     storage = config.get("storage")
     for item in storage if isinstance(storage, list) else []:
         oss = item.get("oss") if isinstance(item, dict) else None
@@ -328,8 +338,7 @@ class _Names:
                 if _PLAIN_KEY.fullmatch(step):
                     text += f".{step}" if text else step
                 else:
-                    quoted = step.replace("\\", "\\\\").replace('"', '\\"')
-                    text += f'["{quoted}"]'
+                    text += quoted(step)
             else:
                 text += f"[{step if isinstance(step, int) else self._positions[path[:depth]][step]}]"
         return text

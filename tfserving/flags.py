@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tfserving.errors import Problem
-from tfserving.model_config import did_you_mean, join_path
+from tfserving.model_config import did_you_mean
+from tfserving.property_path import join_path
 
 FlagValue = str | int | float | bool
 FlagType = Literal["bool", "int", "float", "string"]
@@ -334,7 +335,7 @@ def _ranges(flags: Mapping[str, FlagValue], path: str) -> list[Problem]:
             most = 2**63 - 1 if name in _INT64 else 2**31 - 1
             if not -most - 1 <= value <= most:
                 message = f"--{name}={value} is out of range, so the server would not start"
-                problems.append(Problem(f"{path}.{name}", message, f"up to {most}", "write a smaller number"))
+                problems.append(Problem(join_path(path, name), message, f"up to {most}", "write a smaller number"))
     fraction = flags.get("per_process_gpu_memory_fraction", 0)
     if isinstance(fraction, int | float) and not 0 <= fraction <= 1:
         here = f"{path}.per_process_gpu_memory_fraction"

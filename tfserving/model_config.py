@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from tfserving.errors import ConfigError, ModelConfigError, Problem
+from tfserving.property_path import join_path
 from tfserving.protos import tf_serving_pb2 as pb
 from tfserving.text_proto import parse_text, render_template
 from tfserving.wire import EXACT, MAX_INTEGER, is_version
@@ -27,10 +28,10 @@ PolicyKind = Literal["latest", "all", "specific"]
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 LABEL = re.compile(r"[a-zA-Z0-9_]+")
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MAX_UINT32 = 2**32 - 1
 _MODEL_KEYS = ("basePath", "platform", "policy", "labels")
+_LABELS = "labels: {stable: 1, canary: 2}"
 _POLICY_FORMS = "all, {latest: N} or {specific: [N, ...]}"
 
 
@@ -311,7 +312,7 @@ def read_labels(value: Any, path: str) -> tuple[dict[str, int], list[Problem]]:
     if value is None:
         return {}, []
     if not isinstance(value, Mapping):
-        return {}, [Problem(path, f"{value!r} is not a mapping", "label: version number", "write e.g. {stable: 1}")]
+        return {}, [Problem(path, f"{value!r} is not a mapping", "label: version number", f"write {_labels(value)}")]
     labels: dict[str, int] = {}
     problems: list[Problem] = []
     for label, item in value.items():
@@ -319,6 +320,17 @@ def read_labels(value: Any, path: str) -> tuple[dict[str, int], list[Problem]]:
         problems += problem
         labels[str(label)] = number
     return labels, problems
+
+
+def _labels(value: Any) -> str:
+    """How to write what was written as a list, where its items say which label is which version."""
+    items = value if isinstance(value, list | tuple) else ()
+    pairs = [pair for item in items if isinstance(item, Mapping) for pair in item.items()]
+    matches = [re.fullmatch(r"\s*(\w+)\s*[:=]\s*(\d+)\s*", str(item)) for item in items]
+    pairs += [(match[1], match[2]) for match in matches if match]
+    if not pairs or len(pairs) != len(items):
+        return _LABELS
+    return f"labels: {{{', '.join(f'{label}: {version}' for label, version in pairs)}}}"
 
 
 def _integer(value: Any, path: str, allowed: str) -> tuple[int, list[Problem]]:
@@ -331,12 +343,6 @@ def _integer(value: Any, path: str, allowed: str) -> tuple[int, list[Problem]]:
         return 1, [Problem(path, message, allowed, "write all digits, without a point or an exponent")]
     fix = f"write {value.strip()} without quotes" if isinstance(value, str) and value.strip().isdecimal() else ""
     return 1, [Problem(path, f"{value!r} is not a whole number", allowed, fix)]
-
-
-def join_path(path: str, key: object) -> str:
-    """``path`` extended by a key as the Pulumi CLI's ``--path`` takes it: ``a.b``, or ``a["b.c"]`` where needed."""
-    text = str(key)
-    return f"{path}.{text}" if _PLAIN_KEY.fullmatch(text) else f'{path}["{text}"]'
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
@@ -407,7 +413,10 @@ def meant(key: str, known: Iterable[str], path: str = "") -> str:
     """
     allowed = tuple(known)
     if {".", "["} & set(key) and re.split(r"[.\[]", key)[0] in allowed:
-        return f"{key!r} is one key with dots; nest it, or use pulumi config set --path '{path}.{key}' VALUE"
+        if re.fullmatch(r"labels\[\d*\]", key):
+            return f"write {_LABELS}, or use pulumi config set --path '{path}.labels.LABEL' VERSION"
+        sign = "dots" if "." in key else "brackets"
+        return f"{key!r} is one key with {sign}; nest it, or use pulumi config set --path '{path}.{key}' VALUE"
     if (word := WORDS.get(key)) is not None and (word in allowed or key in _HOW):
         return _HOW.get(key, f"write {word}")
     return did_you_mean(key, allowed)
@@ -502,7 +511,7 @@ def out_of_range(config: ModelServerConfig, path: str = "models") -> list[Proble
     for model in config.models:
         where = join_path(path, model.name)
         named = [(version, f"{where}.policy.specific") for version in model.policy.versions]
-        named += [(version, join_path(f"{where}.labels", label)) for label, version in model.labels.items()]
+        named += [(version, join_path(join_path(where, "labels"), label)) for label, version in model.labels.items()]
         problems += [_out_of_range(version, at) for version, at in named if not is_version(version)]
     return problems
 
@@ -530,7 +539,7 @@ def _check_platform(model: Model, where: str) -> Iterable[Problem]:
 
 
 def _check_base_path(model: Model, config: ModelServerConfig, where: str) -> Iterable[Problem]:
-    where = join_path(where, "basePath")
+    model_path, where = where, join_path(where, "basePath")
     base = model.base_path
     allowed = "an absolute path, or a gs:// URI"
     scheme = _SCHEME.match(base)
@@ -547,7 +556,10 @@ def _check_base_path(model: Model, config: ModelServerConfig, where: str) -> Ite
         )
         yield Problem(where, f"TensorFlow Serving cannot read {scheme[1]}:// ({base})", allowed, fix)
     last = base.rsplit("/", 1)[-1]
-    if last.isdecimal():
+    if last.isdecimal() and last == model.name:
+        message = f"model name {last!r} is a number, which its directory {base} cannot be: versions have such names"
+        yield Problem(model_path, message, "a name with a letter in it", f"choose another name, such as model{last}")
+    elif last.isdecimal():
         parent = base[: -len(last)].rstrip("/") or "/"
         fix = f"use its parent {parent}, or rename the directory"
         yield Problem(where, f"base path {base!r} ends in a version number", "the directory of the versions", fix)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from tfserving.errors import Problem
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")

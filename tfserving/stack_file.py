@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import yaml
 
 from tfserving.errors import Problem
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 
 _TAG = "tag:yaml.org,2002:"
 _TYPES = ("bool", "float", "int", "null", "timestamp")
@@ -164,7 +164,7 @@ def _doubt(path: str, node: yaml.ScalarNode, is_key: bool) -> Problem | None:
         return None
     if _DOUBTFUL.fullmatch(written):
         read = as_text(_read(written)[1])
-        fix = f'quote it ("{written}")'
+        fix = f'quote it ("{written}") if it is a text'
         if re.fullmatch(r"[-+]?0[0-9_]+", written):
             fix += f", or drop the zeros ({written.lstrip('-+0_') or '0'})"
         elif ":" not in written:

@@ -17,6 +17,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tfserving.property_path import join_path
+
 EXACT: Final = 2**53
 """Up to this absolute value a double holds every integer."""
 
@@ -126,7 +128,7 @@ def exact(value: Any) -> Any:
 def inexact(value: Any, path: str) -> list[tuple[str, int]]:
     """Integers in data that no declaration knows, whose digits a double would change, with their paths."""
     if isinstance(value, Mapping):
-        return [found for key, item in value.items() for found in inexact(item, f"{path}.{key}")]
+        return [found for key, item in value.items() for found in inexact(item, join_path(path, key))]
     if isinstance(value, list | tuple):
         return [found for index, item in enumerate(value) for found in inexact(item, f"{path}[{index}]")]
     whole = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > EXACT

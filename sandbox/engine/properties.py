@@ -13,6 +13,8 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2
 
+from tfserving.property_path import quoted
+
 _AS_DIGITS = 1e21
 """Whole numbers below are written by their digits, as Go's JSON writes them; that there is no fraction does not mean
 that nothing was rounded: the wire only has doubles, and what has to be exact above 2^53 crosses it as text."""
@@ -173,8 +175,7 @@ def difference(old: Any, new: Any, path: str = "") -> dict[str, str]:
     if isinstance(old, dict) and isinstance(new, dict) and not is_secret(old) and not is_secret(new):
         found: dict[str, str] = {}
         for key in sorted({*old, *new}):
-            quoted = key.replace("\\", r"\\").replace('"', r"\"")
-            name = key if re.fullmatch(r"\w[\w-]*", key, re.ASCII) else f'["{quoted}"]'
+            name = key if re.fullmatch(r"\w[\w-]*", key, re.ASCII) else quoted(key)
             inner = name if not path else f"{path}{name}" if name.startswith("[") else f"{path}.{name}"
             if key not in old or key not in new:
                 found[inner] = "add" if key not in old else "delete"

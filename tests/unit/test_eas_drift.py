@@ -59,7 +59,7 @@ def test_without_a_baseline_only_documented_defaults_are_known() -> None:
     assert shown == {
         "metadata.cpu": (None, 2),
         "containers[0].env[2].value": (None, "cn-hangzhou"),
-        "workspace_id": (None, "42"),
+        "metadata.workspace_id": (None, "42"),
         "token": (SECRET, OTHER_SECRET),
     }
 
@@ -113,6 +113,19 @@ def test_variables_and_mounts_are_told_apart_by_name_not_by_position() -> None:
     server["containers"][0]["env"].reverse()
     server["storage"] = [{"mount_path": "/data", "oss": {"path": "oss://b/"}}, *server["storage"]]
     assert drift(server) == {"storage[1].oss.path": (None, "oss://b/")}
+
+
+@pytest.mark.parametrize("shown", [{"workspace_id": "42"}, {"metadata": {"workspace_id": "42"}}, {}], ids=str)
+def test_the_workspace_is_one_setting_wherever_the_server_shows_it(shown: dict[str, Any]) -> None:
+    declared = {"metadata": {"name": "x", "workspace_id": "42"}}
+    server = {**shown, "metadata": {"name": "x", "workspace_id": "42", **shown.get("metadata", {})}}
+    assert eas_drift.drift(declared, server, {}, autoscaled=False) == {}
+    assert (
+        eas_drift.drift(declared, {**server, "metadata": {"name": "x"}, "workspace_id": 42.0}, {}, autoscaled=False)
+        == {}
+    )
+    other = {"metadata": {"name": "x"}, "workspace_id": "43"}
+    assert eas_drift.drift(declared, other, {}, autoscaled=False) == {"metadata.workspace_id": ("42", "43")}
 
 
 def test_a_list_of_words_is_one_value() -> None:
@@ -178,7 +191,7 @@ def test_a_baseline_holds_no_secret() -> None:
     server["token"] = "the-token"
     server["dockerAuth"] = "dXNlcjpwYXNz"
     server["containers"][0]["env"].append({"name": "DB_PASSWORD", "value": "hunter2"})
-    base = eas_drift.baseline(server, DECLARED, secrets={"workspace_id"})
+    base = eas_drift.baseline(server, DECLARED, secrets={"metadata.workspace_id"})
     text = json.dumps(base)
     for secret in ("the-token", "env-secret", "dXNlcjpwYXNz", "hunter2", '"42"'):
         assert secret not in text
@@ -218,7 +231,7 @@ def test_a_token_made_or_masked_by_the_server_does_not_show() -> None:
     assert eas_drift.drift(undeclared, server, {}, autoscaled=False).keys() == {
         "metadata.cpu",
         "containers[0].env[2].value",
-        "workspace_id",
+        "metadata.workspace_id",
     }
     # Returned as asterisks from the start, whatever they are later.
     assert drift(stored() | {"token": "***"}) == {}

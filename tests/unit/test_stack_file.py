@@ -60,7 +60,7 @@ def problems(written: str) -> list[str]:
         ("m: {labels: {stable: 0o173}}", "m.labels.stable", "write 123"),
         ("m: {labels: {stable: 08}}", "m.labels.stable", "drop the zeros (8)"),
         ("m: {port: 8_501}", "m.port", "write 8501"),
-        ("m: {time: 1:30}", "m.time", 'quote it ("1:30")'),
+        ("m: {time: 1:30}", "m.time", 'quote it ("1:30") if it is a text'),
         ("007: {policy: all}", "007", "quote it"),
     ],
 )

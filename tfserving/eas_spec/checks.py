@@ -31,7 +31,7 @@ from tfserving.eas_spec.service_json import are_objects, build
 from tfserving.errors import Problem
 from tfserving.flags import image_version
 from tfserving.flags import validate as validate_flags
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 from tfserving.service_checks import (
     CONTROL,
     FLAG_KEYS,

@@ -32,7 +32,7 @@ from tfserving.kubernetes.description import (
 from tfserving.kubernetes.manifests import ANNOTATION_PREFIX
 from tfserving.kubernetes.names import DNS_LABEL, EFFECTS, is_label_key, is_subdomain, label_problems, untolerated
 from tfserving.kubernetes.node_pool import SHARING_MODES, SLICED_MODES, cards, cards_per_node, most_nodes
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 from tfserving.service_checks import (
     CONTROL,
     FLAG_KEYS,

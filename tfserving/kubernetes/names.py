@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfserving.errors import Problem
-from tfserving.model_config import join_path
+from tfserving.property_path import join_path
 
 Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
 EFFECTS: tuple[Effect, ...] = ("NoSchedule", "PreferNoSchedule", "NoExecute")

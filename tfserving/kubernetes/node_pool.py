@@ -16,8 +16,9 @@ from typing import Any, Literal
 from tfserving.errors import Problem
 from tfserving.kubernetes.gpu import Card, GpuInstanceType, looks_like_instance_type, parse_instance_type
 from tfserving.kubernetes.names import Taint, label_problems, taint_problems
-from tfserving.model_config import did_you_mean, join_path
+from tfserving.model_config import did_you_mean
 from tfserving.options import option
+from tfserving.property_path import join_path
 
 GpuSharing = Literal["default", "cgpu", "core_mem", "share", "mps", "topology"]
 SHARING_MODES: tuple[GpuSharing, ...] = ("default", "cgpu", "core_mem", "share", "mps", "topology")
