@@ -127,6 +127,29 @@ def test_the_official_client_is_understood_in_every_way_of_signing(
     assert send(cloud, "PUT", f"{parts.path}?{parts.query}", host, b"changed")[0] == 403
 
 
+@pytest.mark.parametrize("age", [0, 3600])
+def test_the_first_sdk_for_go_signs_the_date_as_it_stands_in_the_date_header(cloud: RunningCloud, age: int) -> None:
+    """As the alicloud provider does. It sends no ``x-oss-date``; the form is that of the SDK's ``auth.go``."""
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
+    date = moment.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    scope = f"{moment:%Y%m%d}/cn-hangzhou/oss/aliyun_v4_request"
+    query = f"max-keys=1&prefix={BUCKET}"
+    canonical = f"GET\n/\n{query}\nx-oss-content-sha256:UNSIGNED-PAYLOAD\n\n\nUNSIGNED-PAYLOAD"
+    text = f"OSS4-HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    secret = f"aliyun_v4{KEY.secret}".encode()
+    for part in scope.split("/"):
+        secret = hmac.new(secret, part.encode(), "sha256").digest()
+    signature = hmac.new(secret, text.encode(), "sha256").hexdigest()
+    headers = {
+        "Date": date,
+        "X-Oss-Content-Sha256": "UNSIGNED-PAYLOAD",
+        "Authorization": f"OSS4-HMAC-SHA256 Credential={KEY.id}/{scope},Signature={signature}",
+    }
+    status, answer = send(cloud, "GET", f"/?{query}", headers)
+    assert (status, "RequestTimeTooSkewed" in answer) == ((403, True) if age else (200, False))
+    assert send(cloud, "GET", f"/?{query}x", headers)[0] == 403
+
+
 def test_a_presigned_url_ends_when_it_says(cloud: RunningCloud) -> None:
     past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)
     for version in ("v1", "v4"):
