@@ -17,8 +17,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from sandbox import paths
-from sandbox.cloud import account, browser, console, cs, eas, health, signatures
+from sandbox import browser, paths
+from sandbox.cloud import account, console, cs, eas, health, signatures
 from sandbox.cloud.eas.gateway import PREFIX as GATEWAY_PREFIX
 from sandbox.cloud.errors import ApiError, is_out_of_space, json_error, request_id
 from sandbox.cloud.openapi import openapi_call

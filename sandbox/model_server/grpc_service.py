@@ -18,6 +18,7 @@ import grpc
 
 from sandbox.model_server import address, inference, metrics
 from sandbox.model_server.api import Api
+from sandbox.model_server.callers import Callers
 from sandbox.model_server.core import ServerCore
 from sandbox.model_server.health import Health
 from sandbox.model_server.reflection import Reflection
@@ -230,7 +231,7 @@ class GrpcServer:
         StatusError: on ``start``, where the port cannot be had.
     """
 
-    def __init__(self, core: ServerCore, api: Api, options: GrpcOptions) -> None:
+    def __init__(self, core: ServerCore, api: Api, callers: Callers, options: GrpcOptions) -> None:
         self._options = options
         arguments: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", 2**31 - 1),
@@ -240,7 +241,8 @@ class GrpcServer:
         ]
         # The threads beyond the limit refuse calls, and answer reflection.
         pool = ThreadPoolExecutor(options.threads + _SPARE_THREADS, "grpc")
-        self._server = grpc.server(pool, options=arguments, interceptors=(_Quota(options.threads),))
+        interceptors = [found for found in (callers.interceptor(), _Quota(options.threads)) if found is not None]
+        self._server = grpc.server(pool, options=arguments, interceptors=interceptors)
         services = _Services(core, api, options.as_content)
         api.prediction_grpc.add_PredictionServiceServicer_to_server(services, self._server)
         api.model_grpc.add_ModelServiceServicer_to_server(services, self._server)

@@ -12,6 +12,7 @@ from aiohttp import ClientPayloadError, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from sandbox.model_server import address
+from sandbox.model_server.callers import Callers
 from sandbox.model_server.rest import RestHandler
 
 HOST = address.host()
@@ -25,13 +26,15 @@ class HttpServer:
     """The REST port.
 
     Args:
+        callers: who is answered.
         port: TCP port on the loopback address.
         threads: requests answered at the same time.
         grace_seconds: how long running requests may take when the server stops.
     """
 
-    def __init__(self, handler: RestHandler, port: int, threads: int, grace_seconds: float) -> None:
+    def __init__(self, handler: RestHandler, callers: Callers, port: int, threads: int, grace_seconds: float) -> None:
         self._handler = handler
+        self._callers = callers
         self._port = port
         self._grace_seconds = grace_seconds
         self._pool = ThreadPoolExecutor(threads, "rest")
@@ -67,6 +70,8 @@ class HttpServer:
         return True
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if reason := self._callers.refusal(request.method, request.headers, request.scheme):
+            return web.json_response({"error": f"The sandbox's model server does not answer: {reason}"}, status=403)
         expected = request.headers.get(hdrs.EXPECT, "").lower()
         if expected == "100-continue" and request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
 from sandbox.model_server.api import Api
+from sandbox.model_server.callers import Callers
 from sandbox.model_server.config import read_text_proto, single_model_config
 from sandbox.model_server.core import ServerCore
 from sandbox.model_server.flags import ServerFlags
@@ -41,6 +42,7 @@ class Server:
     def __init__(self, flags: ServerFlags, mounts: Mounts) -> None:
         self._flags = flags
         self._mounts = mounts
+        self._callers = Callers.from_environment(cors=flags.rest_api_enable_cors_support)
         self._stopping = threading.Event()
         self._stop_lock = threading.Lock()
         self._core: ServerCore | None = None
@@ -145,6 +147,7 @@ class Server:
         grpc_server = GrpcServer(
             core,
             api,
+            self._callers,
             GrpcOptions(
                 port=flags.port,
                 socket_path=socket_path,
@@ -178,7 +181,7 @@ class Server:
             metrics_path=self._metrics_path(),
         )
         threads = flags.rest_api_num_threads if flags.rest_api_num_threads > 0 else flags.threads
-        server = HttpServer(RestHandler(core, api, options), flags.rest_api_port, threads, GRACE_SECONDS)
+        server = HttpServer(RestHandler(core, api, options), self._callers, flags.rest_api_port, threads, GRACE_SECONDS)
         where = f"{HOST}:{flags.rest_api_port}"
         if server.start():
             self._http = server

@@ -26,8 +26,8 @@ from alibabacloud_oss_v2 import exceptions
 from alibabacloud_tea_openapi.models import Config
 from Tea.exceptions import TeaException
 
-from sandbox import keys
-from sandbox.cloud import browser, health
+from sandbox import browser, keys
+from sandbox.cloud import health
 from sandbox.cloud.app import create_app, make_runner
 from sandbox.cloud.eas import grpc_gateway
 from tests.cloud.conftest import RunningCloud, free_port

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.model_server import callers
 from sandbox.model_server.manager import Loader
 from sandbox.model_server.states import ServableId
 from sandbox.model_server.status import Code, StatusError
@@ -183,11 +184,13 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
     """Starts ``python -m sandbox.model_server`` on free ports; all are killed when the module's tests are done."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(*flags: str, mounts: Mapping[str, Path] | None = None, wait: bool = True) -> RunningServer:
+    def start(
+        *flags: str, mounts: Mapping[str, Path] | None = None, wait: bool = True, secret: str = ""
+    ) -> RunningServer:
         port, rest_port = free_port(), free_port()
         log_file = tmp_path_factory.mktemp("server") / "log"
         env = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-        env |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        env |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", callers.VARIABLE: secret}
         if mounts is not None:
             env["TF_SERVING_SANDBOX_MOUNTS"] = json.dumps({inside: str(local) for inside, local in mounts.items()})
         ports = (f"--port={port}", f"--rest_api_port={rest_port}")

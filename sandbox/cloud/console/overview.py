@@ -66,10 +66,17 @@ class Replica:
 
 @dataclass(frozen=True)
 class _Target:
-    """A replica that can be asked."""
+    """A replica that can be asked.
+
+    Attributes:
+        port: of the replica itself.
+        grpc: whether it speaks gRPC there.
+        secret: by which it knows who may ask.
+    """
 
     port: int
     grpc: bool
+    secret: str = field(default="", repr=False)
 
 
 class Overview:
@@ -100,7 +107,9 @@ class Overview:
         config = record.config
         live = deployment.live
         targets = [
-            _Target(each.port, service_json.is_grpc(each.blueprint.config)) for each in live if each.ready and each.port
+            _Target(each.port, service_json.is_grpc(each.blueprint.config), each.secret)
+            for each in live
+            if each.ready and each.port
         ]
         containers = config.get("containers") or [{}]
         facts = {
@@ -190,7 +199,7 @@ def ask(target: _Target, models: Iterable[Model]) -> Replica:
     replica = Replica()
     where = f"127.0.0.1:{target.port}"
     address = {"target": where} if target.grpc else {"url": f"http://{where}"}
-    with connect(**address, timeout=_ANSWER_SECONDS) as client:
+    with connect(**address, token=target.secret, timeout=_ANSWER_SECONDS) as client:
         silent = ""
         for model in models:
             if silent:

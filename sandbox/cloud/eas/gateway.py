@@ -17,12 +17,13 @@ import aiohttp
 import yarl
 from aiohttp import hdrs, web
 
-from sandbox.cloud import browser
+from sandbox import browser
 from sandbox.cloud.eas import service_json
 from sandbox.cloud.eas.auth import is_authorized
 from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.eas.grpc_gateway import GrpcListener
 from sandbox.cloud.eas.process import free_port
+from sandbox.model_server import callers
 
 log = logging.getLogger("sandbox.cloud.eas")
 
@@ -43,6 +44,7 @@ GONE_BY_THE_HOP = frozenset(
     }
 )
 """Headers that concern one connection only (RFC 9110, 7.6.1)."""
+_NOT_PASSED_ON = GONE_BY_THE_HOP | {callers.HEADER.lower()}
 _CHUNK = 1 << 16
 
 
@@ -141,11 +143,7 @@ class Gateway:
         query = request.rel_url.raw_query_string
         target = f"{path}?{query}" if query else path
         # The token is the gateway's business alone.
-        headers = [
-            (name, value)
-            for name, value in request.headers.items()
-            if name.lower() not in GONE_BY_THE_HOP and name != hdrs.AUTHORIZATION
-        ]
+        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON]
         body = request.content if request.can_read_body else None
         tried: set[str] = set()
         while (instance := deployment.pick(tried)) is not None:
@@ -153,7 +151,8 @@ class Gateway:
             with instance.serving():
                 url = yarl.URL(f"http://127.0.0.1:{instance.port}{target}", encoded=True)
                 try:
-                    sent = self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
+                    proven = [*headers, (callers.HEADER, instance.secret)]
+                    sent = self._session.request(request.method, url, headers=proven, data=body, allow_redirects=False)
                     async with sent as upstream:
                         return await answer.copy(upstream)
                 except aiohttp.ClientConnectorError:

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from sandbox.cloud import browser
+from sandbox import browser
 from sandbox.cloud.eas import service_json
 from sandbox.cloud.eas.auth import is_authorized
 from sandbox.cloud.eas.deployment import Deployment
@@ -83,7 +83,8 @@ class GrpcListener:
             with instance.serving():
                 if not await _is_connected(instance):
                     continue  # nothing was sent, so another instance may have it
-                call = instance.channel().stream_stream(method)(requests, timeout=timeout, metadata=passed_on)
+                proven = (*passed_on, (AUTHORIZATION, instance.secret))
+                call = instance.channel().stream_stream(method)(requests, timeout=timeout, metadata=proven)
                 await _copy(call, context)
                 return
         await context.abort(grpc.StatusCode.UNAVAILABLE, "no healthy upstream")

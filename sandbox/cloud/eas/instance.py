@@ -21,6 +21,7 @@ from sandbox.cloud.eas.command import NotRunnableError, ServerCommand
 from sandbox.cloud.eas.mounts import Mounts
 from sandbox.cloud.eas.process import InstanceLog, ServerProcess, free_port
 from sandbox.cloud.oss.mounts import LiveView
+from sandbox.model_server import callers
 
 log = logging.getLogger("sandbox.cloud.eas")
 
@@ -137,12 +138,14 @@ class Instance:
         in_flight: requests it is answering.
         retired: it takes no more requests and is about to end.
         gone: nothing of it is left.
+        secret: what its server wants to see in every request, so that nobody goes around the gateway.
     """
 
     def __init__(self, blueprint: Blueprint, host: Host, on_change: Callable[[], None], on_event: EventSink) -> None:
         self.blueprint = blueprint
         suffix = "".join(secrets.choice("bcdfghjklmnpqrstvwxz2456789") for _ in range(5))
         self.name = f"{blueprint.service.replace('_', '-')}-{blueprint.template}-{suffix}"
+        self.secret = secrets.token_urlsafe(32)
         self.restarts = 0
         self.started = 0.0
         self.failure: Failure | None = None
@@ -263,7 +266,8 @@ class Instance:
                 launch.program, launch.arguments, [*mounts.paths.values(), scratch], mounts.writable
             )
             pid_file = self._host.pids / f"{self.name}.pid"
-            process = await ServerProcess.start(argv, launch.env, paths.ROOT, output, pid_file)
+            env = {**launch.env, callers.VARIABLE: self.secret}
+            process = await ServerProcess.start(argv, env, paths.ROOT, output, pid_file)
             self.started = time.time()
             self._event("Normal", "Started", f"Started the model server, process {process.pid}.", self.name)
             for reason, warning in launch.warnings.items():
@@ -309,7 +313,7 @@ class Instance:
             if exited.done():
                 self._fail(self._exit_failure(exited.result(), output))
                 return False
-            if self.port and await probes.passes(probe, self._local(probe.port)):
+            if self.port and await probes.passes(probe, self._local(probe.port), self.secret):
                 self._ready.started = True
                 self.failure = None
                 self._event("Normal", "Ready", "The instance is ready.", self.name)
@@ -349,7 +353,7 @@ class Instance:
         while True:
             await asyncio.sleep(probe.period if probe else 3600)
             if probe is not None:
-                failed = 0 if await probes.passes(probe, self._local(probe.port)) else failed + 1
+                failed = 0 if await probes.passes(probe, self._local(probe.port), self.secret) else failed + 1
                 if failed >= probe.failures:
                     return
 
@@ -358,7 +362,7 @@ class Instance:
         failed = 0
         while probe is not None:
             await asyncio.sleep(probe.period)
-            failed = 0 if await probes.passes(probe, self._local(probe.port)) else failed + 1
+            failed = 0 if await probes.passes(probe, self._local(probe.port), self.secret) else failed + 1
             healthy = failed < probe.failures
             if healthy != self._ready.healthy:
                 self._ready.healthy = healthy

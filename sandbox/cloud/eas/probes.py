@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.model_server import callers
+
 DEFAULT_PERIOD_SECONDS = 10
 DEFAULT_TIMEOUT_SECONDS = 1
 DEFAULT_FAILURES = 3
@@ -60,11 +62,12 @@ def read(container: Mapping[str, Any], *keys: str) -> Probe | None:
     )
 
 
-async def passes(probe: Probe, local_port: int) -> bool:
+async def passes(probe: Probe, local_port: int, secret: str) -> bool:
     """Checks once.
 
     Args:
         local_port: the loopback port that stands for ``probe.port``; 0 if the server does not listen on it.
+        secret: by which the instance knows its gateway.
     """
     if not local_port:
         return False
@@ -75,7 +78,8 @@ async def passes(probe: Probe, local_port: int) -> bool:
                 if probe.path is None:
                     return True
                 path = probe.path if probe.path.startswith("/") else f"/{probe.path}"
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+                lines = (f"GET {path} HTTP/1.1", "Host: 127.0.0.1", f"{callers.HEADER}: {secret}", "Connection: close")
+                writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
                 await writer.drain()
                 status = (await reader.readline()).split()
                 return len(status) > 1 and status[1].isdigit() and 200 <= int(status[1]) < 400

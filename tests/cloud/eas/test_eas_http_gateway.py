@@ -49,7 +49,7 @@ def test_statuses_and_headers_of_the_server_come_back(status: int, service: Any,
 def test_the_token_is_taken_raw_and_as_bearer_and_not_passed_on(header: str, service: Any, send: Any) -> None:
     answer = send("GET", f"{service.internet_endpoint}/x", header)
     assert answer.status == 200
-    assert "authorization" not in answer.json["headers"]
+    assert "GatewayToken" not in str(answer.json["headers"])
 
 
 @pytest.mark.parametrize("header", ["", "wrong", "Bearer wrong", "Bearer", "GatewayToken ex", "Basic GatewayToken"])
@@ -190,3 +190,13 @@ def test_an_object_in_a_bucket_called_api_is_still_an_object(eas: Any, send: Any
     eas.oss.put_bucket(oss.PutBucketRequest(bucket="api"))
     eas.oss.put_object(oss.PutObjectRequest(bucket="api", key="predict/x", body=b"object"))
     assert eas.oss.get_object(oss.GetObjectRequest(bucket="api", key="predict/x")).body.content == b"object"
+
+
+def test_an_instance_gets_its_gateways_secret_in_place_of_the_token(eas: Any, send: Any) -> None:
+    service = eas.run(eas.spec())
+    seen = send("GET", service.internet_endpoint, service.access_token).json
+    secret = seen["env"]["TF_SERVING_SANDBOX_GATEWAY_SECRET"]
+    assert seen["headers"]["authorization"] == secret
+    assert len(secret) > 30
+    assert service.access_token not in str(seen)
+    eas.delete(service.service_name)

@@ -25,6 +25,21 @@ def refusal(headers: Mapping[str, str], host: str, scheme: str = "http") -> str:
     """
     if not is_loopback(host):
         return "the Host header does not name a loopback address"
+    if reason := of_another_site(headers, host, scheme):
+        return reason
+    if (_header(headers, "Upgrade") or "").lower() == "websocket":
+        return "no WebSockets are spoken here"
+    return ""
+
+
+def of_another_site(headers: Mapping[str, str], host: str, scheme: str = "http") -> str:
+    """Why a request is one of a page that does not come from here; empty where nothing says so.
+
+    Args:
+        headers: of the request; names in any case, or in lower case.
+        host: ``Host`` header or ``:authority``.
+        scheme: the request's own.
+    """
     own = f"{scheme}://{host}".lower()
     origin = _header(headers, "Origin")
     if origin is not None and origin.lower() != own:
@@ -35,9 +50,23 @@ def refusal(headers: Mapping[str, str], host: str, scheme: str = "http") -> str:
     referer = _header(headers, "Referer")
     if referer is not None and not f"{referer.lower()}/".startswith(f"{own}/"):
         return "it comes from a page of another site"
-    if (_header(headers, "Upgrade") or "").lower() == "websocket":
-        return "no WebSockets are spoken here"
     return ""
+
+
+def is_direct(host: str) -> bool:
+    """Whether ``host[:port]`` is no name that somebody could have pointed here: an address, a name of this machine, or
+    one that only a cluster's DNS knows."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if is_loopback(host) or ("." not in name and ":" not in name) or name.endswith((".svc", ".cluster.local")):
+        return bool(name)
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
