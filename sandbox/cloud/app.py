@@ -138,7 +138,7 @@ async def _answer(
 ) -> web.StreamResponse:
     try:
         # The console has a guard of its own, and the health check proves itself.
-        if request.path != health.PATH and not request.path.startswith(console.PATH.rstrip("/")):
+        if request.match_info.handler is _dispatch:
             reason = browser.refusal(request.headers, request.host, request.scheme)
             if reason:
                 raise ApiError(403, "Forbidden.Browser", f"The sandbox cloud does not answer this request: {reason}.")

@@ -35,13 +35,19 @@ def missing() -> str:
 class Browser:
     """One browser with one page."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *arguments: str) -> None:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
 
         options = webdriver.ChromeOptions()
         options.binary_location = next(filter(None, map(shutil.which, _CHROMIUM)))
-        for argument in ("--headless=new", "--hide-scrollbars", "--disable-dev-shm-usage", "--no-proxy-server"):
+        for argument in (
+            "--headless=new",
+            "--hide-scrollbars",
+            "--disable-dev-shm-usage",
+            "--no-proxy-server",
+            *arguments,
+        ):
             options.add_argument(argument)
         options.add_argument(f"--user-data-dir={profile}")
         if os.geteuid() == 0:
