@@ -176,7 +176,8 @@ class ModelRepository(pulumi.ComponentResource):
         """A private, versioned, encrypted bucket.
 
         All of it inline: with an IP address as endpoint the bucket's separate sub-resources cannot be reached, and
-        mixed with inline settings they undo each other.
+        mixed with inline settings they undo each other. Private is what OSS makes it without an ACL, whose inline form
+        the provider warns of; that it stays so is seen to by BucketContents.
         """
         return oss.Bucket(
             name,
@@ -204,13 +205,5 @@ class ModelRepository(pulumi.ComponentResource):
             ],
             force_destroy=settings.force_destroy,
             tags=dict(settings.tags) or None,
-            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect, transformations=[_private]),
+            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
         )
-
-
-def _private(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult:
-    """Sets the ACL past the SDK's constructor, which warns of the inline form on every preview.
-
-    ``oss.BucketAcl``, the form it advises, is one of the sub-resources that cannot be used here.
-    """
-    return pulumi.ResourceTransformationResult({**args.props, "acl": "private"}, args.opts)

@@ -138,7 +138,6 @@ def test_the_bucket_is_private_versioned_encrypted_and_tidy(deploy: Deploy) -> N
     run = deploy()
     assert run.resources["models-bucket"].inputs == {
         "bucket": "tf-serving-local",
-        "acl": "private",
         "storageClass": "Standard",
         "redundancyType": "LRS",
         "versioning": {"status": "Enabled"},
