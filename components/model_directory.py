@@ -68,11 +68,8 @@ def read(name: str, directory: Path, path: str, wanted: Wanted, cache: HashCache
         cache: spares reading files that were read before and have not changed.
     """
     try:
-        found = saved_model.examine(directory, path, cache)
+        found = content.examine(directory, path, cache, wanted.versions)
         present = {version.number: version.path for version in saved_model.versions(directory)}
-        for number, version_dir in present.items():
-            if wanted.versions is None or number in wanted.versions:
-                found = _with_content(found, number, version_dir, path, cache)
     except (SavedModelError, OSError, ValueError) as error:
         return ModelDirectory(problems=(Problem(path, str(error)),))
     general = tuple(problem for number, problem in found if number is None)
@@ -114,20 +111,3 @@ def _misnamed(directory: Path, path: str, present: Collection[int]) -> Iterator[
         elif match and (child / saved_model.GRAPH_FILE).is_file():
             message = f"directory {child.name} in {directory.name} is no version, and there is {match[1]} beside it"
             yield Problem(path, message, "directories named by a number", "remove or move one of them")
-
-
-def _with_content(
-    found: list[tuple[int | None, Problem]], number: int, version_dir: Path, path: str, cache: HashCache
-) -> list[tuple[int | None, Problem]]:
-    """The problems with those of a version's content: a placeholder explains whatever else is wrong with it."""
-    shown = f"{version_dir.parent.name}/{version_dir.name}"
-    others = [item for item in found if item[0] != number]
-    try:
-        faults = content.placeholders(version_dir, cache)
-        if not faults and len(others) < len(found):
-            return found
-        faults = faults or content.damage(version_dir, cache)
-    except SavedModelError as error:
-        return found if len(others) < len(found) else [*found, (number, Problem(path, str(error)))]
-    new = [(number, Problem(path, f"{shown} {fault.message}", fix=fault.fix)) for fault in faults]
-    return [*others, *new] if faults else found

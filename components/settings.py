@@ -689,7 +689,8 @@ class _Parser:
             self.problems += found.problems
             self.warnings += found.warnings
             if found.versions and not found.problems:
-                self.warnings += [f"model {name}: {warning}" for warning in model_ops.warnings(directory)]
+                needed = model_ops.warnings(directory, self.cache, found.versions)
+                self.warnings += [f"model {name}: {warning}" for warning in needed]
             if committed and not listed and found.others:
                 self.warnings.append(
                     f"model {name}: version {', '.join(map(str, found.others))} in {source} has no manifest in "

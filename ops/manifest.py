@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfserving import manifest, saved_model
+from tfserving import content, manifest, saved_model
 from tfserving.errors import ConfigError, SavedModelError
 from tfserving.manifest import SUFFIX, HashCache
 
@@ -36,11 +36,11 @@ def write(model_dir: Path, target: Path, cache: HashCache) -> list[Written]:
         cache: spares reading files that were read before and have not changed.
 
     Raises:
-        ConfigError: the directory does not hold complete SavedModels.
+        ConfigError: the directory does not hold complete SavedModels whose files hold what their names say.
         SavedModelError: a version is no longer what its manifest says. Nothing has been written then.
     """
-    problems = saved_model.check(model_dir, str(model_dir), cache)
-    if problems:
+    found = content.examine(model_dir, str(model_dir), cache, tags={saved_model.SERVE_TAG})
+    if problems := [problem for _, problem in found]:
         raise ConfigError(problems, "model directory")
     committed = manifest.load_all(target)
     built = {version.number: manifest.build(version.path, cache) for version in saved_model.versions(model_dir)}
@@ -52,9 +52,9 @@ def write(model_dir: Path, target: Path, cache: HashCache) -> list[Written]:
             )
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for number, found in built.items():
+    for number, version in built.items():
         file = target / f"{number}{SUFFIX}"
         if number not in committed:
-            file.write_text(found.to_json(), encoding="utf-8")
-        written.append(Written(file, len(found.files), found.size, number not in committed))
+            file.write_text(version.to_json(), encoding="utf-8")
+        written.append(Written(file, len(version.files), version.size, number not in committed))
     return written

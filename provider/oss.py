@@ -110,6 +110,15 @@ class Bucket:
         except UnicodeDecodeError as error:
             raise NotTextError(f"oss://{self.name}/{key} is not a text in UTF-8") from error
 
+    def start(self, key: str, size: int) -> bytes:
+        """The first ``size`` bytes of an object, or all there are. A CloudError where there is none."""
+        request = self._sdk.GetObjectRequest(
+            bucket=self.name, key=key, range_header=f"bytes=0-{size - 1}", range_behavior="standard"
+        )
+        result = self._call("read", key, lambda: self._client.get_object(request))
+        content: bytes = self._call("read", key, lambda: result.body.content)
+        return content[:size]
+
     def put_text(self, key: str, text: str, *, new_only: bool = False) -> None:
         """Write a small object in one request: a reader sees the old or the new text, never a mix.
 

@@ -40,8 +40,8 @@ from provider.oss import (
 from provider.pinning import pin
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.values import UNKNOWN, Change, Properties, has_unknown
+from tfserving import content, saved_model, wire
 from tfserving import manifest as manifests
-from tfserving import saved_model, wire
 from tfserving.errors import CloudError, OwnershipError, SavedModelError, TFServingError
 from tfserving.manifest import FileEntry, Manifest, amount, amounts
 from tfserving.pinning import Coming
@@ -524,7 +524,29 @@ class _BucketSource(_Source):
                 f"{self._at(number)} is not what its manifest says: {_names(wrong)}. Fix: restore the files, or export "
                 "under a new number"
             )
+        sizes = {entry.path: entry.size for entry in found.files}
+        _refuse_other_content(self._bucket, f"{self._prefix}{number}/", sizes)
         return found, lambda entry: ObjectName(self._bucket.name, f"{self._prefix}{number}/{entry.path}")
+
+
+def _refuse_other_content(bucket: Bucket, folder: str, sizes: Mapping[str, int]) -> None:
+    """Refuse a version whose files cannot be what their names say, as far as small reads tell.
+
+    Args:
+        bucket: where it is.
+        folder: key prefix of the version.
+        sizes: bytes by path.
+
+    Raises:
+        SavedModelError: a pointer, a page, a shard that is cut off or the like is in it.
+    """
+
+    def read(path: str, size: int) -> bytes:
+        return bucket.start(f"{folder}{path}", size)
+
+    if faults := content.faults_of_objects(sizes, read):
+        told = ". ".join(f"oss://{bucket.name}/{folder} {fault.message}. Fix: {fault.fix}" for fault in faults)
+        raise SavedModelError(f"{told}; then copy it there anew")
 
 
 def _is_certain(error: CloudError) -> bool:
@@ -872,6 +894,9 @@ class _Publication:
         expected = self._source.committed(number) or stored
         if expected is not None and not problems:
             problems = _changes(self._bucket, expected, objects, closely=stored is None)
+        if not problems and expected is None:
+            sizes = {path: item.size for path, item in objects.items() if path != _MANIFEST}
+            _refuse_other_content(self._bucket, f"{self._prefix}{number}/", sizes)
         if problems:
             there = _ascending(name for name, found in self._listing.versions.items() if SAVED_MODEL in found)
             raise SavedModelError(

@@ -7,14 +7,14 @@ too, in ``MetaInfoDef.stripped_op_list``.
 
 from __future__ import annotations
 
-import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
 from tfserving import saved_model
 from tfserving.errors import SavedModelError
+from tfserving.manifest import HashCache
 
 # By the names of their operations; TensorFlow Serving's own images have both linked in.
 _LIBRARIES = {
@@ -29,15 +29,24 @@ _LENGTH_DELIMITED = 2
 _SKIPPED = {1: 8, 5: 4}  # wire types of fixed length, with their bytes
 
 
-def warnings(model_dir: Path) -> list[str]:
-    """Versions that need operations which the server's image may lack."""
+def warnings(model_dir: Path, cache: HashCache | None = None, only: Collection[int] | None = None) -> list[str]:
+    """Versions that need operations which the server's image may lack.
+
+    Args:
+        model_dir: the directory with the version directories.
+        cache: spares reading files that were read before and have not changed.
+        only: the versions that matter; None: all.
+    """
+    cache = cache or HashCache()
     try:
         versions = saved_model.versions(model_dir)
     except SavedModelError:
         return []
     found = []
     for version in versions:
-        missing = sorted(operations(version.path) - _stock())
+        if only is not None and version.number not in only:
+            continue
+        missing = sorted(operations(version.path, cache) - _stock())
         if not missing:
             continue
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -53,29 +62,33 @@ def warnings(model_dir: Path) -> list[str]:
     return found
 
 
-def operations(version_dir: Path) -> frozenset[str]:
-    """Names of the operations that a version says it uses; empty where it does not say, or cannot be read."""
+def operations(version_dir: Path, cache: HashCache | None = None) -> frozenset[str]:
+    """Names of the operations that a version says it uses; empty where it does not say, or cannot be read.
+
+    Args:
+        version_dir: the version's directory.
+        cache: spares reading a file that was read before and has not changed.
+    """
     try:
-        with (
-            (version_dir / saved_model.GRAPH_FILE).open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            return frozenset(_operations(memoryview(content)))
-    except (OSError, ValueError):
+        found, _ = (cache or HashCache()).derive(version_dir / saved_model.GRAPH_FILE, "operations", _listed)
+    except SavedModelError:
         return frozenset()
+    return frozenset(found)
+
+
+def _listed(chunks: Iterator[memoryview]) -> list[str]:
+    try:
+        return sorted(set(_operations(memoryview(b"".join(chunks)))))
+    except ValueError:
+        return []
 
 
 def _operations(content: memoryview) -> list[str]:
     # SavedModel.meta_graphs, MetaGraphDef.meta_info_def, MetaInfoDef.stripped_op_list, OpList.op, OpDef.name
-    with content:
-        parts = [content]
-        try:
-            for number in (2, 1, 2, 1, 1):
-                parts = [inner for part in parts for inner in _fields(part, number)]
-            return [bytes(part).decode("utf-8", "replace") for part in parts]
-        finally:
-            for part in parts:
-                part.release()
+    parts = [content]
+    for number in (2, 1, 2, 1, 1):
+        parts = [inner for part in parts for inner in _fields(part, number)]
+    return [bytes(part).decode("utf-8", "replace") for part in parts]
 
 
 def _fields(content: memoryview, number: int) -> Iterator[memoryview]:

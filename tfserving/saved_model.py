@@ -39,8 +39,24 @@ _MAX_VERSION = 2**63 - 1
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*(-?[0-9]+)[ \t\n\v\f\r]*")
 _UNFINISHED = re.compile(r"temp-[0-9]+")  # what an Estimator writes to, and renames when it is done
 _SHARD = re.compile(r"variables/variables\.data-([0-9]{5})-of-([0-9]{5})")
+_POINTER = re.compile(r"[0-9]+\.dvc")
 _OWN_FILE = re.compile(r"[0-9]+\.manifest\.json")
 _VARIABLE_OPS = frozenset({"VarHandleOp", "_VarHandlesOp", "VariableV2", "Variable", "AutoReloadVariable"})
+_OTHER_MODELS = {
+    "keras": "model.export(...) writes a SavedModel of it",
+    "h5": "load it in Keras, and model.export(...) writes a SavedModel of it",
+    "hdf5": "load it in Keras, and model.export(...) writes a SavedModel of it",
+    "tflite": "export the model it was made of",
+    "onnx": "export the model it was made of",
+    "pt": "it is of PyTorch",
+    "pth": "it is of PyTorch",
+    "safetensors": "it holds weights only",
+    "zip": "unpack it",
+    "gz": "unpack it",
+    "tar": "unpack it",
+    "tgz": "unpack it",
+}
+"""By suffix: files of a model that are no SavedModel, and what to do."""
 _DTYPE_NAMES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
 _REFERENCE = 100  # DT_FLOAT_REF = DT_FLOAT + 100, and so on
 
@@ -122,21 +138,12 @@ def parse_number(name: str) -> int | None:
     return number if number is not None and -_MAX_VERSION - 1 <= number <= _MAX_VERSION else None
 
 
-def check(model_dir: Path, path: str, cache: HashCache | None = None) -> list[Problem]:
-    """Everything that would keep TensorFlow Serving from serving a version in a model directory.
-
-    Args:
-        model_dir: the directory with the version directories.
-        path: where the model is named in the stack config.
-        cache: spares reading files that were read before and have not changed.
-    """
-    return [problem for _, problem in examine(model_dir, path, cache or HashCache(), {SERVE_TAG})]
-
-
 def examine(
     model_dir: Path, path: str, cache: HashCache, tags: Collection[str] | None = None
 ) -> list[tuple[int | None, Problem]]:
-    """As :func:`check`, each problem with the version it is one of, or None where no version can be had at all.
+    """What would keep TensorFlow Serving from serving versions, as far as names of files and graphs tell.
+
+    Each problem comes with the version it is one of, or None where no version can be had at all.
 
     Args:
         model_dir: the directory with the version directories.
@@ -195,12 +202,19 @@ def _no_version(model_dir: Path, shown: str, names: Iterable[str]) -> tuple[str,
     others = [name for name in names if (model_dir / name).is_dir() and name not in JUNK_DIRS]
     if others and all(_UNFINISHED.fullmatch(name) for name in others):
         fix = f"wait until the export that writes {others[0]} has ended"
+    pointers = [name for name in names if _POINTER.fullmatch(name)]
+    if pointers and not others:
+        return (
+            f"{shown} has no version directory, only {pointers[0]} of DVC",
+            "directories named by a number",
+            "dvc pull",
+        )
     there = f", only {', '.join(others[:3])}" if others else ""
     return f"{shown} has no version directory{there}", "directories named by a number: 1, 2, ...", fix
 
 
 def warnings(model_dir: Path, cache: HashCache | None = None, only: Collection[int] | None = None) -> list[str]:
-    """What is probably not meant, but does not keep the model from being served. What does is left to :func:`check`.
+    """What is probably not meant, but does not keep the model from being served. What does is left to :func:`examine`.
 
     Args:
         model_dir: the directory with the version directories.
@@ -312,7 +326,9 @@ def _children(model_dir: Path) -> list[str]:
     try:
         return sorted(os.listdir(model_dir))
     except FileNotFoundError:
-        raise SavedModelError(f"there is no directory {model_dir}") from None
+        pointer = model_dir.with_name(f"{model_dir.name}.dvc")
+        fetch = f", only {pointer.name}: dvc pull fetches it" if pointer.is_file() else ""
+        raise SavedModelError(f"there is no directory {model_dir}{fetch}") from None
     except NotADirectoryError:
         raise SavedModelError(f"{model_dir} is not a directory") from None
     except OSError as error:
@@ -326,8 +342,7 @@ def _incomplete(version_dir: Path, cache: HashCache, tags: Collection[str] | Non
     """What a version lacks, as the rest of a sentence that begins with its name."""
     files = frozenset(list_files(version_dir))
     if "saved_model.pb" not in files:
-        other = "; saved_model.pbtxt is not read here" if "saved_model.pbtxt" in files else ""
-        yield f"has no saved_model.pb{other}"
+        yield _no_graph(files)
         return
     graphs = _read(version_dir, cache)
     # Without tags, what any graph needs: one of them is loaded.
@@ -351,8 +366,21 @@ def incomplete(paths: Iterable[str]) -> list[str]:
     """
     files = frozenset(paths)
     if GRAPH_FILE not in files:
-        return [f"has no {GRAPH_FILE}"]
+        return [_no_graph(files)]
     return list(_incomplete_variables(files, expected=False))
+
+
+def _no_graph(files: Collection[str]) -> str:
+    """That a version lacks its graph, and what may be there instead of it."""
+    for path in sorted(files):
+        suffix = path.rpartition(".")[2].lower()
+        if path == "saved_model.pbtxt":
+            return f"has no {GRAPH_FILE}; saved_model.pbtxt is not read here"
+        if path.startswith((f"{GRAPH_FILE}.", f".{GRAPH_FILE}")):
+            return f"has no {GRAPH_FILE}, only {path}: unpack it, or let its transfer end"
+        if how := _OTHER_MODELS.get(suffix):
+            return f"has no {GRAPH_FILE}; {path} is not read by TensorFlow Serving: {how}"
+    return f"has no {GRAPH_FILE}"
 
 
 def _incomplete_variables(files: frozenset[str], expected: bool) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 from bench.measure import AccessWatch, Line, Result, run
 from bench.world import names, write_version
 from tfserving import saved_model
+from tfserving.manifest import HashCache
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_versions_are_spread_over_models_and_are_complete(tmp_path: Path) -> Non
     assert (len(spread), sum(map(len, spread.values()))) == (333, 1000)
     assert all(versions == list(range(1, len(versions) + 1)) for versions in spread.values())
     write_version(tmp_path / "m" / "1", 100_000_000)
-    assert saved_model.check(tmp_path / "m", "m") == []
+    assert saved_model.examine(tmp_path / "m", "m", HashCache()) == []
 
 
 def test_a_result_is_a_table_and_a_json_file(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,42 @@ def test_a_placeholder_is_refused_with_the_command_that_gets_the_content(
 
 
 @pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("saved_model.pbtxt", "has no saved_model.pb; saved_model.pbtxt is not read here"),
+        (
+            "model.keras",
+            "has no saved_model.pb; model.keras is not read by TensorFlow Serving: model.export(...) writes",
+        ),
+        ("weights.h5", "weights.h5 is not read by TensorFlow Serving: load it in Keras"),
+        ("model.tflite", "model.tflite is not read by TensorFlow Serving"),
+        ("export.zip", "export.zip is not read by TensorFlow Serving: unpack it"),
+        ("saved_model.pb.gz", "has no saved_model.pb, only saved_model.pb.gz: unpack it, or let its transfer end"),
+        ("saved_model.pb.part", "only saved_model.pb.part"),
+        (".saved_model.pb.Xa3f1", "only .saved_model.pb.Xa3f1"),
+        ("._saved_model.pb", "has no saved_model.pb."),
+        ("notes.txt", "has no saved_model.pb."),
+    ],
+)
+def test_what_is_there_in_place_of_a_graph_is_told(good: dict[str, Any], project: Path, file: str, words: str) -> None:
+    version = project / "models" / "modelA" / "1"
+    (version / "saved_model.pb").rename(version / file)
+    (message,) = problems(good, project)
+    assert words in message
+
+
+@pytest.mark.parametrize("pointer", ["modelA.dvc", "modelA/1.dvc"])
+def test_a_model_that_dvc_has_not_fetched_is_told_with_its_command(
+    good: dict[str, Any], project: Path, pointer: str
+) -> None:
+    shutil.rmtree(project / "models" / "modelA")
+    (project / "models" / pointer).parent.mkdir(exist_ok=True)
+    (project / "models" / pointer).write_text("outs:\n- md5: 1.dir\n  path: 1\n")
+    (message,) = problems(good, project)
+    assert "dvc pull" in message
+
+
+@pytest.mark.parametrize(
     ("tags", "flag", "wrong"),
     [
         (("serve",), None, ""),
@@ -209,3 +248,27 @@ def test_a_whole_version_under_a_name_that_only_people_read_as_a_number_is_told(
 ) -> None:
     (publish(project / "models" / "modelA", 99)).rename(project / "models" / "modelA" / name)
     assert any(fix in text and text.startswith("tf-serving:models.modelA") for text in problems(good, project))
+
+
+def test_a_second_preview_opens_no_file_of_a_model(good: dict[str, Any], project: Path, tmp_path: Path) -> None:
+    old = time.time_ns() - 60 * 10**9 - 1
+    for file in (project / "models").rglob("*"):
+        if file.is_file():
+            os.utime(file, ns=(old, old))
+    opened: list[str] = []
+    listening = False
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if listening and event == "open" and str(arguments[0]).startswith(str(project / "models")):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    with HashCache(tmp_path / "cache.json") as cache:
+        listening = True
+        parse(good, project, cache=cache)
+        assert any(name.endswith("saved_model.pb") for name in opened)
+        opened.clear()
+    with HashCache(tmp_path / "cache.json") as cache:
+        parse(good, project, cache=cache)
+        listening = False
+    assert opened == []

@@ -10,6 +10,8 @@ from ops.__main__ import main
 from tfserving import manifest
 from tfserving.protos import tf_serving_pb2 as pb
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +51,29 @@ def test_every_version_gets_a_manifest_and_known_ones_stay(
         "written",
     ]
     assert list(manifest.load_all(tmp_path / "manifests" / "modelB")) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "words"),
+    [
+        ("saved_model.pb", POINTER, "modelB/2 has saved_model.pb, which is a Git LFS pointer. Fix: git lfs pull"),
+        ("saved_model.pb", b"<html>Sign in", "a web page"),
+        ("assets/vocab.txt", POINTER, "a Git LFS pointer"),
+        ("assets/.vocab.txt.icloud", b"bplist00", "only a placeholder of iCloud"),
+        ("variables/variables.index", b"cut", "has a damaged variables/variables.index"),
+    ],
+)
+def test_a_version_whose_files_are_not_what_their_names_say_gets_no_manifest(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, content: bytes, words: str
+) -> None:
+    file = model / "2" / path
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    if path.startswith("variables/"):
+        (file.parent / "variables.data-00000-of-00001").write_bytes(b"x")
+    assert run(model, tmp_path) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "manifests").exists()
 
 
 def test_a_version_that_is_not_what_it_was_is_refused_and_nothing_is_written(

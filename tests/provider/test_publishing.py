@@ -31,6 +31,7 @@ from tfserving.manifest import FileEntry
 
 pytestmark = pytest.mark.slow
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
 FILES = ["fingerprint.pb", "saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index"]
 
 
@@ -729,6 +730,36 @@ def test_the_preview_refuses_what_a_source_in_oss_does_not_hold(
     assert "export/7/ is empty" in message
     message = refusal(clouded, "PublishedModel", in_oss(cloud, root, "oss://no-such-bucket/export/", v1="any"))
     assert "the bucket does not exist" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "words"),
+    [
+        ("saved_model.pb", POINTER, "has saved_model.pb, which is a Git LFS pointer. Fix: git lfs pull; then copy it"),
+        ("saved_model.pb", b"", "has saved_model.pb, which is empty"),
+        ("saved_model.pb", b"<!DOCTYPE html><title>Sign in</title>", "a web page or an error message"),
+        ("variables/variables.data-00000-of-00001", POINTER, "a Git LFS pointer"),
+        ("variables/variables.data-00000-of-00001", b"cut", "says at least"),
+        ("variables/variables.data-00000-of-00001", b"", "has 0 bytes of variables/variables.data-00000-of-00001"),
+        ("variables/variables.index", b"cut", "has a damaged variables/variables.index"),
+    ],
+)
+@pytest.mark.parametrize("referred", [False, True], ids=["source", "referred"])
+def test_content_in_oss_that_cannot_be_what_its_name_says_is_refused_before_anything_is_copied(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str, path: str, content: bytes, words: str, referred: bool
+) -> None:
+    cloud.put(f"{root}export/1/{path}", content)
+    inputs = in_oss(cloud, root, "" if referred else theirs, v1="any", v2="any")
+    if referred:
+        inputs |= {"name": "export", "prefix": f"{root}export/"}
+    before = cloud.keys(root)
+    message = refusal(clouded, "PublishedModel", inputs)
+    assert f"{root}export/1/" in message
+    assert words in message
+    assert "export/2/" not in message
+    with pytest.raises(Failed, match="export/1/"):
+        clouded.create("PublishedModel", inputs)
+    assert cloud.keys(root) == before
 
 
 def test_the_preview_refuses_strangers_files_and_other_content(

@@ -96,7 +96,10 @@ def test_a_checksum_is_found_over_all_chunks(version: Path) -> None:
 
 def test_tensorflows_own_checksum_form() -> None:
     assert crc32c(b"123456789") == 0xE3069283
-    assert masked(0xE3069283) == 0xC78A5DEB or masked(0) == 0xA282EAD8
+    assert masked(0) == 0xA282EAD8
+    assert masked(1 << 15) == 0xA282EAD9  # the upper bits come down
+    assert masked(1) == 0xA284EAD8  # and the lower ones go up
+    assert masked(0xFFFFFFFF) == 0xA282EAD7
 
 
 @pytest.mark.parametrize(
@@ -163,6 +166,18 @@ def test_a_cut_or_changed_index_is_damaged(version: Path, keep: float) -> None:
         ("assets/vocab.txt", b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer | git lfs pull"),
         ("fingerprint.pb", b"version https://hawser.github.com/spec/v1\noid", "git lfs pull"),
         ("assets/.vocab.txt.icloud", b"bplist00", "assets/vocab.txt, which is only a placeholder of iCloud"),
+        ("saved_model.pb", b"\x1f\x8b\x08\0", "saved_model.pb, which is compressed with gzip | unpack it"),
+        (INDEX, b"\x28\xb5\x2f\xfd", "which is compressed with zstd"),
+        (
+            "saved_model.pb",
+            b"PK\x03\x04",
+            "which is a ZIP archive, or a Keras file, which is one | unpack it, or write a",
+        ),
+        ("saved_model.pb", b"\x89HDF\r\n\x1a\n", "which is an HDF5 file of Keras | write a SavedModel"),
+        ("saved_model.pb", b"\0\x05\x16\x07\0\x02", "which is what macOS keeps beside a file"),
+        ("saved_model.pb", b"saved_model_schema_version: 1\n", "which is a SavedModel in text form"),
+        ("saved_model.pb", b"meta_graphs {\n", "which is a SavedModel in text form"),
+        ("assets/model.bin", b"/annex/objects/SHA256E-s12--ab\n", "a git-annex pointer | git annex get"),
         ("assets/vocab.txt.dvc", b"outs:", "assets/vocab.txt, which is only a pointer of DVC | dvc pull"),
     ],
 )
@@ -173,6 +188,68 @@ def test_a_file_that_stands_for_another_is_named_with_its_cure(
     (version / path).write_bytes(start)
     (found,) = faults(version)
     assert words in found
+
+
+def of_objects(version: Path, **sizes: int) -> tuple[list[str], list[tuple[str, int]]]:
+    """What is said of the version's files as objects, and what was read of them."""
+    reads = []
+
+    def read(path: str, size: int) -> bytes:
+        found = (version / path).read_bytes()[:size]
+        reads.append((path, len(found)))
+        return found
+
+    there = {str(path.relative_to(version)): path.stat().st_size for path in version.rglob("*") if path.is_file()}
+    found = content.faults_of_objects(there | sizes, read)
+    return [f"{fault.message} | {fault.fix}" for fault in found], reads
+
+
+def test_of_a_sound_version_in_a_bucket_only_beginnings_and_the_index_are_read(version: Path) -> None:
+    (version / "assets").mkdir()
+    (version / "assets" / "vocab.txt").write_bytes(b"word\n" * 1000)
+    (version / SHARD.format(1, 2)).write_bytes(b"third" * 100_000)
+    found, reads = of_objects(version)
+    assert found == []
+    assert {path for path, _ in reads} == {"saved_model.pb", INDEX, SHARD.format(0, 2), SHARD.format(1, 2)}
+    assert all(size <= 512 or path == INDEX for path, size in reads)
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "words"),
+    [
+        ("saved_model.pb", b"", "saved_model.pb, which is empty | copy or export the model again; a tool that keeps"),
+        ("saved_model.pb", b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer | git lfs pull"),
+        ("saved_model.pb", b"<!DOCTYPE html><title>Sign in</title>", "a web page"),
+        ("saved_model.pb", b"\x1f\x8b\x08\0", "compressed with gzip"),
+        ("assets/vocab.txt", b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
+        (SHARD.format(1, 2), b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
+        (SHARD.format(1, 2), b"", "has 0 bytes of variables/variables.data-00001-of-00002"),
+        (SHARD.format(1, 2), b"third" * 999, "has 4995 bytes of variables/variables.data-00001-of-00002, and"),
+        (INDEX, b"\0" * 400, "nothing but zeros"),
+        (INDEX, b"cut", "has a damaged variables/variables.index"),
+        ("assets/.vocab.txt.icloud", b"bplist00", "only a placeholder of iCloud"),
+        ("assets/vocab.txt.dvc", b"outs:", "only a pointer of DVC"),
+    ],
+)
+def test_what_a_listing_and_small_reads_tell_of_a_version_in_a_bucket(
+    version: Path, path: str, start: bytes, words: str
+) -> None:
+    (version / path).parent.mkdir(exist_ok=True)
+    (version / path).write_bytes(start)
+    ((found,), _) = of_objects(version)
+    assert words in found
+
+
+def test_of_very_many_small_objects_some_are_looked_at(version: Path) -> None:
+    (version / "assets").mkdir()
+    for number in range(500):
+        (version / "assets" / str(number)).write_bytes(b"x")
+    _, reads = of_objects(version)
+    assert len(reads) < 80
+
+
+def test_an_index_of_great_size_is_left_to_tensorflow(version: Path) -> None:
+    assert of_objects(version, **{INDEX: 1 << 40})[0] == []
 
 
 def test_pages_and_empty_files_among_the_assets_may_be_meant(version: Path) -> None:

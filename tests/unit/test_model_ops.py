@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfserving.manifest import HashCache
 from tfserving.model_ops import operations, warnings
 
 
@@ -69,6 +72,20 @@ def test_what_the_image_may_lack_is_told(tmp_path: Path, names: list[str], said:
 def test_what_cannot_be_read_is_left_to_the_checks(tmp_path: Path, content: bytes) -> None:
     assert operations(version(tmp_path, 1, content)) == frozenset()
     assert operations(tmp_path / "missing") == frozenset()
+
+
+def test_a_second_look_reads_no_graph(tmp_path: Path) -> None:
+    old = time.time_ns() - 60 * 10**9 - 1
+    for number in (1, 2):
+        os.utime(version(tmp_path, number, saved_model("MyOp")) / "saved_model.pb", ns=(old, old))
+    with HashCache(tmp_path / "cache.json") as cache:
+        first = warnings(tmp_path, cache)
+    assert len(first) == 2
+    assert cache.bytes_read > 0
+    with HashCache(tmp_path / "cache.json") as cache:
+        assert warnings(tmp_path, cache) == first
+        assert warnings(tmp_path, cache, only=[2]) == first[1:]
+    assert cache.bytes_read == 0
 
 
 @given(st.binary(max_size=50))

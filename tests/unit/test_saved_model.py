@@ -69,7 +69,7 @@ def export(
 
 
 def problems(model_dir: Path) -> list[str]:
-    return [str(problem) for problem in saved_model.check(model_dir, PATH)]
+    return [str(problem) for _, problem in saved_model.examine(model_dir, PATH, HashCache(), {saved_model.SERVE_TAG})]
 
 
 @pytest.fixture
@@ -406,7 +406,7 @@ def test_no_variable_is_read_and_a_second_look_reads_nothing(model: Path, tmp_pa
     def look(cache: HashCache) -> Any:
         version = saved_model.versions(model)[0].path
         return (
-            saved_model.check(model, PATH, cache),
+            saved_model.examine(model, PATH, cache),
             saved_model.warnings(model, cache),
             saved_model.signatures(version, cache),
         )
