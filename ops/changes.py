@@ -39,6 +39,7 @@ _UNASKED = re.compile(r"service (?P<service>\S+) is Running but cannot be asked 
 """How the provider says so (ServedConfig.read)."""
 
 _STEP = re.compile(r"pin: |step \d+ of \d+, ")
+_NEW_VERSION = re.compile(r"\S+: \+ version \d+")
 _UNLABELLED = re.compile(r"(\S+: )?\S+: requests without a label: version \d+ -> \d+")
 """How ServedConfig and ServedModel say that requests move which name neither label nor version."""
 
@@ -70,10 +71,18 @@ class Line:
 
 def meaning(digest: Digest) -> list[Line]:
     """What changes, what is deleted or replaced first."""
-    lines = [line for step in digest.changed for line in _of_step(step)]
+    lines = [_with_size(line, digest) for step in digest.changed for line in _of_step(step)]
     lines += [Line(each.text) for each in digest.diagnostics if _UNLABELLED.fullmatch(each.text)]
     order: dict[Danger, int] = {"deletes": 0, "replaces": 1, "": 2}
     return sorted(dict.fromkeys(lines), key=lambda line: order[line.danger])
+
+
+def _with_size(line: Line, digest: Digest) -> Line:
+    """A new version with its size, which the provider says: in a preview the CLI leaves outputs out."""
+    if not _NEW_VERSION.fullmatch(line.text):
+        return line
+    told = (each.text for each in digest.diagnostics if each.text.startswith(f"{line.text} ("))
+    return Line(next(told, line.text), line.danger)
 
 
 def rollout_steps(digest: Digest) -> list[str]:

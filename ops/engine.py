@@ -88,7 +88,9 @@ def _selected(project_dir: Path) -> str:
         done = _run(command, project_dir, _SELECTION_SECONDS)
     except subprocess.TimeoutExpired:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    name = done.stdout.strip() if done.returncode == 0 else ""
+    # A backend of one's own has no organizations, and calls the only one this.
+    return short_name(name) if name.startswith("organization/") else name
 
 
 def _run(command: Sequence[str], project_dir: Path, seconds: float | None) -> subprocess.CompletedProcess[str]:

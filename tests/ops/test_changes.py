@@ -142,6 +142,20 @@ def test_a_new_version_whose_size_is_not_known_is_told_without() -> None:
     assert told(step("create", PUBLISHED, "m", None, new)) == [("", "m: + version 1")]
 
 
+def test_the_size_of_a_new_version_is_told_where_a_preview_has_no_outputs() -> None:
+    """As the CLI prints it: the provider's line is the only place with the size."""
+    new = state({"name": "m", "versions": {"1": "sha256:a", "11": "sha256:b"}}, {})
+    one = step("create", PUBLISHED, "m", None, new)
+    said = [
+        {"urn": one["urn"], "message": f"m: + version {number} ({number} files, 1.2 MB)\n", "severity": "info"}
+        for number in (11, 1)
+    ]
+    assert [text for _, text in told(one, diagnostics=said)] == [
+        "m: + version 1 (1 files, 1.2 MB)",
+        "m: + version 11 (11 files, 1.2 MB)",
+    ]
+
+
 def test_a_published_version_that_was_changed_is_put_back() -> None:
     published = {"name": "m", "versions": {"1": "sha256:a"}}
     old = state(published, {"versions": {"1": "changed: saved_model.pb"}})

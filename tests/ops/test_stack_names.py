@@ -43,6 +43,8 @@ def test_the_selected_stack_is_the_default(project: Path) -> None:
     assert engine.default_stack(project) == "local"
     select(project, "acme/tf-serving/dev")
     assert engine.default_stack(project) == "acme/tf-serving/dev"
+    select(project, "organization/tf-serving/dev")  # of a backend in a directory or bucket
+    assert engine.default_stack(project) == "dev"
 
 
 def test_a_selection_is_nobodys_choice_where_the_sandbox_engine_holds_that_stack(project: Path) -> None:
