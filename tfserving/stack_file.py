@@ -41,6 +41,8 @@ _DOUBTFUL = re.compile(
     r"|[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?)"
 )
 """Numbers that readers of YAML disagree on: leading zeros, other bases, underscores, sixties."""
+_OF_TEXTS = re.compile(r"(?!tf-serving:models\b).*[:.](env|tags|labels|nodeSelector|annotations)[.\[]")
+"""Begins the paths of settings whose values are texts; labels of models are version numbers."""
 _NO_NAME = "<nil>"
 """What the CLI makes of a key that is nothing."""
 
@@ -133,7 +135,8 @@ def doubts(text: str, name: str = "the stack file") -> Doubts:
     """What is below ``config`` and may not be meant as it is read.
 
     Keys that are written twice, of which loaders keep one and say nothing; plain numbers that are written in a way on
-    which readers of YAML disagree; plain keys that are read as a number, a date or nothing, and so have another name.
+    which readers of YAML disagree; dates, and numbers in place of texts, that are read as another text than is written;
+    plain keys that are read as a number, a date or nothing, and so have another name.
 
     Args:
         text: a stack file. One that is no YAML gives nothing: it is not what a program was started with.
@@ -171,8 +174,13 @@ def _doubt(path: str, node: yaml.ScalarNode, is_key: bool) -> Problem | None:
             fix += f", or write {read}"
         message = f"{written} is a number that readers of YAML disagree on: the Pulumi CLI reads {read}"
         return Problem(path, message, "a number without leading zeros, other bases and underscores", fix)
+    kind, value = _read(written)
+    what = {"null": "nothing", "timestamp": "a date", "bool": "a boolean"}.get(kind, "a number")
+    text_is_meant = kind == "timestamp" or (kind in ("int", "float", "bool") and _OF_TEXTS.match(path))
+    if not is_key and text_is_meant and (read := as_text(value)) != written:
+        message = f"{written} is read as {what}, and the text would be {read}"
+        return Problem(path, message, "text", f'quote it ("{written}")')
     if is_key and (read := _key(node)) != written:
-        what = {"null": "nothing", "timestamp": "a date", "bool": "a boolean"}.get(_read(written)[0], "a number")
         message = f"the key {written or _NO_NAME} is read as {what}, so that its name would be {read}"
         return Problem(path, message, "text", f'quote it ("{written}"), or choose another name')
     return None

@@ -44,8 +44,8 @@ def test_what_cannot_be_a_config_value_is_refused(document: str) -> None:
         stack_file.load(document)
 
 
-def problems(written: str) -> list[str]:
-    return [str(problem) for problem in stack_file.doubts(f"config:\n  tf-serving:models:\n    {written}\n").problems]
+def problems(written: str, key: str = "models") -> list[str]:
+    return [str(problem) for problem in stack_file.doubts(f"config:\n  tf-serving:{key}:\n    {written}\n").problems]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,36 @@ def test_a_key_that_is_read_under_another_name_is_told_as_it_is_written(written:
 @pytest.mark.parametrize("written", ["123: {}", "1.5: {}", "true: {}", "'1.10': {}", "!!str 1.10: {}", "yes: {}"])
 def test_a_key_that_keeps_its_name_is_fine(written: str) -> None:
     assert problems(written) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (
+            "s: {env: {DAY: 2024-01-15}}",
+            "s.env.DAY: 2024-01-15 is read as a date, and the text would be 2024-01-15 00:00:00",
+        ),
+        ("s: {env: {RELEASE: 1.10}}", "s.env.RELEASE: 1.10 is read as a number, and the text would be 1.1. "),
+        ("s: {env: {ON: TRUE}}", 'the text would be true. Allowed: text. Fix: quote it ("TRUE")'),
+        ("s: {tags: {size: 1e3}}", "the text would be 1000"),
+        ("s: {note: [2024-01-15]}", "s.note[0]: 2024-01-15 is read as a date"),
+    ],
+)
+def test_a_text_that_is_read_as_another_one_is_told(written: str, words: str) -> None:
+    (problem,) = problems(written, "services")
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "s: {env: {A: 1.5, B: 3, C: true, D: '1.10', E: v1.10, F: 1.10.0}}",
+        "s: {price: 0.50}",
+        "s: {labels: {a: b, c: 3}}",
+    ],
+)
+def test_a_text_that_stays_as_it_is_written_is_fine(written: str) -> None:
+    assert problems(written, "services") == []
 
 
 def test_a_file_that_is_no_yaml_has_no_doubts() -> None:
