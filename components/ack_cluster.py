@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pulumi
 from pulumi_alicloud import cs, vpc
@@ -73,6 +74,7 @@ class AckCluster(pulumi.ComponentResource):
         self._name = cluster.name
         self.register_outputs({"clusterId": self.cluster_id, "vswitchIds": self.vswitch_ids})
 
+    @cached_property
     def kubeconfig(self) -> pulumi.Output[str]:
         """How its API server is reached, secret: asked of ACK, so only for a stack that nobody gave a kubeconfig.
 

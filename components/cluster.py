@@ -74,7 +74,7 @@ def access(cluster: KubernetesSettings, providers: Providers) -> Access:
     if cluster.cluster is not None:
         made = AckCluster("ack", AckClusterArgs(cluster=cluster.cluster), providers.options())
         if not cluster.kubeconfig:
-            kubeconfig = made.kubeconfig()
+            kubeconfig = made.kubeconfig
     return Access(kubeconfig=kubeconfig, made=made)
 
 

@@ -483,7 +483,12 @@ def _eas_error(action: str, name: str, error: Exception) -> CloudError:
     return kind(f"{what}: {code}: {message}{hint}", code)
 
 
-def one_line(error: object) -> str:
-    """An error's text on one line, shortened: SDKs put whole stacks of wrapped errors into it."""
-    line = faults.unreachable(" ".join(str(error).split()))
+def one_line(error: object, local: str = "is the sandbox cloud running? `make cloud`") -> str:
+    """An error's text on one line, shortened: SDKs put whole stacks of wrapped errors into it.
+
+    Args:
+        error: the error.
+        local: what to ask a person where it is this machine that does not answer.
+    """
+    line = faults.unreachable(" ".join(str(error).split()), local)
     return line if len(line) <= 400 else f"{line[:400]}..."

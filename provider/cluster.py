@@ -169,7 +169,8 @@ class Cluster:
         except ApiException as error:
             raise CloudError(f"cannot {what}: {_reason(error)}", str(error.status)) from None
         except (HTTPError, OSError) as error:
-            raise CloudError(f"cannot {what}: no answer from the API server: {one_line(error)}") from None
+            reason = one_line(error, "is the cluster running? python -m sandbox kube start")
+            raise CloudError(f"cannot {what}: no answer from the API server: {reason}") from None
 
     @property
     def api(self) -> Any:

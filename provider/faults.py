@@ -110,13 +110,18 @@ def hint(status: int, code: str, message: str, right: str) -> str:
     return ""
 
 
-def unreachable(text: str) -> str:
-    """The one line that a text of the libraries below the SDKs stands for where nobody answers; else the text."""
+def unreachable(text: str, local: str) -> str:
+    """The one line that a text of the libraries below the SDKs stands for where nobody answers; else the text.
+
+    Args:
+        text: the text.
+        local: what to ask a person where it is this machine that does not answer.
+    """
     found = _POOL.search(text)
     if found is None:
         return text
     host, port = found["host"], found["port"]
-    advice = "; is the sandbox cloud running? `make cloud`" if is_loopback(host) else ""
+    advice = f"; {local}" if is_loopback(host) else ""
     reason = next((reason for pattern, reason in _REASONS if pattern in text), "")
     return f"cannot reach {host}:{port}{f' ({reason})' if reason else ''}{advice}"
 

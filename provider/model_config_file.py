@@ -134,13 +134,18 @@ class ConfigObject:
             CloudError: OSS, or the API server, refused.
         """
         found = self.find()
-        if found is not None and found.owner not in (self._owner, *also):
-            whose = f"is managed by {found.owner}" if found.owner else "was not made by this project"
+        if found is not None:
+            self.refuse_stranger(found.owner, *also)
+        return found
+
+    def refuse_stranger(self, owner: str, *also: str) -> None:
+        """Raises OwnershipError where the file, managed by ``owner``, is neither this stack's nor one of ``also``."""
+        if owner not in (self._owner, *also):
+            whose = f"is managed by {owner}" if owner else "was not made by this project"
             raise OwnershipError(
                 f"{self.uri} {whose}, and {self._owner} would overwrite it. "
                 "Fix: move that file away, or use another tf-serving:modelRoot"
             )
-        return found
 
     def write(
         self, config: ModelServerConfig, *, new_only: bool = False, restarts: Collection[str] = frozenset()
@@ -254,7 +259,11 @@ class ModelConfigFile(Resource):
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
         if not has_unknown({name: inputs.get(name) for name in self.inputs if name != "initial"}):
-            _preview_place(ctx, inputs, old_inputs)
+            if old_inputs is None or old_outputs is None or _moved(old_inputs, inputs):
+                _preview_place(ctx, inputs, old_inputs or {})
+            else:  # whose it is now was read a moment ago
+                owner = text(old_outputs, "owner")
+                _file(ctx, inputs).refuse_stranger(owner, *_former_owners(old_inputs, inputs))
         unused = old_outputs is not None and flag(old_outputs, "unused")
         listed = old_outputs["initial"] if old_outputs is not None and not unused else inputs["initial"]
         return inputs | {"unused": unused, "initial": listed}
@@ -333,11 +342,16 @@ def _former_owners(old_inputs: Properties, news: Properties) -> tuple[str, ...]:
 
     One without an owner was written anew by hand, and is put right; but in another place it is somebody else's.
     """
-    moved = any(text(old_inputs, name) != text(news, name) for name in ("bucket", "key", *CONFIG_MAP_INPUTS))
-    return (text(old_inputs, "owner"),) if moved else (text(old_inputs, "owner"), "")
+    former = text(old_inputs, "owner")
+    return tuple(filter(None, (former,))) if _moved(old_inputs, news) else (former, "")
 
 
-def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties | None) -> None:
+def _moved(old_inputs: Properties, news: Properties) -> bool:
+    """Whether the file may be in another place than before."""
+    return any(text(old_inputs, name) != text(news, name) for name in ("bucket", "key", *CONFIG_MAP_INPUTS))
+
+
+def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties) -> None:
     """Look whether the file can be written where it is to be, which may be another place than before.
 
     Raises:
@@ -346,7 +360,7 @@ def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties | No
     """
     file = _file(ctx, inputs)
     try:
-        stored = file.read(*(_former_owners(old_inputs, inputs) if old_inputs is not None else ()))
+        stored = file.read(*_former_owners(old_inputs, inputs))
         if stored is None and (config_map := text(inputs, "configMap")):
             Cluster.of(inputs).config_map(config_map).check_namespace()
     except (UnusableKubeconfigError, NoNamespaceError, NoCredentialsError):

@@ -192,7 +192,7 @@ class PublishedModel(Resource):
             ctx.info(f"{text(inputs, 'name')}: {line}")
         if len(lines) > _LINES_SHOWN:
             ctx.info(f"{text(inputs, 'name')}: and {len(lines) - _LINES_SHOWN} more")
-        looked.refuse()
+        looked.refuse(text(inputs, "name"))
         kept = {
             number: files[number] if published.get(number) == digest and number in files else UNKNOWN
             for number, digest in wanted.items()
@@ -503,7 +503,8 @@ class _BucketSource(_Source):
         found = self.manifest(number)
         if found is None:
             raise SavedModelError(
-                f"version {number} of {self._name} is not published yet, and {self._at(number)} is empty"
+                f"version {number} of {self._name} is not published yet, and {self._at(number)} is empty. Fix: export "
+                f"it there, or leave it out of tf-serving:models.{self._name}.versions or the committed manifests"
             )
         if digest not in (found.digest, ANY):
             raise SavedModelError(
@@ -603,7 +604,7 @@ class _Looked:
                 return {key: each.summary[key] for key in ("files", "bytes")}
         return self.known.get(number, {})
 
-    def refuse(self) -> None:
+    def refuse(self, name: str) -> None:
         """Raises what is wrong with the versions, all of it: before the first file is sent."""
         if len(self.problems) == 1:
             raise self.problems[0]
@@ -611,7 +612,8 @@ class _Looked:
             kind = (
                 OwnershipError if all(isinstance(each, OwnershipError) for each in self.problems) else SavedModelError
             )
-            raise kind("\n".join([f"{len(self.problems)} problems", *(f"  - {each}" for each in self.problems)]))
+            shown = [f"  - {each}" for each in self.problems]
+            raise kind("\n".join([f"model {name}: {len(shown)} problems", *shown]))
 
 
 @dataclass
@@ -684,7 +686,7 @@ class _Publication:
                 looked = self._look_at_all(versions)
                 for found in looked.there:
                     self._finish(found.number, found.digest, found.summary)
-                looked.refuse()
+                looked.refuse(self._name)
                 self._publish(looked.jobs, versions)
         self._take_along()
         self._clean_up()
@@ -901,7 +903,8 @@ class _Publication:
             there = _ascending(name for name, found in self._listing.versions.items() if SAVED_MODEL in found)
             raise SavedModelError(
                 f"{self._title(number)} should be in the bucket already, and {self._at(number)} {problems[0]} "
-                f"(complete there: {', '.join(there) or 'none'}). Fix: publish it, or give the model a source"
+                f"(complete there: {', '.join(there) or 'none'}). Fix: name versions that are there in "
+                f"tf-serving:models.{self._name}.versions, or give the model a source"
             )
         return _There(number, expected.digest if expected is not None else digest, _summary(objects))
 

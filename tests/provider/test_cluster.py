@@ -272,6 +272,7 @@ def test_a_preview_without_a_usable_kubeconfig_is_refused_and_one_without_an_ans
     ModelConfigFile().preview(ctx, declared, None, None)
     (line,) = told
     assert line.startswith(f"warning: it is not known yet whether configmap://models/{NAME}/model_config.pbtxt is some")
+    assert line.endswith("(connection refused); is the cluster running? python -m sandbox kube start")
     ModelConfigFile().preview(ctx, {**declared, "kubeconfig": Secret(UNKNOWN)}, None, None)
     assert told == [line]
 

@@ -711,7 +711,7 @@ def test_the_preview_refuses_versions_that_are_not_there_all_together(
     inputs = in_oss(cloud, root, "", v1="any", v5="any", v9223372036854775807="any", **{f"v{LARGE}": "any"})
     message = refusal(clouded, "PublishedModel", inputs | {"prefix": f"{root}export/"})
     head, *lines = message.splitlines()
-    assert head == "3 problems"
+    assert head == "model m: 3 problems"
     assert [line.split(" of m ")[0] for line in lines] == [
         "  - version 5",
         f"  - version {LARGE}",
@@ -800,7 +800,7 @@ def test_a_model_that_moves_to_another_root_previews_what_is_missing_there(
     model.up(inputs)
     moved = inputs | {"prefix": f"{root}elsewhere/"}
     assert model.diff(moved).replaces == ["prefix"]
-    assert "2 problems" in refusal(clouded, "PublishedModel", moved)
+    assert "model m: 2 problems" in refusal(clouded, "PublishedModel", moved)
 
 
 def test_the_preview_of_an_added_version_is_refused_like_its_update(

@@ -16,7 +16,7 @@ IN_PREVIEW = {
     "cluster.Cluster._load": "test_a_preview_without_a_usable_kubeconfig_is_refused_and_one_without_an_answer_warns",
     "cluster.ConfigMap.check_namespace": "test_a_namespace_that_is_not_there_is_refused_in_the_preview",
     "eas_service._check_owner": "test_a_service_that_another_stack_took_over_is_refused_by_the_preview_of_an_update",
-    "model_config_file.ConfigObject.read": "test_somebody_elses_config_file_is_refused_and_stays",
+    "model_config_file.ConfigObject.refuse_stranger": "test_somebody_elses_config_file_is_refused_and_stays",
     "oss.Bucket.get_text": "test_what_should_be_a_text_and_is_none_is_refused_in_the_preview",
     "published_model.PublishedModel.diff": "test_changed_content_of_a_published_version_is_refused_in_the_preview",
     "published_model._load": "test_the_preview_refuses_to_drop_a_version_whose_manifest_is_damaged",
