@@ -119,11 +119,11 @@ def _check_service(
         except SavedModelError:
             continue  # told already
         for name, signature in sorted(signatures.items()):
-            for trouble in batching.troubles(signature, used):
-                troubles.setdefault((version.model, name, trouble), []).append(version.number)
+            if told := batching.troubles(signature, used):
+                troubles.setdefault((version.model, name, "; ".join(told)), []).append(version.number)
     for (model, name, trouble), numbers in troubles.items():
         listed = ", ".join(map(str, numbers))
         found.warnings.append(
             f"service {service.name} batches requests, and model {model}, version {listed}, signature {name}, does not "
-            f"take that: {trouble}"
+            f"take that: {trouble}. Fix: change the parameters or the signature, or serve the model without batching"
         )

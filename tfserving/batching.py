@@ -97,9 +97,11 @@ def of_version(version_dir: Path, path: str) -> tuple[Batching | None, list[Prob
         SavedModelError: the file cannot be read.
     """
     file = version_dir / PARAMETERS_FILE
+    shown = f"{version_dir.parent.name}/{version_dir.name}/{PARAMETERS_FILE}"
+    if file.is_dir():
+        return None, [Problem(path, f"{shown} is a directory, and the version would not load", "a file", "remove it")]
     if not file.is_file():
         return None, []
-    shown = f"{version_dir.parent.name}/{version_dir.name}/{PARAMETERS_FILE}"
     try:
         parameters = parse(file.read_bytes().decode(), shown)
     except (ModelConfigError, UnicodeDecodeError) as error:
@@ -165,7 +167,7 @@ def _may_fail(signature: Signature, batching: Batching) -> Iterator[str]:
         if info.shape is not None and None in info.shape[1:]:
             yield (
                 f"input {name} has rows of any size ({info}), and requests of different sizes that fall into one batch "
-                "fail: set pad_variable_length_inputs to true, or send rows of one size"
+                "fail while pad_variable_length_inputs is not true"
             )
 
 

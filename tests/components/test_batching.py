@@ -60,10 +60,11 @@ def test_a_model_that_cannot_be_batched_is_told_once_with_the_versions_that_are_
     changed: Change, project: Path
 ) -> None:
     for number in (1, 2, 3):
-        write(project / "models" / "modelC" / str(number), x=(), out_y=(-1,))
+        write(project / "models" / "modelC" / str(number), x=(), out_y=())
     (told,) = warnings(changed(ON), project)
     assert told.startswith("service multi_http batches requests, and model modelC, version 2, 3, signature serving_def")
     assert "input x is a single value" in told
+    assert "; output out_y is a single value" in told
 
 
 def test_without_batching_a_signature_is_nobodys_business(changed: Change, project: Path) -> None:

@@ -140,6 +140,13 @@ def test_a_versions_own_parameters_are_used(version: Path) -> None:
     assert found == Batching(max_batch_size=4, execution_size=4, allowed_batch_sizes=(2, 4))
 
 
+def test_a_directory_in_the_place_of_the_parameters_is_a_problem(version: Path) -> None:
+    (version / batching.PARAMETERS_FILE).mkdir()
+    found, (problem,) = batching.of_version(version, "models.m")
+    assert found is None
+    assert "is a directory, and the version would not load" in str(problem)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
