@@ -22,6 +22,7 @@ from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL, address_of
 from provider.model_config_file import ConfigObject
 from provider.oss import Bucket
 from provider.resource import Context, table, text
+from provider.restarts import restart
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import Properties
 from tfserving import model_config, pinning
@@ -33,8 +34,6 @@ from tfserving.pinning import Coming, Proof
 PIN_SECONDS = 120.0
 """Least time that services get to follow a pin."""
 
-RESTART_SECONDS = 900.0
-_SETTLE_SECONDS = 15.0
 _UNKNOWN_POLL_SECONDS = 60.0
 
 _LABELS_FLAG = re.compile(r"--allow_version_labels_for_unavailable_models(?:=(?:true|1))?(?![\w=])", re.IGNORECASE)
@@ -151,8 +150,8 @@ class _File:
         restarts: list[str],
     ) -> None:
         """Write the pin, and see that every service that polls the file follows it."""
-        if lines := pinning.summary(in_force, target):
-            self.ctx.info(f"pin: {'; '.join(lines)}; files appear once every service follows")
+        if line := pinning.announcement(in_force, target):
+            self.ctx.info(line)
         polling = [each.service for each in services if each.service.poll_seconds > 0]
         if not polling:
             self.config.write(target, restarts=restarts)
@@ -226,14 +225,9 @@ class _File:
             f"pin: restarting service {name}, which reads the model config file only when it starts, so that it keeps "
             f"serving {', '.join(models)} as before"
         )
-        api = self.ctx.clients.eas
-        api.restart(name)
-        left_running = False
         found = None
-        for gone in self.ctx.poll(RESTART_SECONDS):
-            found = api.describe(name)
-            left_running = left_running or found is None or found.status != "Running" or gone > _SETTLE_SECONDS
-            if found is None or (left_running and found.status == "Running"):
+        for found, is_back in restart(self.ctx, name):
+            if found is None or is_back:
                 return
             self.ctx.status(f"pin: service {name} is {found.status}")
             if found.status == "Failed":

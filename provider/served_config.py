@@ -33,6 +33,7 @@ from provider.model_config_file import (
 from provider.oss import Bucket
 from provider.published_model import remove_version
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
+from provider.restarts import RESTART_SECONDS, restart
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
 from tfserving import model_config, pinning, rollout, server_log, wire
@@ -42,9 +43,6 @@ from tfserving.rollout import Step
 
 STEP_SECONDS = 120.0
 """Least time a step may take before it counts as stuck."""
-
-RESTART_SECONDS = 900.0
-"""Time a rolling restart may take: images are there, models are loaded anew."""
 
 _READ_TRIES = 3
 _SETTLE_SECONDS = 15.0
@@ -209,7 +207,7 @@ class ServedConfig(Resource):
         if before is not None and old_outputs is not None:
             on_disk = _union(wanted.published, before.published, _versions(table(old_outputs, "obsolete")))
             in_force = _in_force_by_state(before, old_outputs, on_disk)
-            for line in _pin_lines(wanted, before, old_outputs):
+            if line := _pin_line(wanted, before, old_outputs):
                 ctx.info(line)
             steps = rollout.plan(
                 in_force, _spelt_out(wanted.file, wanted.published, on_disk), wanted.published, on_disk
@@ -602,17 +600,12 @@ class _Rollout:
             return
         self._ctx.info(f"restarting service {service.name}: it reads the model config file only when it starts")
         self._ctx.record(self._id, self._outputs())
-        api = self._ctx.clients.eas
-        api.restart(service.name)
         serves: Any = None
-        left_running = False
-        for gone in self._ctx.poll(self._ctx.seconds or RESTART_SECONDS):
-            found = api.describe(service.name)
-            left_running = left_running or found is None or found.status != "Running" or gone > _SETTLE_SECONDS
+        for found, is_back in restart(self._ctx, service.name, self._ctx.seconds or RESTART_SECONDS):
             if found is not None and found.status == "Failed":
                 what = f"service {service.name} did not start with the new model config file"
                 self._restart_failed(failure_story(self._ctx, found, what), original)
-            if found is not None and found.status == "Running" and left_running:
+            if is_back:
                 self._fleet.count_replicas()
                 serves = self._serves(service) if service.reachable else expected
                 if serves == expected:
@@ -839,8 +832,8 @@ def _spelt_out(config: ModelServerConfig, published: Versions, on_disk: Versions
     return ModelServerConfig(tuple(models))
 
 
-def _pin_lines(wanted: _Wanted, before: _Wanted, outputs: Properties) -> list[str]:
-    """What the publication of new versions spells out in the file first, as far as the state tells."""
+def _pin_line(wanted: _Wanted, before: _Wanted, outputs: Properties) -> str:
+    """What the publication of new versions spells out in the file first, as far as the state tells; often nothing."""
     file = model_config.from_dict(table(outputs, "file")) if table(outputs, "file") else before.file
     visible = _union(before.published, _versions(table(outputs, "obsolete")))
     coming = {
@@ -852,8 +845,7 @@ def _pin_lines(wanted: _Wanted, before: _Wanted, outputs: Properties) -> list[st
         coming = {
             name: each for name, each in coming.items() if pinning.harms(file.get(name), wanted.file.get(name), each)
         }
-    lines = pinning.summary(file, pinning.pinned(file, coming))
-    return [f"pin: {'; '.join(lines)}; files appear once every service follows"] if lines else []
+    return pinning.announcement(file, pinning.pinned(file, coming))
 
 
 def _in_force_by_state(before: _Wanted, outputs: Properties, on_disk: Versions) -> ModelServerConfig:

@@ -141,15 +141,18 @@ def is_label(label: str) -> bool:
     return _LABEL.fullmatch(label) is not None
 
 
-def summary(before: ModelServerConfig, after: ModelServerConfig) -> list[str]:
-    """One line per model that a pin changes: ``titles keeps serving 1 (latest 1 -> specific [1])``."""
+def announcement(before: ModelServerConfig, after: ModelServerConfig) -> str:
+    """What a pin changes: ``pin: titles keeps serving 1 (policy latest 1 -> specific [1]); files appear once ...``.
+
+    Empty where it changes no policy.
+    """
     lines = []
     for model in after.models:
         was = before.get(model.name)
         if was is not None and was.policy != model.policy:
             versions = ", ".join(map(str, model.policy.versions))
             lines.append(f"{model.name} keeps serving {versions} (policy {was.policy} -> {model.policy})")
-    return lines
+    return f"pin: {'; '.join(lines)}; files appear once every service follows" if lines else ""
 
 
 def unlabelled(before: Mapping[str, Collection[int]], after: Mapping[str, Iterable[int]]) -> list[str]:

@@ -127,7 +127,9 @@ def test_without_a_version_that_all_have_loaded_a_label_proves_nothing(available
 def test_lines_say_what_is_kept_and_which_requests_move() -> None:
     before = ModelServerConfig((model(VersionPolicy.latest(1)), model(ALL, "other")))
     after = pinning.pinned(before, {"titles": coming({1}, {2})})
-    assert pinning.summary(before, after) == ["titles keeps serving 1 (policy latest 1 -> specific [1])"]
+    told = "pin: titles keeps serving 1 (policy latest 1 -> specific [1]); files appear once every service follows"
+    assert pinning.announcement(before, after) == told
+    assert pinning.announcement(after, after) == ""
     assert pinning.unlabelled({"a": (1,), "b": (1, 2), "c": (), "d": (3,)}, {"a": (1, 2), "b": (1,), "c": (1,)}) == [
         "a: requests without a label: version 1 -> 2",
         "b: requests without a label: version 2 -> 1",
