@@ -14,7 +14,7 @@ import pulumi.runtime.config as runtime_config
 import yaml
 
 from components.settings import Settings, parse
-from tfserving import stack_file as stack_files
+from tfserving import stack_file
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache
 from tfserving.stack_file import Doubts
@@ -43,25 +43,24 @@ def read(project_dir: Path, stack: str) -> RawConfig:
     values = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
     secret = {key for key in values if runtime_config.is_config_secret(key)}
     secret |= set(runtime_config.get_config_secret_keys_env())
-    return RawConfig(values, frozenset(secret), doubts(stack_file(project_dir, stack)))
+    return RawConfig(values, frozenset(secret), doubts(project_dir, stack))
 
 
-def doubts(path: Path) -> Doubts:
-    """What is doubtful about a stack file; nothing where there is none: the program was started with another one."""
+def doubts(project_dir: Path, stack: str) -> Doubts:
+    """What is doubtful about the stack file of ``stack``, which is in the project's ``stackConfigDir``.
+
+    Nothing where there is none: the program was started with another one.
+    """
     try:
-        return stack_files.doubts(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, ValueError):
-        return Doubts()
-
-
-def stack_file(project_dir: Path, stack: str) -> Path:
-    """Where the stack file of ``stack`` is: in the project's ``stackConfigDir``."""
-    try:
-        project = yaml.safe_load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8"))
+        project = stack_file.load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         project = None
-    directory = project.get("stackConfigDir") if isinstance(project, dict) else None
-    return project_dir / str(directory or "") / f"Pulumi.{stack}.yaml"
+    settings = project if isinstance(project, dict) else {}
+    path = project_dir / str(settings.get("stackConfigDir") or "") / f"Pulumi.{stack}.yaml"
+    try:
+        return stack_file.doubts(path.read_text(encoding="utf-8"), str(settings.get("name") or ""), path.name)
+    except (OSError, ValueError):
+        return Doubts()
 
 
 def load(project_dir: Path, stack: str, cache: HashCache) -> Settings:

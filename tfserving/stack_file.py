@@ -15,9 +15,10 @@ import json
 import math
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar
 
 import yaml
@@ -131,7 +132,18 @@ def json_number(value: float) -> str:
     return f"{mantissa.removesuffix('.0')}e{'-' if digits < 0 else '+'}{abs(digits):0{1 if digits < 0 else 2}d}"
 
 
-def doubts(text: str, name: str = "the stack file") -> Doubts:
+def full_key(key: str, project: str) -> str | None:
+    """A config key with its namespace: ``shop:size`` of ``size`` in project shop, and of the old ``shop:config:size``.
+
+    None where the CLI would refuse it.
+    """
+    parts = key.split(":")
+    if len(parts) == 3 and parts[1] == "config":
+        del parts[1]
+    return f"{project}:{key}" if len(parts) == 1 else ":".join(parts) if len(parts) == 2 else None
+
+
+def doubts(text: str, project: str, name: str = "the stack file") -> Doubts:
     """What is below ``config`` and may not be meant as it is read.
 
     Keys that are written twice, of which loaders keep one and say nothing; plain numbers that are written in a way on
@@ -140,6 +152,7 @@ def doubts(text: str, name: str = "the stack file") -> Doubts:
 
     Args:
         text: a stack file. One that is no YAML gives nothing: it is not what a program was started with.
+        project: name of the project, the namespace of keys without one.
         name: of the file, for messages.
     """
     problems: list[Problem] = []
@@ -147,9 +160,9 @@ def doubts(text: str, name: str = "the stack file") -> Doubts:
     try:
         root = _compose(text)
         for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
-            if key.value == "config":
-                problems += _duplicates(value, "", name)
-                for path, read_path, node, is_key in _scalars(value, "", ""):
+            if key.value == "config" and isinstance(value, yaml.MappingNode):
+                problems += _duplicates(value, lambda key: full_key(key, project) or key, name)
+                for path, read_path, node, is_key in _settings(value, project):
                     if problem := _doubt(path, node, is_key):
                         problems.append(problem)
                         affected.add(read_path)
@@ -186,21 +199,41 @@ def _doubt(path: str, node: yaml.ScalarNode, is_key: bool) -> Problem | None:
     return None
 
 
-def _duplicates(node: yaml.Node, where: str, name: str) -> Iterator[Problem]:
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _duplicates(item, f"{where}[{index}]", name)
+def _duplicates(node: yaml.Node, place: Callable[[str], str], name: str) -> Iterator[Problem]:
+    """Keys of mappings that are written twice.
+
+    Args:
+        node: where to look.
+        place: the path of a key of ``node``.
+        name: of the file.
+    """
     if not isinstance(node, yaml.MappingNode):
         return
     first: dict[str, int] = {}
     for key, value in node.value:
-        text, line = str(key.value), key.start_mark.line + 1
-        here = join_path(where, text) if where else text
-        if text in first:
-            message = f"the key is written twice, on lines {first[text]} and {line} of {name}: one would be lost"
+        here, line = place(str(key.value)), key.start_mark.line + 1
+        if here in first:
+            message = f"the key is written twice, on lines {first[here]} and {line} of {name}: one would be lost"
             yield Problem(here, message, fix="keep one, or rename one")
-        first.setdefault(text, line)
-        yield from _duplicates(value, here, name)
+        first.setdefault(here, line)
+        for item, path in _items(value, here):
+            yield from _duplicates(item, partial(join_path, path), name)
+
+
+def _items(node: yaml.Node, path: str) -> Iterator[tuple[yaml.Node, str]]:
+    """A value that is no list, or what lists hold, with their paths."""
+    if not isinstance(node, yaml.SequenceNode):
+        yield node, path
+        return
+    for index, item in enumerate(node.value):
+        yield from _items(item, f"{path}[{index}]")
+
+
+def _settings(config: yaml.MappingNode, project: str) -> Iterator[tuple[str, str, yaml.ScalarNode, bool]]:
+    """:func:`_scalars` of every config key's value."""
+    for key, value in config.value:
+        path = full_key(str(key.value), project) or str(key.value)
+        yield from _scalars(value, path, path)
 
 
 def _scalars(node: yaml.Node, path: str, read_path: str) -> Iterator[tuple[str, str, yaml.ScalarNode, bool]]:
@@ -213,8 +246,7 @@ def _scalars(node: yaml.Node, path: str, read_path: str) -> Iterator[tuple[str, 
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
-                here = join_path(path, key.value) if path else str(key.value)
-                read = join_path(read_path, _key(key)) if read_path else str(key.value)
+                here, read = join_path(path, key.value), join_path(read_path, _key(key))
                 yield here, read, key, True
                 yield from _scalars(value, here, read)
 

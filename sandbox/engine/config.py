@@ -160,19 +160,15 @@ def _stack_config(
         return [decrypted(v, key) for v in value] if isinstance(value, list) else value
 
     for name, value in entries.items():
-        key = _key(str(name), project)
+        key = stack_file.full_key(str(name), project)
         if key is None:
             problems.append(Problem(f"{path}: {name}", "is not a config key", allowed="<namespace>:<name>"))
+        elif key in config:
+            message = f"is {key}, which is written twice: one would be lost"
+            problems.append(Problem(f"{path}: {name}", message, fix="keep one"))
         else:
             config[key] = decrypted(value, key)
     return config, secret_keys
-
-
-def _key(name: str, project: str) -> str | None:
-    parts = name.split(":")
-    if len(parts) == 3 and parts[1] == "config":
-        del parts[1]
-    return f"{project}:{name}" if len(parts) == 1 else ":".join(parts) if len(parts) == 2 else None
 
 
 def _apply_project_config(
@@ -181,7 +177,7 @@ def _apply_project_config(
     """Defaults and types of the ``config:`` block in Pulumi.yaml (pkg/workspace/config.go)."""
     for name, declared in sorted((project.get("config") or {}).items()):
         rule = declared if isinstance(declared, dict) else {"default": declared}
-        key = _key(str(name), str(project["name"])) or str(name)
+        key = stack_file.full_key(str(name), str(project["name"])) or str(name)
         if key not in config:
             if (default := rule.get("default", rule.get("value"))) is not None:
                 config[key] = default

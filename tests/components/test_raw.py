@@ -50,17 +50,26 @@ def test_secrets_are_not_in_the_repr(tmp_path: Path) -> None:
     assert "hunter2" not in repr(raw.read(tmp_path, "dev"))
 
 
+def doubts(directory: Path, text: str) -> list[str]:
+    """Paths and messages of what is doubtful about a stack file."""
+    write(directory / "Pulumi.yaml", "name: shop\nstackConfigDir: stacks\n")
+    write(directory / "stacks" / "Pulumi.dev.yaml", text)
+    return [f"{problem.path}: {problem.message}" for problem in raw.doubts(directory, "dev").problems]
+
+
 def test_the_stack_file_is_where_the_project_says(tmp_path: Path) -> None:
-    assert raw.stack_file(tmp_path, "dev") == tmp_path / "Pulumi.dev.yaml"
-    write(tmp_path / "Pulumi.yaml", "name: x\nstackConfigDir: stacks\n")
-    assert raw.stack_file(tmp_path, "dev") == tmp_path / "stacks" / "Pulumi.dev.yaml"
+    text = "config: {a: 1, a: 2}\n"
+    assert len(doubts(tmp_path, text)) == 1
+    write(tmp_path / "Pulumi.yaml", "name: shop\n")
+    assert raw.doubts(tmp_path, "dev").problems == ()
+    write(tmp_path / "Pulumi.dev.yaml", text)
+    assert len(raw.doubts(tmp_path, "dev").problems) == 1
 
 
 def test_a_model_written_twice_is_found_with_its_lines(tmp_path: Path) -> None:
     text = "config:\n  tf-serving:models:\n    modelA: {policy: all}\n    modelB: {}\n    modelA: {}\n"
-    (found,) = raw.doubts(write(tmp_path / "Pulumi.dev.yaml", text)).problems
-    assert found.path == "tf-serving:models.modelA"
-    assert "on lines 3 and 5 of Pulumi.dev.yaml" in found.message
+    (found,) = doubts(tmp_path, text)
+    assert found.startswith("tf-serving:models.modelA: the key is written twice, on lines 3 and 5 of Pulumi.dev.yaml")
 
 
 def test_keys_written_twice_are_found_at_every_level(tmp_path: Path) -> None:
@@ -70,24 +79,34 @@ def test_keys_written_twice_are_found_at_every_level(tmp_path: Path) -> None:
         "  tf-serving:bucket: b\n"
         "  tf-serving:services:\n"
         "    one:\n"
-        "      instanceTypes: [{type: a, type: b}]\n"
+        "      instanceTypes: [{type: a, type: b}, [{x: 1, x: 2}]]\n"
         "      env: {A: 1, B: 2, A: 3}\n"
+        "  size: 1\n"
+        "  shop:size: 2\n"
+        "  shop:config:size: 3\n"
     )
-    found = raw.doubts(write(tmp_path / "x.yaml", text)).problems
-    assert [problem.path for problem in found] == [
+    assert [found.partition(": ")[0] for found in doubts(tmp_path, text)] == [
         "tf-serving:bucket",
         "tf-serving:services.one.instanceTypes[0].type",
+        "tf-serving:services.one.instanceTypes[1][0].x",
         "tf-serving:services.one.env.A",
+        "shop:size",
+        "shop:size",
     ]
+
+
+def test_a_key_without_a_namespace_is_told_with_it(tmp_path: Path) -> None:
+    (found,) = doubts(tmp_path, "config: {models: {m: {labels: {a: 007}}}}\n")
+    assert found.startswith("shop:models.m.labels.a: 007 is a number")
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- 1", "config: 5", "config:\n  a: {b: 1}\nencryptionsalt: v1\n", "\x00"])
 def test_files_without_duplicates_or_without_sense_have_no_problem(tmp_path: Path, text: str) -> None:
-    assert raw.doubts(write(tmp_path / "x.yaml", text)).problems == ()
+    assert doubts(tmp_path, text) == []
 
 
 def test_a_missing_file_has_no_problem(tmp_path: Path) -> None:
-    assert raw.doubts(tmp_path / "x.yaml").problems == ()
+    assert raw.doubts(tmp_path, "dev").problems == ()
 
 
 def test_duplicates_and_other_problems_are_told_together(good: dict[str, Any], project: Path) -> None:

@@ -164,6 +164,12 @@ def test_all_problems_come_in_one_error(root: Path) -> None:
     assert "a:b:c:d: is not a config key" in text
 
 
+def test_a_key_written_twice_with_and_without_its_namespace_is_an_error(root: Path) -> None:
+    text = problems(root, "config:\n  size: 1\n  shop:size: 2\n  shop:config:size: 3\n")
+    assert "shop:size: is shop:size, which is written twice" in text
+    assert "shop:config:size: is shop:size, which is written twice" in text
+
+
 def test_a_key_written_twice_is_an_error_with_its_line(root: Path) -> None:
     text = problems(root, "config:\n  models:\n    a: 1\n    a: 2\n")
     assert 'key "a" is written twice' in text

@@ -45,7 +45,9 @@ def test_what_cannot_be_a_config_value_is_refused(document: str) -> None:
 
 
 def problems(written: str, key: str = "models") -> list[str]:
-    return [str(problem) for problem in stack_file.doubts(f"config:\n  tf-serving:{key}:\n    {written}\n").problems]
+    return [
+        str(problem) for problem in stack_file.doubts(f"config:\n  tf-serving:{key}:\n    {written}\n", "p").problems
+    ]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +139,11 @@ def test_a_text_that_stays_as_it_is_written_is_fine(written: str) -> None:
 
 def test_a_file_that_is_no_yaml_has_no_doubts() -> None:
     for text in ("config: [", "", "\x00", "- 1", "config: 5", "config: &a [*a]"):
-        assert stack_file.doubts(text) == stack_file.Doubts()
+        assert stack_file.doubts(text, "p") == stack_file.Doubts()
 
 
 def test_what_a_doubt_explains_is_not_told_again() -> None:
-    doubts = stack_file.doubts("config:\n  a:b: {null: {}, m: {specific: [007]}}\n")
+    doubts = stack_file.doubts("config:\n  a:b: {null: {}, m: {specific: [007]}}\n", "p")
     paths = ['a:b["<nil>"].source', "a:b.m.specific", "a:b.m.specifics", "a:b.m"]
     found = doubts.beside(tuple(Problem(path, "") for path in paths))
     assert [problem.path for problem in found] == ["a:b.null", "a:b.m.specific[0]", "a:b.m.specifics", "a:b.m"]
