@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from provider.clients import NoCredentialsError
 from provider.model_config_file import owner_failures
 from provider.own_bucket import Facts, OwnBucket
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, text
@@ -68,10 +69,7 @@ class BucketContents(Resource):
         if has_unknown(inputs.get("bucket")):
             return outputs
         if old_outputs is None:
-            facts = _bucket(ctx, inputs).facts()
-            if facts is not None:
-                _check_fixed(inputs, _fixed(facts))
-                _warn_of_strangers(ctx, inputs)
+            _preview_new(ctx, inputs)
             return outputs
         if old_outputs.get("exists") is False:
             ctx.warning(
@@ -163,6 +161,32 @@ def in_the_way(bucket: str, what: str, owner: str) -> str:
         "Fix: move it away, or delete it with "
         f"`.venv/bin/python -m ops bucket empty {bucket} --everything --stack {stack}`; then run the same command again"
     )
+
+
+def _preview_new(ctx: Context, inputs: Properties) -> None:
+    """Look whether a bucket that the stack is to make is there already.
+
+    Raises:
+        ConfigError: it was made with other settings, which OSS cannot change.
+        CloudError: there are no credentials.
+    """
+    try:
+        facts = _bucket(ctx, inputs).facts()
+        if facts is not None:
+            _check_fixed(inputs, _fixed(facts))
+            _warn_of_strangers(ctx, inputs)
+    except NoCredentialsError:
+        raise
+    except CloudError as error:
+        name = text(inputs, "bucket")
+        taken = ""
+        if error.code == "AccessDenied":
+            # OSS says so of every bucket of another account; a name is taken for all of them.
+            taken = (
+                f". If a bucket {name} of another account is there, the update cannot make one: a name is one bucket's "
+                "in all of Alibaba Cloud. Fix: name another one in tf-serving:bucket.name"
+            )
+        ctx.warning(f"it is not known yet whether bucket {name} exists already: {error}{taken}")
 
 
 def _warn_of_strangers(ctx: Context, inputs: Properties) -> None:

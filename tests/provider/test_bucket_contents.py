@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import alibabacloud_oss_v2 as oss
 import pytest
 from pulumi.runtime.proto import engine_pb2
 
+from provider.bucket_contents import BucketContents
+from provider.clients import Clients, NoCredentialsError
+from provider.own_bucket import OwnBucket
+from provider.resource import Context
 from tests.provider.harness import OWNER, Cloud, Failed, LocalModels, Plugin, Stack
+from tfserving.errors import CloudError
 
 pytestmark = pytest.mark.slow
 
@@ -190,3 +198,34 @@ def test_a_bucket_of_others_is_told_before_the_update_cannot_make_it(
     assert f"bucket {bucket} exists and holds only what this stack did not publish" in "\n".join(
         clouded.engine.lines(engine_pb2.WARNING)
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            CloudError("cannot read oss://taken/: AccessDenied: no", "AccessDenied"),
+            "Fix: name another one in tf-serving:bu",
+        ),
+        (CloudError("cannot read oss://taken/: no answer from OSS"), "it is not known yet whether bucket taken exists"),
+        (NoCredentialsError("cannot read oss://taken/"), None),
+    ],
+)
+def test_a_name_that_may_be_taken_is_told_and_a_preview_without_credentials_refused(
+    error: CloudError, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: OwnBucket) -> None:
+        raise error
+
+    monkeypatch.setattr(OwnBucket, "facts", refuse)
+    lines: list[str] = []
+    clients = cast(Clients, SimpleNamespace(oss=None))
+    ctx = Context("", Path("/"), clients, lambda _severity, _urn, text, **_: lines.append(text), threading.Event())
+    if told is None:
+        with pytest.raises(NoCredentialsError):
+            BucketContents().preview(ctx, declared("taken"), None, None)
+        return
+    BucketContents().preview(ctx, declared("taken"), None, None)
+    (line,) = lines
+    assert told in line
+    assert str(error) in line

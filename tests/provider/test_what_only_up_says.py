@@ -22,6 +22,8 @@ IN_PREVIEW = {
     "published_model._load": "test_the_preview_refuses_to_drop_a_version_whose_manifest_is_damaged",
     "published_model._LocalSource.open": "test_a_committed_manifest_stands_in_for_files_that_are_published",
     "published_model._BucketSource.open": "test_the_preview_refuses_what_a_source_in_oss_does_not_hold",
+    "published_model._refuse_other_content": "test_content_in_oss_that_cannot_be_what_its_name_says_is_refused_before"
+    "_anything_is_copied",
     "published_model._Looked.refuse": "test_the_preview_refuses_versions_that_are_not_there_all_together",
     "published_model._Publication._listed": "test_the_preview_refuses_versions_in_a_bucket_that_is_yet_to_be_made",
     "published_model._Publication._look": "test_the_preview_refuses_strangers_files_and_other_content",
