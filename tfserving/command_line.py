@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from tfserving.errors import TFServingError
 
@@ -23,7 +25,7 @@ def run(command: Callable[[], int]) -> int:
         exit status: the command's own, 1 for an error (printed on stderr, without a traceback), :data:`INTERRUPTED` or
         :data:`READER_GONE`.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in _streams():
         if isinstance(stream, io.TextIOWrapper):
             # A model's answer may hold what the terminal's encoding has no character for.
             stream.reconfigure(errors="backslashreplace")
@@ -31,31 +33,47 @@ def run(command: Callable[[], int]) -> int:
         try:
             return _told(command)
         finally:
-            # Here, where the reader's absence can be handled, and not when the interpreter ends.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            # Here, where it can be handled, and not when the interpreter ends.
+            for stream in _streams():
+                stream.flush()
     except BrokenPipeError:
         discard_output()
         return READER_GONE
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise  # of something else than the output
+        discard_output()
+        _say(f"error: what was printed cannot be written: {error.strerror}")
+        return 1
 
 
 def discard_output() -> None:
     """What is printed from here on goes nowhere, and is no error: its reader went away."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in _streams():
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def _streams() -> list[TextIO]:
+    """Standard output and error; one that was closed before the start is none."""
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
 
 
 def _told(command: Callable[[], int]) -> int:
     try:
         return command()
     except TFServingError as error:
-        sys.stderr.write(f"error: {error}\n")
+        _say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        _say("interrupted")
         return INTERRUPTED
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"{text}\n")

@@ -47,6 +47,23 @@ def test_a_reader_of_the_errors_that_goes_away_is_none_either(arguments: list[st
     assert reader_gone(arguments, both=True) == (141, b"")
 
 
+@pytest.mark.parametrize("module", ["ops", "sandbox"])
+def test_a_full_disk_and_a_closed_output_are_no_traceback(module: str) -> None:
+    for redirection, status, told in (
+        ("> /dev/full", 1, "error: what was printed cannot be written: No space left on device\n"),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+    ):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{sys.executable} -m {module} --help {redirection}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (status, told)
+
+
 def test_with_a_reader_the_status_is_the_commands_own() -> None:
     for arguments, status in ((["ops", "--help"], 0), (["ops", "nonsense"], 2), (["sandbox", "nonsense"], 2)):
         done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, check=False)
