@@ -3,14 +3,14 @@
 Every pod is asked by itself (``pods/proxy``), so what is proven is proven of each replica, and whoever may change the
 stack can prove it, without an address of the service and from outside the cluster's network. Rights needed in the
 namespace: ``get``, ``create``, ``patch``, ``delete`` of ``configmaps``; ``list`` of ``pods``; ``get`` of ``pods/proxy``
-and ``pods/log``.
+and ``pods/log``; to say why a pod is not ready ``list`` of ``events``, too.
 """
 
 from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ CLUSTER_INPUTS: Mapping[str, Property] = {
 """Inputs that name the cluster of a resource."""
 
 FIELD_MANAGER = "tf-serving-rollout"
+_PODS_TOLD, _EVENTS, _LOG_LINES = 3, 5, 5
 _LABELS = {"app.kubernetes.io/name": "tensorflow-serving", "app.kubernetes.io/managed-by": "pulumi"}
 
 
@@ -86,6 +87,7 @@ class Pod:
         ready: it takes requests.
         config_maps: ConfigMaps it mounts.
         command: its containers' commands and arguments.
+        trouble: why it is not ready, in the cluster's words (``ImagePullBackOff: ...``); empty where it does not say.
     """
 
     namespace: str
@@ -93,6 +95,7 @@ class Pod:
     ready: bool
     config_maps: frozenset[str]
     command: str = ""
+    trouble: str = ""
 
 
 class Cluster:
@@ -158,6 +161,34 @@ class Cluster:
 
         return self.call(f"read the log of pod {pod.namespace}/{pod.name}", read).splitlines()
 
+    def events(self, pod: Pod, count: int) -> list[str]:
+        """The newest events of a pod, oldest first: ``Warning FailedScheduling: ...``."""
+
+        def read() -> Any:
+            selector = f"involvedObject.name={pod.name}"
+            return self._api.list_namespaced_event(
+                pod.namespace, field_selector=selector, _request_timeout=READ_SECONDS
+            )
+
+        found = self.call(f"read the events of pod {pod.namespace}/{pod.name}", read).items
+        # Times are missing in some; those keep the order in which they are listed.
+        found.sort(key=lambda event: str(event.last_timestamp or event.event_time or ""))
+        return [f"{event.type} {event.reason}: {one_line(event.message or '')}" for event in found[-count:]]
+
+    def story(self, pods: Iterable[Pod]) -> list[str]:
+        """Why pods are not ready: state, newest events and log lines of each of the first few."""
+        lines: list[str] = []
+        for pod in [pod for pod in pods if not pod.ready][:_PODS_TOLD]:
+            lines.append(f"pod {pod.name}: {pod.trouble or 'not ready'}")
+            for title, ask, count in (("event", self.events, _EVENTS), ("log", self.log_tail, _LOG_LINES)):
+                try:
+                    lines += [f"  {title}: {line.strip()}" for line in ask(pod, count) if line.strip()]
+                except CloudError as error:
+                    # A container that never ran has no log, which its state says better.
+                    if error.code != "400":
+                        lines.append(f"  {title}: not available: {error}")
+        return lines
+
     def call(self, what: str, call: Callable[[], T]) -> T:
         """One call; whatever it raises becomes a CloudError that starts with ``what``."""
         with IMPORTS:
@@ -220,12 +251,33 @@ class Cluster:
                     " ".join(
                         word for each in item.spec.containers for word in [*(each.command or ()), *(each.args or ())]
                     ),
+                    _trouble(item.status),
                 )
                 for item in found
                 if item.metadata.deletion_timestamp is None
             ),
             key=lambda pod: pod.name,
         )
+
+
+def _trouble(status: Any) -> str:
+    """What a pod's status says against it."""
+    conditions = status.conditions or ()
+    found = [_reasoned(each) for each in conditions if each.type == "PodScheduled" and each.status == "False"]
+    for container in [*(status.init_container_statuses or ()), *(status.container_statuses or ())]:
+        state, last = container.state, container.last_state
+        if state is not None and state.waiting is not None:
+            found.append(_reasoned(state.waiting))
+        ended = next((each.terminated for each in (state, last) if each is not None and each.terminated), None)
+        if ended is not None and not container.ready:
+            found.append(f"{ended.reason or 'ended'} with status {ended.exit_code}")
+    if not found and status.reason:
+        found.append(_reasoned(status))  # Evicted and its kin
+    return "; ".join(found) or (f"it is {status.phase}" if status.phase else "")
+
+
+def _reasoned(part: Any) -> str:
+    return ": ".join(str(word) for word in (part.reason, part.message and one_line(part.message)) if word)
 
 
 class ConfigMap:

@@ -206,8 +206,8 @@ def oss_retryer(sdk: Any) -> Any:
                 return float(min(0.3 * 2**attempt, 5.0))
             if attempt >= _STALLS and "timed out" in str(error):
                 raise CloudError(
-                    "no byte went through for a minute, twice. Fix: look at the network between this machine and OSS, "
-                    "then run the update again: it goes on where this one stopped"
+                    "the transfer stood still until its time limit, twice. Fix: look at the network between this "
+                    "machine and OSS, then run the update again: it goes on where this one stopped"
                 )
             return float(min(0.2 * attempt, 1.0))
 

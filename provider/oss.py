@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -193,26 +194,26 @@ class Bucket:
             entry: its size and checksum, compared with what OSS stored.
             progress: called with the number of bytes sent since the last call; may raise to stop the upload.
         """
-        request = self._sdk.PutObjectRequest(
-            bucket=self.name, key=key, forbid_overwrite=True, progress_fn=_deltas(progress)
-        )
-
-        def put() -> Any:
-            with open(path, "rb") as file:
-                request.body = _FileRange(file.fileno(), 0, entry.size)
-                return self._client.put_object(request, retry_max_attempts=_TRANSFER_ATTEMPTS)
-
-        self._upload(key, path, entry, put)
+        with _readable(path), open(path, "rb") as file:
+            request = self._sdk.PutObjectRequest(
+                bucket=self.name,
+                key=key,
+                body=_FileRange(file.fileno(), 0, entry.size),
+                forbid_overwrite=True,
+                progress_fn=_deltas(progress),
+            )
+            put = self._client.put_object
+            self._upload(key, path, entry, lambda: put(request, retry_max_attempts=_TRANSFER_ATTEMPTS))
 
     def _upload(self, key: str, path: Path, entry: FileEntry, call: Callable[[], Any]) -> None:
         """:meth:`_make` from a file; an object that holds something else than the file did is not kept."""
         try:
             if path.stat().st_size != entry.size:
-                raise ContentError(f"{path} is not {entry.size} bytes long any more")
+                raise _FileChangedError
             self._make(key, entry, call)
         except ContentError as error:
             self.delete([key])
-            raise ContentError(f"{path} changed while it was uploaded. Fix: run the update again") from error
+            raise _FileChangedError from error
 
     def unfinished(self, prefix: str) -> dict[str, str]:
         """Ids of the multipart uploads under way below ``prefix``, by key; of two for one key, the newest."""
@@ -409,7 +410,7 @@ class PartUpload:
         """
         start = (number - 1) * self._size
         length = min(self._size, self._entry.size - start)
-        with open(self._path, "rb") as file:
+        with _readable(self._path), open(self._path, "rb") as file:
             body = _FileRange(file.fileno(), start, length)
             stored = self._stored.get(number)
             kept = stored is not None and stored.size == length and stored.crc64 == str(body.crc64())
@@ -443,6 +444,26 @@ class PartUpload:
         return _etag(result.etag)
 
 
+class _FileChangedError(ContentError):
+    """A file is not what it was when the upload was planned."""
+
+    def __init__(self) -> None:
+        super().__init__("the file changed while it was uploaded")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What happened to a file while it was read, as an error that names it and the fix."""
+    try:
+        yield
+    except _FileChangedError as error:
+        raise ContentError(f"{path} changed while it was uploaded. Fix: run the update again") from error
+    except OSError as error:
+        raise ContentError(
+            f"{path} cannot be read any more: {error.strerror}. Fix: put it back, then run the update again"
+        ) from error
+
+
 class _FileRange:
     """A stretch of a file as a body the SDK can read, measure and rewind.
 
@@ -468,7 +489,7 @@ class _FileRange:
         )
         if left and not data:
             # The request has promised more, and OSS would wait for it.
-            raise ContentError("the file became shorter while it was read")
+            raise _FileChangedError
         self._position += len(data)
         self.sent_crc64 = crc64(data, self.sent_crc64)
         return data

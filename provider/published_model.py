@@ -62,6 +62,8 @@ _LINES_SHOWN = 20
 _NAMES_SHOWN = 20
 _STATUS_SECONDS = 1.0
 _RATE_SECONDS = 10.0
+_QUIET_SECONDS = 5.0
+"""After so long without a byte nobody knows how much time is left."""
 _VERSIONS_AT_ONCE = 4
 
 _TRANSFERS = ThreadPoolExecutor(8, "transfer")
@@ -915,7 +917,8 @@ class _Publication:
         progress = _Progress(self._ctx, self._name, len(uploads), sum(entry.size for entry, _ in uploads))
         unfinished = self._bucket.unfinished(f"{self._prefix}{_STAGING}") if uploads else {}
         self._coming = {job.number for job in jobs if SAVED_MODEL not in job.present}
-        _all([_bind(self._publish_one, job, progress, unfinished) for job in jobs], versions)
+        with progress.shown_all_along():
+            _all([_bind(self._publish_one, job, progress, unfinished) for job in jobs], versions)
 
     def _publish_one(self, job: _Job, progress: _Progress, unfinished: Mapping[str, str]) -> None:
         self._ctx.check()
@@ -1076,7 +1079,26 @@ class _Progress:
         self._sent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._total = 0
         self._shown = 0.0
+        self._moved = time.monotonic()
         self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def shown_all_along(self) -> Iterator[None]:
+        """While this lasts, the message is renewed also when nothing goes through."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(_STATUS_SECONDS):
+                if self._done < self._files and time.monotonic() - self._moved > _QUIET_SECONDS:
+                    self._show()
+
+        thread = threading.Thread(target=renew, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def sent(self, count: int) -> None:
         """More bytes are on the way. Raises where the operation is cancelled or out of time."""
@@ -1084,6 +1106,7 @@ class _Progress:
         with self._lock:
             self._there += count
             self._total += count
+            self._moved = time.monotonic()
         self._show()
 
     def kept(self, count: int, *, done: bool) -> None:
@@ -1091,6 +1114,7 @@ class _Progress:
         with self._lock:
             self._there += count
             self._done += done
+            self._moved = time.monotonic()
         self._show()
 
     def _show(self) -> None:
@@ -1107,7 +1131,10 @@ class _Progress:
             message = (
                 f"{self._name}: {self._done} of {self._files} files, {amount(self._there)} of {amount(self._size)}"
             )
-            if rate > 0 and self._there < self._size:
+            quiet = now - self._moved
+            if quiet > _QUIET_SECONDS and self._done < self._files:
+                message += f", nothing went through for {_duration(quiet)}"
+            elif rate > 0 and self._there < self._size:
                 message += f", {amount(rate)}/s, {_duration((self._size - self._there) / rate)} left"
         self._ctx.status(message)
 

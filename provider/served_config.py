@@ -384,9 +384,7 @@ class _Rollout:
         questions = _questions(config, self._wanted.file)
         for name, answer in _ask_patiently(self._ctx, self._fleet, self._asked, questions).items():
             if not isinstance(answer, Answers):
-                raise RolloutError(
-                    f"nothing was changed, because service {name} cannot be asked what it serves: {answer}"
-                )
+                raise RolloutError(f"nothing was changed, because {self._fleet.unanswered(name, answer)}")
             answers[name] = answer
         return answers
 
@@ -542,6 +540,7 @@ class _Rollout:
         lines = [f"{title}: not done after {seconds:g} s"]
         for name, reason in pending.items():
             lines.append(f"  service {name}: {reason}")
+            lines += [f"    {line}" for line in self._fleet.story(name)]
             lines += [f"    log: {line}" for line in self._fleet.trouble(name, models)]
         lines.append(
             "What was served before is still served, and the file stays as this step wrote it. "
@@ -675,7 +674,7 @@ class _Rollout:
         for name, answer in _ask_patiently(self._ctx, self._fleet, reachable, questions).items():
             if not isinstance(answer, Answers):
                 self._ctx.record(self._id, self._outputs())
-                raise RolloutError(f"service {name} cannot be asked what it serves: {answer}")
+                raise RolloutError(self._fleet.unanswered(name, answer))
             self._served[name] = answer.as_property()
             for model, found in self._served[name].items():
                 strange = set(found["versions"]) - set(expected[model]["versions"])

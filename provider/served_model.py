@@ -172,6 +172,7 @@ class ServedModel(Resource):
             "\n".join(
                 [
                     f"service {service.name}: not done after {seconds:g} s: {problem}",
+                    *(f"  {line}" for line in fleet.story(service.name)),
                     *(f"  log: {line}" for line in fleet.trouble(service.name, (model,))),
                     "What was served before is still served. Fix: run the update again to go on waiting; allow more "
                     "time with tf-serving:rolloutSeconds",

@@ -11,13 +11,13 @@ random it makes it likely, no more: no API of EAS reaches a single replica from 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from provider.cluster import Cluster, Pods
-from provider.eas_service import about_trouble, trouble_lines
+from provider.cluster import Cluster, Pod, Pods
+from provider.eas_service import about_trouble, failure_story, trouble_lines
 from provider.resource import Context
 from tfserving import client
 from tfserving.client import ModelClient, VersionStatus
@@ -199,7 +199,9 @@ class Fleet:
             return found.status if found else "gone"
         pods = self._cluster.pods(service.pods)
         ready = sum(pod.ready for pod in pods)
-        return "Running" if ready else f"without a ready pod ({len(pods)} pods)" if pods else "gone"
+        if ready or not pods:
+            return "Running" if ready else "gone"
+        return f"without a ready pod ({_count(pods)})"
 
     def named(self, name: str) -> Service | None:
         """The service of that name."""
@@ -215,6 +217,24 @@ class Fleet:
             return about_trouble((line for pod in pods for line in self._cluster.log_tail(pod, _LOG_LINES)), about)
         except CloudError:
             return []
+
+    def story(self, name: str) -> list[str]:
+        """What is known of a service that is not up: state, newest events and log lines; nothing of one that is."""
+        service = self.named(name)
+        try:
+            if service is not None and service.pods is not None:
+                return self._cluster.story(self._cluster.pods(service.pods))
+            found = self._ctx.clients.eas.describe(name)
+        except CloudError:
+            return []
+        if found is None or found.status == "Running":
+            return []
+        return failure_story(self._ctx, found, f"service {name} is {found.status}").splitlines()
+
+    def unanswered(self, name: str, why: Exception) -> str:
+        """That a service cannot be asked, with its :meth:`story`."""
+        lines = [f"service {name} cannot be asked what it serves: {why}"]
+        return "\n".join([*lines, *(f"  {line}" for line in self.story(name))])
 
     def ask(
         self, services: Iterable[Service], models: Mapping[str, Iterable[str]]
@@ -248,13 +268,19 @@ class Fleet:
             pods = self._cluster.pods(service.pods)
             ready = [pod for pod in pods if pod.ready]
             if not ready:
-                raise ServiceUnreachableError(f"none of the {len(pods)} pods of service {service.name} is ready")
+                raise ServiceUnreachableError(f"no pod of service {service.name} is ready ({_count(pods)})")
             return [functools.partial(self._cluster.connect, pod, _ANSWER_SECONDS) for pod in ready]
         if not (service.url or service.target):
             raise ServiceUnreachableError(f"service {service.name} has no address")
         address = {"target": service.target} if service.target else {"url": service.url}
         one = functools.partial(client.connect, **address, token=service.token, timeout=_ANSWER_SECONDS)
         return [one] * (2 * self._replicas.get(service.name, _UNKNOWN_REPLICAS))
+
+
+def _count(pods: Sequence[Pod]) -> str:
+    """How many pods, and what the first that says why it is not ready says."""
+    told = next((f": {pod.name}: {pod.trouble}" for pod in pods if pod.trouble and not pod.ready), "")
+    return f"{len(pods)} pod{'' if len(pods) == 1 else 's'}{told}"
 
 
 def _repeat(connections: Iterable[Callable[[], ModelClient]], question: Callable[[ModelClient], T]) -> list[T | None]:

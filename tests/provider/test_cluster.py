@@ -23,11 +23,12 @@ from provider.resource import Context
 from provider.served_config import ServedConfig
 from provider.values import UNKNOWN, Secret
 from tfserving import model_config
-from tfserving.errors import CloudError, OwnershipError
+from tfserving.errors import CloudError, OwnershipError, RolloutError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
 
 NAME = "tf-serving-model-config"
 MAPS, PODS = "/api/v1/namespaces/models/configmaps", "/api/v1/namespaces/models/pods"
+EVENTS = "/api/v1/namespaces/models/events"
 
 
 class ApiServer(ThreadingHTTPServer):
@@ -39,6 +40,9 @@ class ApiServer(ThreadingHTTPServer):
         self.pods = {"a": "True", "b": "True", "c": "False"}
         self.writes: list[str] = []
         self.asked: set[str] = set()
+        self.statuses: dict[str, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] | None = []
+        self.logs: dict[str, str] = {}
 
     @property
     def text(self) -> str:
@@ -59,6 +63,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def answer_text(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
     def handle_any(self) -> None:
         path, server = self.path.partition("?")[0], self.server
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
@@ -75,7 +86,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/v1/namespaces/models":
             self.answer(200, {"metadata": {"name": "models"}})
         elif path == PODS:
-            self.answer(200, {"items": [_pod(name, ready) for name, ready in server.pods.items()]})
+            pods = {name: _pod(name, ready) for name, ready in server.pods.items()}
+            for pod_name, status in server.statuses.items():
+                pods[pod_name]["status"] |= status
+            self.answer(200, {"items": list(pods.values())})
+        elif path == EVENTS and server.events is not None:
+            about = self.path.rpartition("involvedObject.name%3D")[2].partition("&")[0]
+            self.answer(200, {"items": [each for each in server.events if each["involvedObject"]["name"] == about]})
+        elif match := re.fullmatch(rf"{PODS}/(\w+)/log", path):
+            text = server.logs.get(match[1])
+            self.answer_text(*((400, "is waiting to start") if text is None else (200, text)))
         elif match := re.fullmatch(rf"{PODS}/(\w+):8501/proxy/v1/models/modelB(?:/labels/(\w+)/metadata)?", path):
             server.asked.add(match[1])
             self.serve(match[2])
@@ -331,3 +351,89 @@ def test_the_age_of_a_config_map_is_told_by_the_api_server(server: ApiServer, co
         {"manager": "tf-serving-rollout", "time": changed.strftime("%Y-%m-%dT%H:%M:%SZ")},
     ]
     assert store.age("model_config.pbtxt") == pytest.approx(90, abs=10)
+
+
+def waiting(reason: str, message: str, **more: Any) -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {
+        "phase": "Pending",
+        "containerStatuses": [{"name": "tensorflow-serving", "image": "i", "imageID": "", "ready": False,
+                               "restartCount": 0, "state": state, **more}],
+    }  # fmt: skip
+
+
+UNSCHEDULABLE = {
+    "phase": "Pending",
+    "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+         "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."},
+    ],
+}  # fmt: skip
+CRASHED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (UNSCHEDULABLE, "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
+        (waiting("ImagePullBackOff", 'Back-off pulling image "no/such:1"'), "ImagePullBackOff: Back-off pulling image"),
+        (waiting("ErrImagePull", "unauthorized"), "ErrImagePull: unauthorized"),
+        (waiting("CreateContainerConfigError", 'configmap "x" not found'), "CreateContainerConfigError: configmap"),
+        (waiting("CrashLoopBackOff", "back-off 40s", lastState=CRASHED), "back-off 40s; OOMKilled with status 137"),
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "Evicted: low on memory"),
+        ({"phase": "Pending"}, "it is Pending"),
+    ],
+)
+def test_pods_that_do_not_become_ready_tell_state_events_and_log(
+    server: ApiServer, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch, status: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setattr("provider.served_config._READ_TRIES", 1)
+    server.pods, server.statuses = {"a": "False"}, {"a": status}
+    server.logs = {"a": "starting\nFailed to start server. Error: INVALID_ARGUMENT\n"}
+    server.events = [
+        {"metadata": {"name": f"e{number}"}, "involvedObject": {"name": name}, "type": "Warning", "reason": reason,
+         "message": f"message {number}", "lastTimestamp": f"2026-01-01T00:00:0{9 - number}Z"}
+        for number, (name, reason) in enumerate([("a", "Newest"), ("b", "OfAnother"), ("a", "Older")])
+    ]  # fmt: skip
+    make(common, serving(1))
+    with pytest.raises(RolloutError) as failed:
+        ServedConfig().create(context(), inputs(common, serving(1)) | {"waitSeconds": 0.5})
+    message = str(failed.value)
+    assert "no pod of service vision is ready (1 pod: a: " in message
+    assert re.search(rf"\n +pod a: .*{re.escape(told)}", message)
+    assert message.index("event: Warning Older: message 2") < message.index("event: Warning Newest: message 0")
+    assert "OfAnother" not in message
+    assert "log: Failed to start server. Error: INVALID_ARGUMENT" in message
+
+
+def test_without_the_right_to_see_events_the_state_is_told_all_the_same(
+    server: ApiServer, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provider.served_config._READ_TRIES", 1)
+    server.pods, server.statuses = {"a": "False"}, {"a": UNSCHEDULABLE}
+    server.events = None
+    make(common, serving(1))
+    with pytest.raises(RolloutError) as failed:
+        ServedConfig().create(context(), inputs(common, serving(1)) | {"waitSeconds": 0.5})
+    assert "Unschedulable: 0/3 nodes are available" in str(failed.value)
+    assert "event: not available: cannot read the events of pod models/a" in str(failed.value)
+    assert "log:" not in str(failed.value)  # of a container that never ran there is none
+
+
+def test_pods_that_fall_out_during_a_rollout_tell_why(server: ApiServer, common: dict[str, Any]) -> None:
+    make(common, serving(1, stable=1))
+    served, before = ServedConfig(), inputs(common, serving(1, stable=1))
+    id_, outputs = served.create(context(), before)
+    pulled = waiting("ImagePullBackOff", "Back-off pulling image")
+    ctx = context()
+
+    def fall(*_: Any, **__: Any) -> None:
+        if server.writes.count("PATCH"):
+            server.pods = dict.fromkeys(server.pods, "False")
+            server.statuses = dict.fromkeys(server.pods, pulled)
+
+    server.writes.clear()
+    after = inputs(common, serving(2, 3, stable=2)) | {"waitSeconds": 1}
+    with pytest.raises(RolloutError, match="not done after 1 s") as failed:
+        served.update(replace(ctx, log=fall), id_, before, outputs, after)
+    assert "pod a: ImagePullBackOff: Back-off pulling image" in str(failed.value)

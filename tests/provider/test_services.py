@@ -339,8 +339,15 @@ def test_waiting_for_a_service_ends_when_the_time_is_over_and_when_cancelled(
     )
     stack = extra()
     began = time.monotonic()
-    with pytest.raises(Failed, match=r"not done after 2 s|still .* and not Running"):
-        stack.up(inputs, timeout=2)
+    with pytest.raises(Failed, match="service hanging_one is still Waiting and not Running after 3 s") as failed:
+        stack.up(inputs, timeout=3)
+    for part in (
+        "[0/1] instances are ready",
+        "newest events of hanging_one",
+        "Started the model server",
+        "log lines of",
+    ):
+        assert part in failed.value.message
     assert time.monotonic() - began < 20
     assert stack.id == "hanging_one"
     interrupted = Plugin(*engine)
