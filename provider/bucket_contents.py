@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from provider import faults
 from provider.clients import NoCredentialsError
 from provider.model_config_file import owner_failures
 from provider.own_bucket import Facts, OwnBucket
@@ -168,16 +169,16 @@ def _preview_new(ctx: Context, inputs: Properties) -> None:
 
     Raises:
         ConfigError: it was made with other settings, which OSS cannot change.
-        CloudError: there are no credentials.
+        CloudError: it is in another region, or there are no credentials.
     """
     try:
         facts = _bucket(ctx, inputs).facts()
         if facts is not None:
             _check_fixed(inputs, _fixed(facts))
             _warn_of_strangers(ctx, inputs)
-    except NoCredentialsError:
-        raise
     except CloudError as error:
+        if isinstance(error, NoCredentialsError) or faults.is_elsewhere(error):
+            raise
         name = text(inputs, "bucket")
         taken = ""
         if error.code == "AccessDenied":

@@ -25,7 +25,13 @@ _BUSY = re.compile(
     r"|in progress|try again|retry later",
     re.IGNORECASE,
 )
+_ELSEWHERE = r"must be addressed using the specified endpoint"
 _HINTS = (
+    (
+        _ELSEWHERE,
+        "the bucket is in another region than alicloud:region: a stack's bucket, sources and services are all in one. "
+        "Fix: name that region, or another bucket",
+    ),
     (
         r"RequestTimeTooSkewed|InvalidTimeStamp|Timestamp.*Expired|IllegalTimestamp",
         "the clock of this machine is wrong: set it (NTP)",
@@ -88,6 +94,11 @@ def may_pass(status: int, code: str, message: str) -> bool:
 def is_refused_for_now(status: int, code: str) -> bool:
     """Whether a call was turned away before anything was done, so that even a creation may be sent again."""
     return status == 429 or "Throttling" in code
+
+
+def is_elsewhere(error: CloudError) -> bool:
+    """Whether OSS says that a bucket is in another region, which no later attempt changes."""
+    return _ELSEWHERE in str(error)
 
 
 def is_busy(status: int, code: str, message: str) -> bool:

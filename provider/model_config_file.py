@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from provider import faults
 from provider.claims import STAMP, TAKEN, found_by, is_anothers, stays
 from provider.clients import NoCredentialsError
 from provider.cluster import CLUSTER_INPUTS, Cluster, NoNamespaceError, UnusableKubeconfigError
@@ -366,6 +367,8 @@ def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties) -> 
     except (UnusableKubeconfigError, NoNamespaceError, NoCredentialsError):
         raise
     except CloudError as error:
+        if faults.is_elsewhere(error):
+            raise
         ctx.warning(f"it is not known yet whether {file.uri} is somebody else's: {error}")
 
 

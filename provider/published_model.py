@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from provider import faults
 from provider.claims import found_by, is_anothers, stays
 from provider.clients import NoCredentialsError
 from provider.model_config_file import CONFIG_MAP_INPUTS
@@ -554,7 +555,7 @@ def _refuse_other_content(bucket: Bucket, folder: str, sizes: Mapping[str, int])
 
 def _is_certain(error: CloudError) -> bool:
     """Whether a call that a preview makes fails in the update as well, whoever runs it and when."""
-    return error.code == _NO_BUCKET or isinstance(error, NoCredentialsError)
+    return error.code == _NO_BUCKET or isinstance(error, NoCredentialsError) or faults.is_elsewhere(error)
 
 
 def _object_name(uri: str) -> ObjectName:

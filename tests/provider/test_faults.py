@@ -7,13 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from provider import faults
+from provider.bucket_contents import BucketContents
 from provider.clients import Clients, CloudSettings, one_line
+from provider.model_config_file import ModelConfigFile
 from provider.oss import Bucket
+from provider.published_model import PublishedModel
+from provider.resource import Context, Log, Resource
+from provider.values import Properties
 from tfserving.client import connect
 from tfserving.errors import CloudError, ServiceUnreachableError
 from tfserving.manifest import FileEntry
@@ -45,6 +50,34 @@ def test_a_refusal_is_blamed_on_what_it_says(status: int, code: str, message: st
     found = faults.hint(status, code, message, RIGHT)
     assert part in found
     assert (RIGHT in found) is ("needs eas" in part)
+
+
+ELSEWHERE = (
+    b"<Error><Code>AccessDenied</Code><Message>The bucket you are attempting to access must be addressed using the "
+    b"specified endpoint. Please send all future requests to this endpoint.</Message>"
+    b"<Endpoint>oss-cn-beijing.aliyuncs.com</Endpoint></Error>"
+)
+
+
+@pytest.mark.parametrize(
+    ("resource", "inputs"),
+    [
+        (PublishedModel(), {"name": "m", "prefix": "m/", "source": "", "versions": {"1": "any"}}),
+        (ModelConfigFile(), {"key": "model_config.pbtxt", "initial": {}}),
+        (BucketContents(), {"storageClass": "Standard", "redundancyType": "LRS", "encryption": "AES256"}),
+    ],
+    ids=lambda found: type(found).__name__,
+)
+def test_a_bucket_in_another_region_is_refused_in_the_preview(
+    resource: Resource, inputs: Properties, server: Server, clients: Clients
+) -> None:
+    server.answers = [(403, {"Content-Type": "application/xml"}, ELSEWHERE)]
+    told: list[str] = []
+    log = cast(Log, lambda _severity, _urn, text, **_: told.append(text))
+    ctx = Context("", Path("/"), clients, log, threading.Event())
+    with pytest.raises(CloudError, match=r"\(the bucket is in another region than alicloud:region.*\. Fix: name that"):
+        resource.preview(ctx, {"bucket": "far", "owner": "tf-serving/test", **inputs}, None, None)
+    assert told == []
 
 
 def test_no_advice_where_the_message_says_it_all() -> None:
