@@ -102,7 +102,7 @@ def _check_service(
     of_all = Batching.of(batching.parse(text)) if text else Batching(known=not file)
     if file and not text:
         found.warnings.append(
-            f"service {service.name}: {file} (flags.batching_parameters_file) is not a file of this stack, and nobody "
+            f"service {service.name}: {file} (--batching_parameters_file) is not a file of this stack, and nobody "
             "has looked into it: without it the server does not start, and with a last allowed size that is not "
             "max_batch_size no model loads. Write its parameters under batching, and both are seen to"
         )

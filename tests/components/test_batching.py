@@ -120,7 +120,7 @@ def test_a_batching_file_of_somebody_else_is_told_and_leaves_what_holds_for_any(
     write(project / "models" / "modelA" / "1", x=())
     flags = {"num_load_threads": 2, "enable_batching": True, "batching_parameters_file": "/models/batching.pbtxt"}
     file, model = warnings(changed({f"{HTTP}.flags": flags}), project)
-    assert "/models/batching.pbtxt (flags.batching_parameters_file) is not a file of this stack" in file
+    assert "/models/batching.pbtxt (--batching_parameters_file) is not a file of this stack" in file
     assert "under batching" in file
     assert "model modelA" in model
 
