@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def join_path(path: str, key: object) -> str:
-    """``path`` extended by a key: ``a.b``, or ``a["b.c"]`` where needed."""
-    text = str(key)
+    """``path`` extended by a key: ``a.b``, or ``a["b.c"]`` where needed. A control character is shown as ``\\x0a``."""
+    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(key))
     return f"{path}.{text}" if _BARE.fullmatch(text) else f"{path}{quoted(text)}"
 
 

@@ -40,7 +40,8 @@ def keys(path: str) -> list[str]:
     return found
 
 
-writable = st.text(min_size=1).filter(lambda key: not re.search(r'\\("|$)|\\\Z', key))
+printed = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+writable = st.text(printed, min_size=1).filter(lambda key: not re.search(r'\\("|$)|\\\Z', key))
 
 
 @given(st.lists(writable, min_size=1, max_size=4))
@@ -81,6 +82,7 @@ def _with(value: dict[str, object], path: list[str], leaf: object) -> dict[str, 
         ("a\\b", 'models["a\\b"]'),
         ("a[0]", 'models["a[0]"]'),
         ("", 'models[""]'),
+        ("a\nb\x1b[1m", 'models["a\\x0ab\\x1b[1m"]'),
         ("ä", 'models["ä"]'),
     ],
 )
