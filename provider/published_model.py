@@ -917,7 +917,8 @@ class _Publication:
         uploads = [(entry, path) for job in jobs for entry, path in job.files]
         progress = _Progress(self._ctx, self._name, len(uploads), sum(entry.size for entry, _ in uploads))
         unfinished = self._bucket.unfinished(f"{self._prefix}{_STAGING}") if uploads else {}
-        self._coming = {job.number for job in jobs if SAVED_MODEL not in job.present}
+        # A version that was published before and is put back is served by the policies in force, and stays so.
+        self._coming = {job.number for job in jobs if job.first and SAVED_MODEL not in job.present}
         with progress.shown_all_along():
             _all([_bind(self._publish_one, job, progress, unfinished) for job in jobs], versions)
 
@@ -945,7 +946,11 @@ class _Publication:
         """Before a file appears in a version's directory, what is served now is spelt out in the config file."""
         with self._pin:
             coming, self._coming = self._coming, set()
-            visible = {int(name) for name, objects in self._listing.versions.items() if SAVED_MODEL in objects}
+            visible = {
+                int(name)
+                for name, objects in self._listing.versions.items()
+                if SAVED_MODEL in objects or _MANIFEST in objects
+            }
             if coming:
                 self._ctx.status(f"{self._name}: waiting until every service keeps what it serves")
                 seen = Coming(frozenset(visible), frozenset(coming))

@@ -82,11 +82,11 @@ ELSEWHERE: Final[dict[Key, tuple[str, str]]] = {
         _BUCKETS,
         "needs a bucket that cannot go",
     ),
-    ("docs/operations.md", "pulumi preview -s mine --import-file import.json"): (
+    ("docs/operations.md", "pulumi preview -s mine --import-file import.json"): ("tests/live/test_import.py", "CLI"),
+    ("docs/operations.md", "pulumi import -s mine --file import.json --generate-code=false"): (
         "tests/live/test_pulumi_cli.py",
         "CLI",
     ),
-    ("docs/operations.md", "pulumi import -s mine --file import.json"): ("tests/live/test_pulumi_cli.py", "CLI"),
     ("docs/policy.md", "python3 -m venv policy/.venv && policy/.venv/bin/pip install -r policy/requirements.txt"): (
         "",
         _INSTALLS,

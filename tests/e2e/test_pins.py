@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import alibabacloud_oss_v2 as oss
 import pytest
 
 from tests.e2e.checkout import Checkout
@@ -67,17 +68,29 @@ def declare(stack: Checkout, policy: Any, labels: dict[str, int] | None = None) 
     stack.set({"policy": policy, "labels": labels or {}}, MODELS, "titles")
 
 
-def under_load(stack: Checkout, targets: Sequence[Target], *, single: Sequence[Target] = (Target("titles"),)) -> str:
+def under_load(
+    stack: Checkout,
+    targets: Sequence[Target],
+    *options: str,
+    single: Sequence[Target] = (Target("titles"),),
+) -> str:
     """``up`` while every service is asked; what the update keeps may not fail once."""
     services = stack.outputs()["services"]
     readers = {name: services[name] for name in READERS}
     with Load(readers, targets) as load, Load({"single": services["single"]}, single) as other:
         time.sleep(0.5)
-        printed = stack.succeed("up", "--yes", timeout=900)
+        printed = stack.succeed("up", "--yes", *options, timeout=900)
     assert load.failures + other.failures == []
     assert min([*load.requests.values(), *other.requests.values()]) >= 5
     assert stack.run("preview", "--expect-no-changes").code == 0
     return printed
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def answers(stack: Checkout) -> list[dict[str, Any]]:
@@ -95,6 +108,23 @@ def test_the_first_canary_beside_latest(stack: Checkout) -> None:
     printed = under_load(stack, [Target("titles"), Target("titles", version=1)])
     assert "pin: titles keeps serving 1" in printed
     assert "restarting service scene" in printed
+    assert answers(stack) == [{"versions": [1, 2], "labels": {"stable": 1, "canary": 2}}] * 3
+
+
+@pytest.mark.parametrize("lost", ["saved_model.pb", ""])
+def test_files_that_somebody_deleted_are_put_back_and_the_config_file_stays_as_it_is(
+    stack: Checkout, lost: str
+) -> None:
+    """Of a version that a label names; the whole version, which servers then unload, or what they need to load it."""
+    folder = f"models/tf_serving/titles/1/{lost}"
+    client, bucket = stack.oss(), "tf-serving-local"
+    listed = client.list_objects_v2(oss.ListObjectsV2Request(bucket=bucket, prefix=folder)).contents or []
+    for item in listed:
+        client.delete_object(oss.DeleteObjectRequest(bucket=bucket, key=item.key))
+    assert listed
+    printed = under_load(stack, [Target("titles"), Target("titles", version=2)], "--refresh")
+    assert "pin: " not in printed
+    wait_for(lambda: stack.run("refresh", "--preview-only", "--expect-no-changes").code == 0)
     assert answers(stack) == [{"versions": [1, 2], "labels": {"stable": 1, "canary": 2}}] * 3
 
 
