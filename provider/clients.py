@@ -222,6 +222,9 @@ class EasService:
         pending: replicas not running yet.
         workspace_id: the PAI workspace, or empty.
         updated: time of the last change, as the API writes it.
+        lock: safety lock: ``all`` forbids every change, ``dangerous`` to stop and to delete, ``none`` nothing.
+        weight: traffic weight in its group; None where EAS does not say.
+        traffic: ``grouping`` where requests come through a group, else ``standalone``.
     """
 
     name: str
@@ -238,6 +241,9 @@ class EasService:
     pending: int
     workspace_id: str
     updated: str
+    lock: str = ""
+    weight: int | None = None
+    traffic: str = ""
 
 
 def _service(body: Any, name: str) -> EasService:
@@ -266,6 +272,9 @@ def _service(body: Any, name: str) -> EasService:
         pending=body.pending_instance or 0,
         workspace_id=body.workspace_id or "",
         updated=body.update_time or "",
+        lock=(body.safety_lock or "").lower(),
+        weight=body.weight,
+        traffic=(body.traffic_state or "").lower(),
     )
 
 

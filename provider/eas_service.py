@@ -78,6 +78,10 @@ _PASSING = _MOVING | {"Creating", "Waiting", "Pending", "Starting", "Stopping", 
 _BROKEN = frozenset({"Failed", "DeleteFailed"})
 
 
+class SafetyLockError(CloudError):
+    """A service may not be changed until somebody takes its safety lock off."""
+
+
 class ServiceStartError(TFServingError):
     """A service did not become ready. The message holds its newest events and log lines."""
 
@@ -175,6 +179,7 @@ class EasService(Resource):
             _preview_taking_over(ctx, inputs)
         if old_inputs is not None and old_outputs is not None:
             _check_owner(text(inputs, "name"), text(old_outputs, "owner"), inputs, (text(old_inputs, "owner"),))
+            _check_lock(ctx, text(inputs, "name"))
             kept = ["serviceId"]
             kept += ["url", "target"] if _routing(inputs) == _routing(old_inputs) else []
             kept += ["token"] if table(inputs, "spec").get("token") == table(old_inputs, "spec").get("token") else []
@@ -220,6 +225,7 @@ class EasService(Resource):
         imported = inputs is None
         if inputs is None:
             inputs = _imported(found)
+        _warn_of_traffic(ctx, found)
         declared = _full_spec(inputs, ctx.stamp)
         # What an imported service has is EAS's own or was declared elsewhere: no difference until somebody changes it.
         baseline = eas_drift.baseline(found.config, declared) if imported else table(outputs, "baseline")
@@ -632,6 +638,32 @@ def _check_owner(name: str, owner: str, inputs: Properties, also: tuple[str, ...
         f"service {name} exists already and {whose}. "
         "Fix: choose another name, or set adopt: true on the service to take it over"
     )
+
+
+def _check_lock(ctx: Context, name: str) -> None:
+    """Refuse in the preview what EAS will refuse: a change of a service with the safety lock ``all``.
+
+    Raises:
+        SafetyLockError: it has.
+    """
+    try:
+        found = ctx.clients.eas.describe(name)
+    except CloudError:
+        return  # the update will say it
+    if found is not None and found.lock == "all":
+        raise SafetyLockError(
+            f"service {name} has the safety lock 'all', set beside this stack: EAS refuses every change of it. "
+            "Fix: take the lock off in the EAS console, then run the update again"
+        )
+
+
+def _warn_of_traffic(ctx: Context, found: clients.EasService) -> None:
+    """A group sends a service with the weight 0 nothing, and nothing else of it shows that."""
+    if found.traffic == "grouping" and found.weight == 0:
+        ctx.warning(
+            f"service {found.name} gets no request through its group: its traffic weight is 0, set beside this stack, "
+            "which leaves it alone. Fix: give it a weight in the EAS console"
+        )
 
 
 def _check_deletable(name: str, owner: str, inputs: Properties) -> None:

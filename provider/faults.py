@@ -57,6 +57,7 @@ _HINTS = (
         r"NoStock|OutOfStock|ResourceInsufficient|InsufficientResource|NotEnoughResource",
         "there are no free machines of this kind now: try later, or another instance type; no right is missing",
     ),
+    (r"SafetyLock", "the safety lock of the service is on: take it off in the EAS console; no right is missing"),
     (r"NotOpen|NotActivated|Unsubscribed|NotEnabled", "the product is not activated in this account"),
 )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox.model_server.mounts import VARIABLE, Mounts, MountsError
+from tests.model_server.conftest import eventually
 
 
 def test_without_the_variable_paths_are_used_as_they_are() -> None:
@@ -54,3 +56,49 @@ def test_messages_show_the_containers_path() -> None:
 def test_a_malformed_variable_is_refused(text: str) -> None:
     with pytest.raises(MountsError, match=VARIABLE):
         Mounts.from_environment({VARIABLE: text})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--model_config_file={}",
+        "--model_base_path=/models/scalar --monitoring_config_file={}",
+        "--model_base_path=/models/scalar --enable_batching=true --batching_parameters_file={}",
+        "--model_base_path=/models/scalar --tensorflow_session_config_file={}",
+        "--model_base_path=/models/scalar --monitoring_config_file=/models/..{}",
+    ],
+)
+def test_a_flag_finds_no_file_of_this_machine(start_server: Any, tiny_models: Path, tmp_path: Path, flag: str) -> None:
+    file = tmp_path / "theirs.pbtxt"
+    file.write_text("secret_of_this_machine: 1")
+    server = start_server(*flag.format(file).split(), mounts={"/models": tiny_models}, wait=False)
+    assert server.process.wait(60) == 255
+    assert f"{file}; No such file or directory" in server.log
+    assert "secret_of_this_machine" not in server.log
+
+
+@pytest.mark.slow
+def test_a_model_config_finds_no_directory_of_this_machine(
+    start_server: Any, tiny_models: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "mounted"
+    models.mkdir()
+    (models / "config.pbtxt").write_text(
+        f"model_config_list {{ config {{ name: 'theirs' base_path: '{tiny_models}/scalar' "
+        "model_platform: 'tensorflow' } }"
+    )
+    server = start_server("--model_config_file=/models/config.pbtxt", mounts={"/models": models}, wait=False)
+    eventually(lambda: f"Could not find base path {tiny_models}/scalar" in server.log, 60, "the log")
+    assert not server.listens()
+
+
+@pytest.mark.slow
+def test_a_server_in_a_container_opens_no_socket_in_the_file_system(
+    start_server: Any, tiny_models: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "grpc.sock"
+    flags = ("--model_name=scalar", "--model_base_path=/models/scalar", f"--grpc_socket_path={path}")
+    server = start_server(*flags, mounts={"/models": tiny_models})
+    assert "--grpc_socket_path has no effect here" in server.log
+    assert not path.exists()

@@ -43,6 +43,7 @@ HTML = b"<!DOCTYPE html><html><title>secret portal</title></html>"
         (403, "QuotaExceeded", "", "quota"),
         (403, "Forbidden.InstanceLimitExceeded", "", "quota"),
         (400, "OperationDenied.NoStock", "", "no free machines"),
+        (403, "OperationDenied.SafetyLock", "Service [a] has the safety lock [all].", "safety lock"),
         (403, "UserNotActivated.NotOpen", "", "not activated"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -287,7 +288,8 @@ def test_another_name_is_a_replacement() -> None:
 def test_a_service_that_another_stack_took_over_is_refused_by_the_preview_of_an_update(
     owner: str, changes: dict[str, Any], refused: bool
 ) -> None:
-    context = cast(Context, None)  # nobody is asked
+    asked = SimpleNamespace(describe=lambda _: None)  # only for a safety lock
+    context = cast(Context, SimpleNamespace(clients=SimpleNamespace(eas=asked)))
     expected = pytest.raises(OwnershipError, match="belongs to tf-serving/other") if refused else nullcontext()
     with expected:
         EasService().preview(context, SERVICE | changes, SERVICE, {"owner": owner, "token": Secret("t")})

@@ -12,10 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
+from alibabacloud_eas20210701 import models as eas
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2
 
 from provider.values import Secret, plain
+from sandbox import paths
 from tests.provider.harness import (
     ENTRYPOINT,
     OWNER,
@@ -254,6 +256,57 @@ def test_a_stopped_service_is_drift_and_is_started(spare: Stack, cloud: Cloud) -
     assert spare.outputs["status"] == "Stopped"
     assert spare.up(service(cloud, spare.id)) == "update"
     assert spare.outputs["status"] == "Running"
+
+
+def by_hand(cloud: Cloud, name: str, call: str, request: Any) -> None:
+    """Something about a service that is no part of its JSON."""
+    getattr(cloud.eas()._client, call)("cn-hangzhou", name, request)
+
+
+def test_a_traffic_weight_of_nothing_is_told_by_every_look_and_no_other_weight_is(
+    spare: Stack, cloud: Cloud, log: Engine
+) -> None:
+    for weight, state, told in ((0, "standalone", False), (50, "grouping", False), (0, "grouping", True)):
+        log.messages.clear()
+        by_hand(cloud, spare.id, "release_service", eas.ReleaseServiceRequest(weight=weight, traffic_state=state))
+        assert spare.refresh() == {}
+        warned = [line for line in log.lines() if "gets no request through its group: its traffic weight is 0" in line]
+        assert bool(warned) is told
+    by_hand(cloud, spare.id, "release_service", eas.ReleaseServiceRequest(weight=100, traffic_state="standalone"))
+
+
+def test_a_safety_lock_is_told_by_the_preview_of_a_change_that_it_forbids(
+    clouded: Plugin, spare: Stack, cloud: Cloud
+) -> None:
+    news = service(cloud, spare.id)
+    news["spec"]["metadata"]["shm_size"] = 2
+
+    def preview() -> None:
+        clouded.update("EasService", spare.id, spare.inputs, spare.outputs, news, preview=True)
+
+    by_hand(cloud, spare.id, "update_service_safety_lock", eas.UpdateServiceSafetyLockRequest(lock="dangerous"))
+    assert spare.refresh() == {}
+    preview()  # EAS forbids to stop and to delete it, no more
+    by_hand(cloud, spare.id, "update_service_safety_lock", eas.UpdateServiceSafetyLockRequest(lock="all"))
+    try:
+        assert spare.refresh() == {}  # nothing is to change, so the lock is in nobody's way
+        with pytest.raises(Failed, match=r"safety lock 'all'.* refuses every change of it\. Fix: take the lock off"):
+            preview()
+        with pytest.raises(Failed, match="no right is missing"):
+            spare.up(news)
+    finally:
+        by_hand(cloud, spare.id, "update_service_safety_lock", eas.UpdateServiceSafetyLockRequest(lock="none"))
+    preview()
+
+
+def test_a_cron_scaler_is_seen_by_nobody_as_the_docs_say(spare: Stack, cloud: Cloud) -> None:
+    job = eas.CreateServiceCronScalerRequestScaleJobs(name="night", schedule="0 0 1 * * *", target_size=2)
+    request = eas.CreateServiceCronScalerRequest(scale_jobs=[job])
+    by_hand(cloud, spare.id, "create_service_cron_scaler", request)
+    assert spare.refresh() == {}
+    cloud.eas()._client.delete_service_cron_scaler("cn-hangzhou", spare.id)
+    text = " ".join((paths.ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split())
+    assert "is not looked at: a traffic weight other than 0, a cron scaler, a safety lock while nothing changes" in text
 
 
 def test_an_autoscaler_is_set_changed_and_removed_and_its_replicas_are_no_drift(spare: Stack, cloud: Cloud) -> None:
