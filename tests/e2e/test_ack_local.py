@@ -5,7 +5,9 @@ One stack for the whole file, so the tests run in order and leave the stack as t
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from kubernetes import client, config
 
 from sandbox.kube import build
 from tests.e2e.checkout import Checkout
+from tests.e2e.load import Load, Target
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +42,15 @@ class AckLocal:
         return self.run("predict", "vision", "modelB", *arguments, module="ops")
 
     def label(self, **versions: int) -> None:
+        self.declare("modelB", {"policy": {"specific": [1, 2]}, "labels": versions})
+
+    def declare(self, model: str, entry: dict[str, Any] | None) -> None:
+        """Writes the entry of a model; None takes it out."""
         file = self.checkout.root / "stacks" / "Pulumi.ack-local.yaml"
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
-        document["config"][MODELS]["modelB"]["labels"] = versions
+        models = document["config"][MODELS]
+        models[model] = entry
+        document["config"][MODELS] = {name: each for name, each in models.items() if each is not None}
         file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
     def api(self) -> client.CoreV1Api:
@@ -117,6 +126,40 @@ def test_labels_move_in_place_and_back(ack: AckLocal) -> None:
     ack.run("up", "--yes")
     assert "modelB version 1" in ack.predict("--label", "stable")
     assert ack.pods() == before
+
+
+def test_versions_come_and_go_under_load_and_no_request_fails(ack: AckLocal) -> None:
+    """The first canary beside ``latest``, back to ``latest``, and ``all`` whose newest version is removed."""
+    models = ack.checkout.root / ".sandbox" / "models"
+
+    def publish(version: int) -> None:
+        shutil.copytree(models / "modelC" / "1", models / "titles" / str(version))
+
+    def up(policy: Any, labels: dict[str, int], *targets: Target) -> str:
+        ack.declare("titles", {"policy": policy, "labels": labels})
+        services = json.loads(ack.run("outputs", "--json", "--show-secrets"))["services"]
+        with Load({name: {**each, "protocol": "http"} for name, each in services.items()}, targets) as load:
+            time.sleep(0.5)
+            printed = ack.run("up", "--yes")
+        assert load.failures == []
+        assert min(load.requests.values(), default=5) >= 5
+        assert "unchanged" in ack.run("preview", "--expect-no-changes")
+        return printed
+
+    publish(1)
+    up({"latest": 1}, {})
+    before = ack.pods()
+    publish(2)
+    latest, first = Target("titles"), Target("titles", version=1)
+    assert "pin: titles keeps serving 1" in up({"specific": [1, 2]}, {"stable": 1, "canary": 2}, latest, first)
+    up({"latest": 2}, {}, latest, first, Target("titles", version=2))
+    publish(3)
+    up("all", {}, latest, first)
+    shutil.rmtree(models / "titles" / "3")
+    up("all", {}, latest, first)
+    assert ack.pods() == before
+    ack.declare("titles", None)
+    ack.run("up", "--yes")
 
 
 def test_a_cluster_started_again_serves_at_the_same_address(ack: AckLocal) -> None:
