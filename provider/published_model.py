@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import threading
 import time
 from collections import deque
@@ -362,11 +363,13 @@ class _Listing:
     Attributes:
         versions: by version, its objects by path below the version directory; the manifest as ``_MANIFEST``.
         staged: by version, objects of an upload that has not ended, by path below its staging prefix.
+        spelt: versions in directories such as ``007``: no stack publishes them, TensorFlow Serving serves them.
         bucket_is_there: False where the bucket is yet to be made.
     """
 
     versions: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
     staged: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
+    spelt: set[int] = field(default_factory=set)
     bucket_is_there: bool = True
 
     @classmethod
@@ -376,6 +379,8 @@ class _Listing:
             head, slash, rest = item.key.removeprefix(prefix).partition("/")
             number = head.removeprefix(_STAGING) if slash else head.removesuffix(manifests.SUFFIX)
             if not wire.is_version(wire.decode_integer(number)):
+                if slash and re.fullmatch(r"0[0-9]{1,18}", head):
+                    found.spelt.add(int(head))
                 continue
             if slash and head != number:
                 found.staged.setdefault(number, {})[rest] = item
@@ -950,7 +955,7 @@ class _Publication:
                 int(name)
                 for name, objects in self._listing.versions.items()
                 if SAVED_MODEL in objects or _MANIFEST in objects
-            }
+            } | self._listing.spelt
             if coming:
                 self._ctx.status(f"{self._name}: waiting until every service keeps what it serves")
                 seen = Coming(frozenset(visible), frozenset(coming))

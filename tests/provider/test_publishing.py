@@ -21,7 +21,7 @@ from pulumi.runtime.proto import engine_pb2
 from bench.measure import Line
 from provider.clients import Clients
 from provider.oss import Bucket, ContentError, ObjectName, _FileRange
-from provider.published_model import PublishedModel, remove_version
+from provider.published_model import PublishedModel, _Listing, remove_version
 from provider.resource import Context
 from provider.values import UNKNOWN, Properties
 from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
@@ -952,6 +952,14 @@ def test_somebody_elses_config_file_is_refused_and_stays(clouded: Plugin, cloud:
             clouded.create("ModelConfigFile", config_file(cloud, root), preview=preview)
         assert failed.value.code is grpc.StatusCode.ALREADY_EXISTS
     assert cloud.get(f"{root}model_config.pbtxt") == "model_config_list {}"
+
+
+def test_a_listing_knows_the_versions_that_only_tensorflow_serving_takes_for_such(cloud: Cloud, root: str) -> None:
+    for key in ("1/saved_model.pb", "007/saved_model.pb", "00/x", "v8/x", "-9/x", "0x1/x", "010", ".staging-011/x"):
+        cloud.put(f"{root}m/{key}", "x")
+    found = _Listing.of(Bucket(cloud.oss, cloud.bucket), f"{root}m/")
+    assert set(found.versions) == {"1"}
+    assert found.spelt == {7, 0}
 
 
 def test_a_config_file_of_another_stack_is_refused_with_its_name(clouded: Plugin, cloud: Cloud, root: str) -> None:
