@@ -71,6 +71,10 @@ class Mounts:
                 return Path(self.table[inside] + "/" + path[len(inside) :].lstrip("/"))
         return Path(_NOWHERE + path)
 
+    def holds(self, path: str) -> bool:
+        """Whether there is a place for a path: below a mount, or anywhere outside a container."""
+        return self.table is None or not self.local(path).is_relative_to(_NOWHERE)
+
     def conceal(self, text: str) -> str:
         """The text with local directories written as the container's: for messages of the TensorFlow runtime."""
         for inside, local in sorted((self.table or {}).items(), key=lambda item: len(item[1]), reverse=True):

@@ -139,9 +139,9 @@ class Server:
 
     def _listen(self, core: ServerCore) -> None:
         flags = self._flags
-        socket_path = flags.grpc_socket_path
-        if socket_path and self._mounts.table is not None:
-            _log.warning("--grpc_socket_path has no effect here: nobody else is in this container")
+        socket_path = str(self._mounts.local(flags.grpc_socket_path)) if flags.grpc_socket_path else ""
+        if socket_path and not self._mounts.holds(flags.grpc_socket_path):
+            _log.warning("--grpc_socket_path has no effect here: %s is not mounted", flags.grpc_socket_path)
             socket_path = ""
         api = Api(flags.enable_signature_method_name_check)
         grpc_server = GrpcServer(

@@ -62,7 +62,7 @@ def server(start_server: Any, tiny_models: Path, tmp_path_factory: pytest.TempPa
         "--model_config_file=/config/c.pbtxt",
         "--allow_version_labels_for_unavailable_models=true",
         "--enable_grpc_healthcheck_service=true",
-        f"--grpc_socket_path={files}/socket",
+        "--grpc_socket_path=/config/socket",
         mounts={"/models": tiny_models, "/config": files},
     )
     running.socket = f"unix:{files}/socket"

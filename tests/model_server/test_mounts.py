@@ -94,7 +94,7 @@ def test_a_model_config_finds_no_directory_of_this_machine(
 
 
 @pytest.mark.slow
-def test_a_server_in_a_container_opens_no_socket_in_the_file_system(
+def test_a_server_in_a_container_opens_no_socket_outside_its_mounts(
     start_server: Any, tiny_models: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "grpc.sock"
