@@ -31,7 +31,7 @@ from provider.model_config_file import (
     owner_failures,
 )
 from provider.oss import Bucket
-from provider.published_model import remove_version
+from provider.publication.layout import remove_version
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
 from provider.restarts import RESTART_SECONDS, restart
 from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service

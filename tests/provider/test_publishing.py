@@ -21,7 +21,8 @@ from pulumi.runtime.proto import engine_pb2
 from bench.measure import Line
 from provider.clients import Clients
 from provider.oss import Bucket, ContentError, ObjectName, _FileRange
-from provider.published_model import PublishedModel, _Listing, remove_version
+from provider.publication.layout import Listing, remove_version
+from provider.published_model import PublishedModel
 from provider.resource import Context
 from provider.values import UNKNOWN, Properties
 from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
@@ -957,7 +958,7 @@ def test_somebody_elses_config_file_is_refused_and_stays(clouded: Plugin, cloud:
 def test_a_listing_knows_the_versions_that_only_tensorflow_serving_takes_for_such(cloud: Cloud, root: str) -> None:
     for key in ("1/saved_model.pb", "007/saved_model.pb", "00/x", "v8/x", "-9/x", "0x1/x", "010", ".staging-011/x"):
         cloud.put(f"{root}m/{key}", "x")
-    found = _Listing.of(Bucket(cloud.oss, cloud.bucket), f"{root}m/")
+    found = Listing.of(Bucket(cloud.oss, cloud.bucket), f"{root}m/")
     assert set(found.versions) == {"1"}
     assert found.spelt == {7, 0}
 

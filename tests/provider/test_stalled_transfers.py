@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from provider import clients as provider_clients
-from provider import published_model
 from provider.clients import Clients, CloudSettings
 from provider.oss import Bucket, ContentError, PartUpload
-from provider.published_model import _Progress
+from provider.publication import progress as upload_progress
+from provider.publication.progress import Progress
 from tests.provider.harness import until
 from tfserving.errors import CloudError
 from tfserving.manifest import FileEntry, crc64
@@ -108,15 +108,15 @@ def test_reading_that_stands_still_ends_and_says_so(stalling: Callable[[int], tu
 
 
 @pytest.fixture
-def progress(monkeypatch: pytest.MonkeyPatch) -> tuple[_Progress, list[str]]:
-    monkeypatch.setattr(published_model, "_STATUS_SECONDS", 0.02)
-    monkeypatch.setattr(published_model, "_QUIET_SECONDS", 0.2)
+def progress(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
+    monkeypatch.setattr(upload_progress, "_STATUS_SECONDS", 0.02)
+    monkeypatch.setattr(upload_progress, "_QUIET_SECONDS", 0.2)
     shown: list[str] = []
     ctx: Any = SimpleNamespace(status=shown.append, check=lambda: None)
-    return _Progress(ctx, "m", 2, 1000), shown
+    return Progress(ctx, "m", 2, 1000), shown
 
 
-def test_an_upload_that_stands_still_promises_no_time(progress: tuple[_Progress, list[str]]) -> None:
+def test_an_upload_that_stands_still_promises_no_time(progress: tuple[Progress, list[str]]) -> None:
     bar, shown = progress
     with bar.shown_all_along():
         bar.sent(990)
@@ -128,14 +128,14 @@ def test_an_upload_that_stands_still_promises_no_time(progress: tuple[_Progress,
         until(lambda: bar.sent(0) or shown[-1].endswith("left"), what="time left, once bytes go through again")
 
 
-def test_an_answer_that_does_not_come_is_told_too(progress: tuple[_Progress, list[str]]) -> None:
+def test_an_answer_that_does_not_come_is_told_too(progress: tuple[Progress, list[str]]) -> None:
     bar, shown = progress
     with bar.shown_all_along():
         bar.sent(1000)
         until(lambda: "nothing went through for" in shown[-1])
 
 
-def test_what_comes_after_the_upload_is_not_talked_over(progress: tuple[_Progress, list[str]]) -> None:
+def test_what_comes_after_the_upload_is_not_talked_over(progress: tuple[Progress, list[str]]) -> None:
     bar, shown = progress
     with bar.shown_all_along():
         bar.sent(1000)
