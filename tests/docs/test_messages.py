@@ -29,7 +29,7 @@ def quoted() -> list[str]:
 
 def said() -> Iterator[str]:
     """Every text in the provider; what is put into one shows as ``...``."""
-    for file in sorted((paths.ROOT / "provider").glob("*.py")):
+    for file in sorted((paths.ROOT / "provider").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
