@@ -45,7 +45,7 @@ def test_a_message_that_the_page_explains_is_one_of_the_code(phrase: str) -> Non
 
 @pytest.mark.parametrize("advice", [advice for _, advice in faults._HINTS])
 def test_what_the_code_advises_is_explained_on_the_page(advice: str) -> None:
-    assert re.split(r"[:;]", advice)[0] in quoted()
+    assert re.split(r"[:;] ", advice)[0] in quoted()
 
 
 def test_every_row_says_what_to_do_next() -> None:
