@@ -19,7 +19,7 @@ help:
 	@echo "make test          lint, types and every test that needs neither network nor account"
 	@echo "make test-fast     the tests that take no servers"
 	@echo "make bench         measure: previews, publishing, label moves, make up (docs/performance.md); many minutes"
-	@echo "make schema        write stacks/schema.json anew, from the dataclasses that declare the options"
+	@echo "make schema        write stacks/schema.json and the tables in docs/ anew, from the dataclasses that declare the options"
 	@echo "make screenshot    make the picture of the console in docs/ anew, from the running local stack (Chromium)"
 	@echo "make format        format the code"
 	@echo "make clean         make down, then remove .sandbox and .venv"

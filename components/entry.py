@@ -11,19 +11,25 @@ from components.option_reader import read_plain
 from components.reader import Reader
 from tfserving import server_config
 from tfserving.errors import ConfigError, ModelConfigError
+from tfserving.options import keys, option
 from tfserving.property_path import join_path
 
-_TIMEOUT_KEYS = ("create", "update", "delete")
 _DURATION = re.compile(r"(?=[0-9])([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """How long Pulumi waits for a service, as ``1h30m``; empty is the provider's default."""
+    """How long Pulumi waits for a service, as ``1h30m``; empty is the provider's default.
 
-    create: str = ""
-    update: str = ""
-    delete: str = ""
+    Attributes:
+        create: until it serves.
+        update: until the change is served.
+        delete: until it is gone.
+    """
+
+    create: str = option("", unit="time", otherwise="30 minutes")
+    update: str = option("", unit="time", otherwise="30 minutes")
+    delete: str = option("", unit="time", otherwise="10 minutes")
 
 
 class EntryReader:
@@ -125,9 +131,9 @@ class EntryReader:
     def _timeouts(self) -> Timeouts:
         path = self._at("timeouts")
         found = {}
-        for key, item in self.reader.mapping(self.given.get("timeouts"), path, _TIMEOUT_KEYS).items():
+        for key, item in self.reader.mapping(self.given.get("timeouts"), path, keys(Timeouts)).items():
             at = join_path(path, key)
-            if key not in _TIMEOUT_KEYS:
+            if key not in keys(Timeouts):
                 continue
             text = f"{item}s" if isinstance(item, int) and not isinstance(item, bool) else str(item)
             if not _DURATION.fullmatch(text) or not re.search("[1-9]", text):

@@ -1,13 +1,13 @@
 """The Kubernetes half of the stack config: the cluster, its GPU node pools, and services with ``target: ack``.
 
-Read into the descriptions of :mod:`tfserving.kubernetes`. Keys and defaults are listed in ``stacks/Pulumi.ack.yaml``.
+Read into the descriptions of :mod:`tfserving.kubernetes`. ``docs/kubernetes.md`` lists keys and defaults.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ from tfserving.kubernetes import (
 )
 from tfserving.kubernetes.names import DNS_LABEL
 from tfserving.model_config import ModelServerConfig, did_you_mean
-from tfserving.options import keys, option
+from tfserving.options import ACCESS, keys, option
 from tfserving.property_path import join_path
 
 TARGETS = ("eas", "ack")
@@ -53,21 +53,21 @@ class ClusterSettings:
 
     Attributes:
         name: name of the cluster.
-        version: Kubernetes release (``1.35.2-aliyun.1``); empty: ACK's newest.
-        spec: ``ack.pro.small`` (GPU sharing needs Pro) and so on.
+        version: Kubernetes release, such as ``1.35.2-aliyun.1``.
+        spec: edition and size; GPU sharing needs Pro.
         vpc_cidr: address block of the VPC.
-        zones: address block of a vSwitch by zone.
+        zones: address block of a vSwitch by zone, such as ``{cn-hangzhou-i: 10.0.0.0/24}``; at least one.
         service_cidr: addresses of Services.
         pod_cidr: addresses of pods.
         public_api: the API server has an address on the internet.
         deletion_protection: ACK refuses to delete it.
     """
 
-    name: str
-    version: str = ""
+    name: str = option(otherwise="`tf-serving`")
+    version: str = option("", otherwise="ACK's newest")
     spec: str = "ack.pro.small"
     vpc_cidr: str = "10.0.0.0/16"
-    zones: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, str] = option(factory=dict, otherwise="required")
     service_cidr: str = "172.21.0.0/20"
     pod_cidr: str = "172.20.0.0/16"
     public_api: bool = True
@@ -79,20 +79,23 @@ class KubernetesSettings:
     """The cluster of a stack.
 
     Attributes:
-        kubeconfig: path of a kubeconfig, or its content; empty: ``KUBECONFIG``, ``~/.kube/config``, or for a cluster of
-            this stack what ACK gives out for it.
-        context: context of the kubeconfig; empty: its current one.
-        namespace: namespace of everything this stack makes in the cluster.
-        cluster_id: id of an ACK cluster that exists, for node pools.
-        cluster: a cluster this stack makes.
+        kubeconfig: a path, or the content as a secret. A local stack must name one, and its API server must be on
+            loopback.
+        context: context of the kubeconfig.
+        namespace: namespace of everything this stack makes in the cluster; it exists already.
+        cluster_id: id of an ACK cluster that exists, ``c...``; for node pools only.
+        cluster: a managed cluster that this stack makes, with RRSA on and without nodes of its own; excludes
+            ``cluster_id``.
+        volume: how pods read OSS; a service may have its own.
         secret_kubeconfig: Pulumi holds the kubeconfig as secret.
     """
 
-    kubeconfig: str = option("", secret=True)
-    context: str = ""
+    kubeconfig: str = option("", secret=True, otherwise="`KUBECONFIG`, then `~/.kube/config`; of `cluster`: ACK's")
+    context: str = option("", otherwise="its current one")
     namespace: str = "default"
     cluster_id: str = ""
     cluster: ClusterSettings | None = None
+    volume: ModelVolume = option(ModelVolume())
     secret_kubeconfig: bool = option(False, configured=False)
 
 
@@ -103,16 +106,16 @@ class AckServiceSettings:
     Attributes:
         name: service name.
         spec: everything that ends up in the cluster.
-        reachable: the machine that runs Pulumi may ask the pods through the API server (``get`` of ``pods/proxy``); if
-            not, nothing they serve is proven.
-        timeouts: how long Pulumi waits.
+        reachable: whether the machine that runs Pulumi may ask the pods through the API server (``get`` of
+            ``pods/proxy``). If not, the rollout waits by time and proves nothing.
+        timeouts: how long Pulumi waits, as on EAS.
         secret_values: values of its environment may be secret.
     """
 
     name: str = option(configured=False)
     spec: KubernetesServingSpec = option(configured=False)
-    reachable: bool = True
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    reachable: bool = option(True, topic=ACCESS)
+    timeouts: Timeouts = option(factory=Timeouts, otherwise="30 minutes")
     secret_values: bool = option(False, configured=False)
 
     @property
@@ -128,13 +131,11 @@ class AckContext:
     Attributes:
         stack: what every service takes.
         kubernetes: the cluster.
-        volume: where models come from, unless a service says otherwise.
         pools: GPU node pools by name.
     """
 
     stack: ServiceContext
     kubernetes: KubernetesSettings
-    volume: ModelVolume
     pools: Mapping[str, GpuNodePoolSpec]
 
 
@@ -143,8 +144,8 @@ ACK_SERVICE_KEYS = ("target", *keys(KubernetesServingSpec), *keys(AckServiceSett
 
 
 def read_kubernetes(
-    reader: Reader, value: Any, path: str, project_dir: Path, secret: bool | None, local: bool
-) -> tuple[KubernetesSettings, Mapping[str, Any]]:
+    reader: Reader, value: Any, path: str, project_dir: Path, secret: bool | None, local: bool, volume: ModelVolume
+) -> KubernetesSettings:
     """Reads ``tf-serving:kubernetes``.
 
     Args:
@@ -154,11 +155,9 @@ def read_kubernetes(
         project_dir: what a relative path of a kubeconfig is relative to.
         secret: whether Pulumi holds it as secret; ``None`` where that is not known.
         local: the stack is for this machine only, so its cluster must be named.
-
-    Returns:
-        the settings, and what they say of the volume, still to be read.
+        volume: where models come from, as far as the rest of the stack says it.
     """
-    given = reader.mapping(value, path, (*keys(KubernetesSettings), "volume"))
+    given = reader.mapping(value, path, keys(KubernetesSettings))
     kubeconfig = _read_kubeconfig(reader, given, path, project_dir, secret)
     if local and value is not None and not kubeconfig and given.get("cluster") is None:
         message = "a local stack must not guess its cluster: the default kubeconfig may be of a real one"
@@ -177,15 +176,16 @@ def read_kubernetes(
     namespace = reader.text(given.get("namespace"), at, "default")
     if not DNS_LABEL.fullmatch(namespace):
         reader.add(at, f"{namespace!r} is not a namespace", "lower-case letters, digits and hyphens")
-    settings = KubernetesSettings(
+    volume_path = join_path(path, "volume")
+    return KubernetesSettings(
         kubeconfig=kubeconfig,
         context=reader.text(given.get("context"), join_path(path, "context")),
         namespace=namespace,
         cluster_id=cluster_id,
         cluster=cluster,
+        volume=_read_volume(reader, given.get("volume"), volume_path, volume),
         secret_kubeconfig=is_content(kubeconfig),
     )
-    return settings, reader.mapping(given.get("volume"), join_path(path, "volume"), keys(ModelVolume))
 
 
 def _read_kubeconfig(
@@ -266,9 +266,9 @@ def _read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:
     return settings
 
 
-def read_volume(reader: Reader, given: Mapping[str, Any], path: str, base: ModelVolume) -> ModelVolume:
+def _read_volume(reader: Reader, value: Any, path: str, base: ModelVolume) -> ModelVolume:
     """Reads a volume over what ``base`` says already."""
-    fields = read_plain(reader, given, path, ModelVolume)
+    fields = read_plain(reader, reader.mapping(value, path, keys(ModelVolume)), path, ModelVolume)
     if "claim" in fields:
         return ModelVolume(**fields)
     # Naming one way to read OSS gives up the other.
@@ -417,15 +417,14 @@ class _AckServiceReader(EntryReader):
         self._disruption_budget()
         self._keep("env", "env", self._env)
         self._files()
-        volume_path = self._at("volume")
-        given = reader.mapping(self.given.get("volume"), volume_path, keys(ModelVolume))
+        volume = _read_volume(reader, self.given.get("volume"), self._at("volume"), context.kubernetes.volume)
         stack = context.stack
         spec = KubernetesServingSpec(
             **{
                 "name": self.name,
                 "namespace": context.kubernetes.namespace,
                 "region": stack.region,
-                "volume": read_volume(reader, given, volume_path, context.volume),
+                "volume": volume,
                 "uses_labels": stack.labels and self.fields.get("config_file", False),
                 **self.fields,
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from components.entry import EntryReader, Timeouts
@@ -13,7 +13,7 @@ from components.reader import Reader
 from tfserving import eas_spec, server_config
 from tfserving.eas_spec import Autoscaler, HealthChecks, InstanceType, Probe, RollingStrategy, ScaleMetric, Vpc
 from tfserving.model_config import did_you_mean
-from tfserving.options import keys, option
+from tfserving.options import ACCESS, PLACE, START, keys, option
 from tfserving.property_path import join_path
 
 _OWN_WAY = ("deployment", "script", "env", "token")
@@ -79,11 +79,12 @@ class StartFiles:
     """What the start files of a service say.
 
     Attributes:
-        batching: ``BatchingParameters`` by the proto's field names; also turns batching on.
-        monitoring: Prometheus metrics: ``true``, or a mapping with their ``path``.
+        batching: ``BatchingParameters`` by the proto's field names, and ``--enable_batching``; a change rolls the
+            replicas. Checked against the models' signatures.
+        monitoring: Prometheus metrics; ``true`` is at ``/monitoring/prometheus/metrics``, a mapping has their ``path``.
     """
 
-    batching: Mapping[str, Any] = field(default_factory=dict)
+    batching: Mapping[str, Any] = option(factory=dict, topic=START)
     monitoring: bool | Monitoring = False
 
 
@@ -95,7 +96,7 @@ class OneInstanceType:
         instance_type: one instance type of public resources.
     """
 
-    instance_type: str | InstanceType = eas_spec.DEFAULT_INSTANCE_TYPE
+    instance_type: str | InstanceType = option(eas_spec.DEFAULT_INSTANCE_TYPE, topic=PLACE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,9 @@ class ServiceSettings:
     Attributes:
         name: service name.
         spec: everything that ends up in EAS's service JSON.
-        reachable: the machine that runs Pulumi can reach the service; if not, nothing it serves is proven.
-        adopt: take the service over if one of that name exists that is not this stack's.
+        reachable: whether the machine that runs Pulumi reaches the service. If not (VPC only), waits go by time and the
+            output says that nothing was proven.
+        adopt: take over a service of this name that is not this stack's; without it such a service is refused.
         timeouts: how long Pulumi waits.
         start_files: further files it reads at start.
         secret_values: values of its environment and of ``extraConfig`` may be secret.
@@ -114,9 +116,9 @@ class ServiceSettings:
 
     name: str = option(configured=False)
     spec: eas_spec.ServiceSpec = option(configured=False)
-    reachable: bool = True
+    reachable: bool = option(True, topic=ACCESS)
     adopt: bool = False
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = option(factory=Timeouts, otherwise="30 minutes")
     start_files: tuple[StartFile, ...] = option((), configured=False)
     secret_values: bool = option(False, configured=False)
 

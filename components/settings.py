@@ -1,9 +1,10 @@
 """Stack config, read once: frozen settings, or one error that names every problem in it.
 
-:func:`parse` is pure: it looks at the config it is given and at the model directories that config names, and at nothing
-else. ``components/raw.py`` fetches the config from Pulumi.
+:func:`parse` looks at the config it is given and at the files that config names: model directories, manifests and the
+kubeconfig. ``components/raw.py`` fetches the config from Pulumi.
 
-What may stand in a stack file is listed in ``stacks/Pulumi.dev.yaml`` and ``stacks/Pulumi.prod.yaml``, with comments.
+What may stand in a stack file is listed in ``docs/stack-config.md``; ``stacks/Pulumi.dev.yaml`` and
+``stacks/Pulumi.prod.yaml`` are examples with comments.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from components.kubernetes_settings import (
     read_ack_service,
     read_kubernetes,
     read_pools,
-    read_volume,
 )
 from components.loading import AnyService, saved_model_tags
 from components.model_directory import Wanted
@@ -69,30 +69,30 @@ class AlicloudSettings:
     """How to reach Alibaba Cloud, for both providers.
 
     Attributes:
-        region: region id (``cn-hangzhou``).
-        protocol: ``HTTPS``, or ``HTTP`` for a loopback endpoint.
-        account_type: ``Domestic`` or ``International``; empty lets the alicloud provider ask.
+        region: region id, such as ``cn-hangzhou``.
+        protocol: ``HTTP`` only for loopback endpoints.
+        account_type: ``International``: accounts of alibabacloud.com.
         skip_region_validation: accept a region the alicloud provider does not know.
-        access_key: access key id; empty with ``secret_key`` is the standard credentials chain.
-        secret_key: access key secret.
-        security_token: token of temporary credentials.
         profile: profile of ``~/.aliyun/config.json``.
-        client_read_timeout: milliseconds, alicloud provider only; ``None`` is its default.
-        client_connect_timeout: milliseconds, alicloud provider only; ``None`` is its default.
-        max_retry_timeout: seconds, alicloud provider only; ``None`` is its default.
+        access_key: access key id; goes with ``secret_key``.
+        secret_key: access key secret; set with ``pulumi config set --secret``.
+        security_token: token of temporary credentials; set as ``secret_key``.
+        client_read_timeout: how long the alicloud provider waits for an answer.
+        client_connect_timeout: how long the alicloud provider waits for a connection.
+        max_retry_timeout: how long the alicloud provider tries again.
     """
 
     region: str
     protocol: str = option("HTTPS", written=Literal["HTTPS", "HTTP"])
-    account_type: str = option("", written=Literal["", "Domestic", "International"])
+    account_type: str = option("", written=Literal["", "Domestic", "International"], otherwise="asked for")
     skip_region_validation: bool = False
+    profile: str = ""
     access_key: str = option("", secret=True)
     secret_key: str = option("", secret=True)
     security_token: str = option("", secret=True)
-    profile: str = ""
-    client_read_timeout: int | None = option(None, unit="milliseconds", least=1)
-    client_connect_timeout: int | None = option(None, unit="milliseconds", least=1)
-    max_retry_timeout: int | None = option(None, unit="seconds", least=1)
+    client_read_timeout: int | None = option(None, unit="milliseconds", least=1, otherwise="provider's")
+    client_connect_timeout: int | None = option(None, unit="milliseconds", least=1, otherwise="provider's")
+    max_retry_timeout: int | None = option(None, unit="seconds", least=1, otherwise="provider's")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +101,13 @@ class Endpoints:
 
     Attributes:
         all: ``host:port`` that answers every API: a local stack.
-        oss: ``host[:port]`` of OSS.
-        eas: ``host[:port]`` of the EAS API.
+        oss: of OSS, such as the internal ``oss-cn-hangzhou-internal.aliyuncs.com``.
+        eas: of the EAS API.
     """
 
     all: str = option("", configured=False)
-    oss: str = ""
-    eas: str = ""
+    oss: str = option("", unit="`host[:port]`", otherwise="the region's")
+    eas: str = option("", unit="`host[:port]`", otherwise="the region's")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +115,18 @@ class BucketSettings:
     """The bucket with the models.
 
     Attributes:
-        name: bucket name.
-        existing: somebody else's bucket: neither made nor configured nor destroyed here.
-        force_destroy: destroying the stack deletes what is in the bucket, too.
-        protect: Pulumi refuses to delete the bucket and what is in it.
-        storage_class: ``Standard`` or ``IA``.
-        redundancy_type: ``LRS`` (one zone) or ``ZRS`` (three).
-        abort_uploads_after_days: unfinished multipart uploads are removed after so many days.
-        expire_old_versions_after_days: content of a deleted or overwritten object can be restored for so many days.
+        name: 3 to 63 lower-case letters, digits and ``-``.
+        existing: use a bucket that exists, which is neither made nor configured nor destroyed here; goes with none of
+            the keys below.
+        force_destroy: ``pulumi destroy`` and another ``name`` delete what others put into it, too. It counts as it was
+            at the last ``up``.
+        protect: Pulumi refuses to delete it, what is in it, and what says which of it is served: ``destroy`` ends
+            before anything is gone.
+        storage_class: set when the bucket is made; a change needs a new ``name`` in the same edit.
+        redundancy_type: one zone, or three; as ``storage_class``.
+        abort_uploads_after_days: what interrupted uploads left is removed after so long.
+        expire_old_versions_after_days: so long the content of a deleted or overwritten object can be restored, and is
+            paid for.
         tags: tags of the bucket.
     """
 
@@ -156,15 +160,17 @@ class ModelOptions:
 
     Attributes:
         policy: which versions are served: ``all``, the highest, or exactly those that are named.
-        labels: version by label; a label is ``[a-zA-Z0-9_]+``, its version one that the policy serves.
-        source: local directory with the versions, or ``oss://bucket/path/`` in the same region.
-        versions: versions that are in the bucket already; or of a source in OSS, those that are published.
+        labels: version by label. A label is ``[a-zA-Z0-9_]+``, its version one that the policy serves.
+        source: local directory with the versions; or ``oss://bucket/path/`` in the same region, with ``versions`` or
+            manifests.
+        versions: without ``source``: versions that are in the bucket already, published by somebody else; nothing is
+            uploaded, and it is checked that they are there. With a ``source``: those that are published.
     """
 
-    policy: PolicyOptions = option(PolicyOptions(), also=("all",))
+    policy: PolicyOptions = option(PolicyOptions(), also=("all",), otherwise="`{latest: 1}`")
     labels: Mapping[str, int] = field(default_factory=dict)
-    source: str = ""
-    versions: tuple[int, ...] = ()
+    source: str = option("", otherwise="`<modelSource>/<model>`")
+    versions: tuple[int, ...] = option((), otherwise="those in the source")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,32 +178,35 @@ class StackOptions:
     """The keys of namespace ``tf-serving`` in a stack file. :class:`Settings` is what they come to.
 
     Attributes:
-        endpoint: local stacks: ``host:port`` of the sandbox cloud, which answers every API.
-        endpoints: endpoints that differ from the region's own.
         bucket: the bucket with the models: a name, or a mapping.
-        model_root: key prefix of the model directories in the bucket.
-        model_source: local directory with ``<model>/<version>/saved_model.pb``, relative to the project.
-        manifests: local directory with committed manifests, relative to the project.
-        rollout_seconds: how long one step of a rollout may take; 0 is 120, or longer where a service polls slowly.
+        model_root: key prefix in the bucket: models lie at ``<modelRoot><model>/<version>/``, the config file at
+            ``<modelRoot>model_config.pbtxt``.
+        model_source: local directory with ``<model>/<version>/saved_model.pb``, relative to the project: what is
+            published.
+        manifests: local directory with committed manifests, ``<model>/<version>.manifest.json``: previews then need no
+            model files.
         models: models by name.
         services: services by name.
         service_defaults: settings merged under each service that they fit.
         kubernetes: the cluster of services with ``target: ack``.
         gpu_node_pools: GPU node pools of the cluster, by name.
+        rollout_seconds: how long one step of a rollout may take; 0 is 120, or longer where a service polls slowly.
+        endpoint: local stacks: the sandbox cloud, which answers every API. Needs ``alicloud:protocol: HTTP``.
+        endpoints: endpoints that differ from the region's own.
     """
 
-    endpoint: str = ""
-    endpoints: Endpoints = Endpoints()
     bucket: BucketSettings | str = option()
     model_root: str = DEFAULT_MODEL_ROOT
     model_source: str = ""
     manifests: str = ""
-    rollout_seconds: int = option(0, least=0)
     models: Mapping[str, ModelOptions] = option()
     services: Mapping[str, Any] = option()
     service_defaults: Mapping[str, Any] = field(default_factory=dict)
     kubernetes: KubernetesSettings | None = None
     gpu_node_pools: Mapping[str, GpuNodePoolSpec] = field(default_factory=dict)
+    rollout_seconds: int = option(0, least=0)
+    endpoint: str = option("", unit="`host:port`")
+    endpoints: Endpoints = Endpoints()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,8 +359,8 @@ class _Parser:
             models=tuple(model.name for model in models),
             labels=any(model.labels for model in declared.models),
         )
-        cluster, volume, pools = self._kubernetes(bucket, root, endpoints)
-        services, ack_services = self._services(context, cluster, volume, pools)
+        cluster, pools = self._kubernetes(bucket, root, endpoints)
+        services, ack_services = self._services(context, cluster, pools)
         serving = self._serving(declared, models, (*services, *ack_services))
         ack_services = self._checked(ack_services, rollout.spelt_out(serving, {m.name: m.versions for m in models}))
         models = self._tagged(models, (*services, *ack_services))
@@ -822,29 +831,26 @@ class _Parser:
 
     def _kubernetes(
         self, bucket: BucketSettings, root: str, endpoints: Endpoints
-    ) -> tuple[KubernetesSettings | None, ModelVolume, dict[str, GpuNodePoolSpec]]:
-        """The cluster, where its services get their models, and its GPU node pools."""
+    ) -> tuple[KubernetesSettings | None, dict[str, GpuNodePoolSpec]]:
+        """The cluster, and its GPU node pools."""
         path, pools_path = f"{NAMESPACE}:kubernetes", f"{NAMESPACE}:gpuNodePools"
+        if all(self.raw.get(key) in (None, "", "{}", {}) for key in (path, pools_path)):
+            return None, {}
         base = ModelVolume(bucket=bucket.name, root=root)
         if endpoints.all:
             base = ModelVolume(bucket=bucket.name, root=root, endpoint=endpoints.oss, scheme="http")
-        if all(self.raw.get(key) in (None, "", "{}", {}) for key in (path, pools_path)):
-            return None, base, {}
         reader = self._reader(path)
         secret = None if self.secret_keys is None else path in self.secret_keys
-        settings, given = read_kubernetes(
-            reader, self.raw.get(path), path, self.project_dir, secret, local=bool(endpoints.all)
-        )
-        check_kubeconfig(reader, settings, join_path(path, "kubeconfig"), local=bool(endpoints.all))
-        volume = read_volume(reader, given, join_path(path, "volume"), base)
+        local = bool(endpoints.all)
+        settings = read_kubernetes(reader, self.raw.get(path), path, self.project_dir, secret, local, base)
+        check_kubeconfig(reader, settings, join_path(path, "kubeconfig"), local=local)
         pools = read_pools(self._reader(pools_path), self.raw.get(pools_path), pools_path, settings)
-        return settings, volume, pools
+        return settings, pools
 
     def _services(
         self,
         context: ServiceContext,
         cluster: KubernetesSettings | None,
-        volume: ModelVolume,
         pools: Mapping[str, GpuNodePoolSpec],
     ) -> tuple[tuple[ServiceSettings, ...], tuple[AckServiceSettings, ...]]:
         """The services on PAI-EAS, and those on the cluster, which are still to be checked."""
@@ -862,7 +868,8 @@ class _Parser:
         reader.same_but_for_case(given, path, "service")
         if not given and (value is None or isinstance(value, Mapping) or value == "{}"):
             reader.add(path, "no service is declared", "at least one service", "add a service")
-        ack_context = AckContext(stack=context, kubernetes=cluster or KubernetesSettings(), volume=volume, pools=pools)
+        none = KubernetesSettings(volume=ModelVolume(bucket=context.bucket, root=context.root))
+        ack_context = AckContext(stack=context, kubernetes=cluster or none, pools=pools)
         services: list[ServiceSettings] = []
         ack_services: list[AckServiceSettings] = []
         for name, entry in given.items():

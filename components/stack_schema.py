@@ -7,7 +7,6 @@ structured values may be JSON text, and any value may be one that Pulumi encrypt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, is_dataclass
 from typing import Any, get_args, get_origin
@@ -17,7 +16,6 @@ from components.kubernetes_settings import TARGETS, AckServiceSettings, Kubernet
 from components.service_settings import OneInstanceType, ServiceSettings, StartFiles
 from components.settings import NAMESPACE, AlicloudSettings, StackOptions
 from tfserving import eas_spec, kubernetes
-from tfserving.kubernetes import ModelVolume
 from tfserving.options import Option, choices, is_mapping, is_union, options, without_none
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -43,7 +41,7 @@ def stack_schema() -> Schema:
     )
     both = {**_properties(*_ACK, *_EAS)}
     own[f"{NAMESPACE}:serviceDefaults"] = _described(_object(both), _option(StackOptions, "serviceDefaults"))
-    cluster = _object({**_properties(KubernetesSettings), "volume": _of(ModelVolume)})
+    cluster = _object(_properties(KubernetesSettings))
     own[f"{NAMESPACE}:kubernetes"] = _described(cluster, _option(StackOptions, "kubernetes"))
     own |= {f"alicloud:{key}": schema for key, schema in _properties(AlicloudSettings).items()}
     config = {
@@ -91,12 +89,13 @@ def _described(schema: Schema, option: Option) -> Schema:
     """``schema`` with what a person wants to know of the option; JSON Schema lets annotations stand beside anything."""
     described = dict(schema)
     if option.sentence:
-        described["description"] = re.sub(r":\w+:`~?([^`]*)`", r"\1", option.sentence).replace("``", "`")
+        described["description"] = option.markdown
     if option.also:
         others = [_text(value) for value in option.also]
         described = {**described, "anyOf": [*described.get("anyOf", [schema]), {"enum": [*option.also, *others]}]}
     default = option.default
-    if default is not MISSING and default not in (None, "", (), {}) and not is_dataclass(default):
+    plain = default is not MISSING and default not in (None, "", (), {}) and not is_dataclass(default)
+    if plain and not option.otherwise:
         described["default"] = default
     return described
 

@@ -15,8 +15,15 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+SERVED = "What is served"
+START = "How it is started"
+PLACE = "Where it runs"
+ACCESS = "How it is reached and looked after"
+"""Topics of a service's options, wherever it runs."""
+
 _METADATA = "tf-serving"
 _UNITS = {"_seconds": "seconds", "_days": "days", "_ms": "milliseconds"}
+_FIELD = re.compile(r"(?<=``)\w+(?=``|: )")
 _ENTRY = re.compile(r"^(?P<name>\w+): (?P<text>.*)$")
 
 
@@ -29,6 +36,8 @@ class _Said:
     written: Any = None
     also: tuple[Any, ...] = ()
     secret: bool = False
+    otherwise: str = ""
+    topic: str = ""
 
 
 def option(
@@ -42,6 +51,8 @@ def option(
     secret: bool = False,
     written: Any = None,
     also: tuple[Any, ...] = (),
+    otherwise: str = "",
+    topic: str = "",
 ) -> Any:
     """A dataclass field with what its name and type cannot say about the option.
 
@@ -55,8 +66,10 @@ def option(
         secret: the value is left out of the object's ``repr``.
         written: the type in the stack file, where that is another one: prices by instance type for a tuple of objects.
         also: further values that the stack file may have: ``False`` for no health check at all.
+        otherwise: what holds where the option is not given, in words, where the default does not say it.
+        topic: begins a group of options: this one and those that follow it.
     """
-    said = {_METADATA: _Said(key or None, unit, least, configured, written, also, secret)}
+    said = {_METADATA: _Said(key or None, unit, least, configured, written, also, secret, otherwise, topic)}
     if factory is not MISSING:
         return field(default_factory=factory, repr=not secret, metadata=said)
     if default is not MISSING:
@@ -73,11 +86,14 @@ class Option:
         name: name of the field.
         type: its type in the stack file, resolved.
         default: its default; :data:`dataclasses.MISSING` where it has to be given.
-        sentence: what it is, from the class docstring; empty where that says nothing.
+        sentence: what it is, from the class docstring, where fields of the class are called by their keys; empty where
+            that says nothing.
         unit: unit of a number; empty without one.
         least: the lowest number that is allowed; ``None`` without a limit.
         also: further values that are allowed, whatever the type.
         secret: the value is one.
+        otherwise: what holds where it is not given, in words; empty where ``default`` says it.
+        topic: the group of options it belongs to; empty without groups.
     """
 
     key: str
@@ -89,6 +105,13 @@ class Option:
     least: int | None
     also: tuple[Any, ...] = ()
     secret: bool = False
+    otherwise: str = ""
+    topic: str = ""
+
+    @property
+    def markdown(self) -> str:
+        """The sentence as Markdown."""
+        return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", self.sentence).replace("``", "`").removesuffix(".")
 
     @property
     def required(self) -> bool:
@@ -109,9 +132,11 @@ def options(cls: type) -> tuple[Option, ...]:
         cls: the dataclass.
     """
     hints, sentences = get_type_hints(cls), _sentences(cls)
-    found = []
+    known = {each.name: each.metadata.get(_METADATA, _Said()).key or camel_case(each.name) for each in fields(cls)}
+    found, topic = [], ""
     for declared in fields(cls):
         said = declared.metadata.get(_METADATA, _Said())
+        topic = said.topic or topic
         if said.configured:
             found.append(
                 Option(
@@ -119,11 +144,13 @@ def options(cls: type) -> tuple[Option, ...]:
                     name=declared.name,
                     type=hints[declared.name] if said.written is None else said.written,
                     default=_default(declared),
-                    sentence=sentences.get(declared.name, ""),
+                    sentence=_FIELD.sub(lambda name: known.get(name[0], name[0]), sentences.get(declared.name, "")),
                     unit=said.unit or next((unit for end, unit in _UNITS.items() if declared.name.endswith(end)), ""),
                     least=said.least,
                     also=said.also,
                     secret=said.secret,
+                    otherwise=said.otherwise,
+                    topic=topic,
                 )
             )
     return tuple(found)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tfserving.flags import FlagValue, Parsed, parse, render
-from tfserving.options import option
+from tfserving.options import ACCESS, PLACE, SERVED, START, option
 
 DEFAULT_IMAGE = "tensorflow-serving:2.14.1"
 """EAS's own image, the version its TensorFlow Serving page uses."""
@@ -40,13 +40,13 @@ class InstanceType:
     """One instance type of a service, tried in the order given.
 
     Attributes:
-        type: ECS or ``ml.`` instance type (``ecs.gn6i-c4g1.xlarge``).
-        spot_price_limit: highest price paid, USD per hour; its presence asks for spot capacity.
-        capacity: the most replicas on this type: a number, or a share such as ``"20%"``.
+        type: ``ecs....`` or ``ml....``; ``dedicated_resource`` is the resource group, to burst from.
+        spot_price_limit: asks for spot capacity, at most at this price.
+        capacity: the most replicas on this type; a share is written ``"20%"``.
     """
 
     type: str
-    spot_price_limit: float | None = None
+    spot_price_limit: float | None = option(None, unit="USD per hour")
     capacity: int | str | None = None
 
 
@@ -56,7 +56,7 @@ class Vpc:
 
     Attributes:
         vpc_id: ``vpc-...``.
-        vswitch_ids: at least one ``vsw-...``; each replica, and each surge replica, takes an address there.
+        vswitch_ids: ``vsw-...``; each replica, and each surge replica, takes an address there.
         security_group_id: ``sg-...``.
     """
 
@@ -83,20 +83,20 @@ class Autoscaler:
     """Horizontal autoscaling, set by an API call of its own and not in the service JSON.
 
     Attributes:
-        min: fewest replicas; 0 lets an idle service stop (cold starts).
-        max: most replicas, at most 1000.
-        metrics: at least one target.
-        scale_up_stabilization_seconds: how long a higher target must hold; ``None`` leaves it to EAS (0).
-        scale_down_stabilization_seconds: how long a lower target must hold; ``None`` leaves it to EAS (300).
-        scale_to_zero_grace_seconds: idle time before the last replica goes; ``None`` leaves it to EAS (600).
+        min: fewest replicas; 0: an idle service stops; not with a dedicated gateway.
+        max: most replicas, up to 1000.
+        metrics: targets per replica: ``qps``, ``qps1k``, ``cpu``, ``memory``, ``gpu``, ``gpu[util]``.
+        scale_up_stabilization_seconds: how long a higher target must hold.
+        scale_down_stabilization_seconds: how long a lower target must hold.
+        scale_to_zero_grace_seconds: idle time before the last replica goes.
     """
 
     min: int
     max: int
     metrics: tuple[ScaleMetric, ...] = option(written=Mapping[str, float])
-    scale_up_stabilization_seconds: int | None = option(None, least=0)
-    scale_down_stabilization_seconds: int | None = option(None, least=0)
-    scale_to_zero_grace_seconds: int | None = option(None, least=0)
+    scale_up_stabilization_seconds: int | None = option(None, least=0, otherwise="EAS's (0)")
+    scale_down_stabilization_seconds: int | None = option(None, least=0, otherwise="EAS's (300)")
+    scale_to_zero_grace_seconds: int | None = option(None, least=0, otherwise="EAS's (600)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +104,8 @@ class RollingStrategy:
     """How replicas are replaced when the service JSON changes.
 
     Attributes:
-        max_surge: extra replicas during an update: a number, or a share such as ``"50%"``.
-        max_unavailable: replicas that may be missing during an update: a number, or a share.
+        max_surge: extra replicas during the update; a share is written ``"50%"``.
+        max_unavailable: replicas that may be missing during the update.
     """
 
     max_surge: int | str = 1
@@ -117,21 +117,21 @@ class Probe:
     """One health check of the container, with Kubernetes semantics.
 
     Attributes:
-        kind: ``http`` (200 to 399 is healthy), ``tcp`` (the port opens) or ``exec`` (exit status 0).
-        path: for ``http``, an absolute path.
-        port: for ``http`` and ``tcp``; ``None`` is the service's port.
-        command: for ``exec``, the argument list.
+        kind: status 200 to 399; the port opens; exit status 0.
+        path: ``http`` only: an absolute path.
+        command: ``exec`` only: the argument list.
+        port: ``http`` and ``tcp`` only.
         initial_delay_seconds: wait before the first check.
         period_seconds: time between checks.
         timeout_seconds: time a check may take.
-        success_threshold: checks in a row that make it healthy.
+        success_threshold: checks in a row that make it healthy; more than 1 only for ``readiness``.
         failure_threshold: checks in a row that make it unhealthy.
     """
 
     kind: Literal["http", "tcp", "exec"]
     path: str = "/"
-    port: int | None = None
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] = option((), otherwise="required for `exec`")
+    port: int | None = option(None, otherwise="the service's")
     initial_delay_seconds: int = 5
     period_seconds: int = 10
     timeout_seconds: int = 5
@@ -144,7 +144,7 @@ class HealthChecks:
     """The health checks of a service; ``None`` leaves one out.
 
     Attributes:
-        startup: holds the other checks back until it succeeds once; the container is restarted if it never does.
+        startup: holds the others back until it succeeds once; the container is restarted if it never does.
         liveness: the container is restarted when it fails.
         readiness: the replica gets no requests while it fails.
     """
@@ -164,45 +164,50 @@ class ServiceSpec:
         bucket: OSS bucket with the models.
         root: key prefix of the model directories (``models/tf_serving/``), with or without the trailing slash.
         bucket_region: region of the bucket; empty means the service's.
-        deployment: ``scenario`` (EAS's TensorFlow Serving form: port 8501, no flags) or ``custom``.
-        model: single model: the name of its directory under ``root``. Empty with ``config_file``.
-        model_name: single model, custom: the name in request paths; empty is TF Serving's image default, ``model``.
-        config_file: several models: serve what the config file under ``root`` lists.
-        config_file_name: name of that file under ``root``.
+        config_file_name: name of the model config file under ``root``.
         uses_labels: the config file maps version labels (``stable``, ``canary``).
-        image: custom: short EAS image (``tensorflow-serving:2.14.1``) or a full image URI.
-        port: the one port the service is reached by; ``None`` is 8500 with ``grpc``, else 8501.
-        grpc: the service speaks gRPC instead of HTTP.
-        mount_path: where ``root`` is mounted in the container.
-        config_poll_seconds: how often TF Serving re-reads the config file; 0 is once, at start.
-        allow_labels_for_unavailable_versions: ``--allow_version_labels_for_unavailable_models``.
-        flags: further TF Serving flags by name, without dashes.
-        command: own start command instead of TF Serving's entry point; a single command, no shell.
-        script: own start script instead of TF Serving's entry point, run by ``/bin/sh``.
         batching_parameters_file: path in the container; also turns batching on. Empty: no batching.
         monitoring_config_file: path in the container. Empty: no Prometheus metrics.
-        replicas: replica count; ``None`` is 1, or the autoscaler's minimum.
-        cpu: vCPUs per replica, together with ``memory``; ``None`` leaves it to the instance type.
-        memory: MB per replica.
-        instance_types: instance types of public resources, in order of preference.
+        deployment: ``scenario`` is EAS's TensorFlow Serving form: port 8501, no flags.
+        model: serve this one model; with a start command of your own that starts TensorFlow Serving: the model it
+            serves, so that it is proven.
+        model_name: custom: the model's name in requests (``--model_name``); without it ``model``.
+        config_file: serve all models, as ``model_config.pbtxt`` says.
+        config_poll_seconds: custom: how often the file is read again; 0 is once, at start, so that each change restarts
+            the replicas.
+        allow_labels_for_unavailable_versions: custom: required with labels. TensorFlow Serving checks labels before it
+            loads anything, so without it a replica that restarts would not start.
+        mount_path: where ``<modelRoot>`` is mounted, read-only; the same for all services with the config file.
+        image: EAS's own image (``tensorflow-serving:X.Y.Z``, ``-gpu`` for GPUs), or a full image URI. Tag or digest,
+            never ``latest``.
+        port: the one port the service is reached by; not 8080 and 9090, which EAS reserves.
+        grpc: sets the three things gRPC needs on EAS: port 8500, ``metadata.enable_grpc``, ``networking.path: "/"``.
+        flags: further flags of TensorFlow Serving, without dashes; refused where the image is too old for one.
+        command: your own start command: one command, no shell.
+        script: your own start script, run by ``/bin/sh``; excludes ``command``.
+        env: environment variables.
+        health_checks: ``false`` is none at all; a mapping replaces the default checks.
+        startup_seconds: how long models may take to load before the default startup check gives up.
+        instance_types: several, in order of preference; excludes ``instanceType``.
         disable_spot_protection: give up the first hour in which a spot instance is not reclaimed.
+        resource: dedicated resource group, ``eas-r-...``; needs ``cpu`` and ``memory``.
+        cpu: per replica; goes with ``memory``, excludes instance types.
+        memory: per replica.
         gpu: whole GPUs per replica.
-        gpu_memory: GPU slicing: GPU memory per replica in GB. Only on a resource group.
-        gpu_core_percentage: GPU slicing: share of the card's computing power, 1 to 100.
-        gpu_card_memory: memory of the whole card in GB, where known: TF Serving is then told its share.
-        resource: id of a dedicated resource group (``eas-r-...``).
-        vpc: VPC the service joins.
-        gateway: id of a dedicated gateway (``gw-...``); empty is the shared gateway.
+        gpu_memory: a slice of a GPU; on resource groups only, excludes ``gpu``.
+        gpu_core_percentage: computing power of the slice, 1 to 100; needs ``gpu_memory``.
+        gpu_card_memory: memory of the whole card: TensorFlow Serving is told its share by
+            ``--per_process_gpu_memory_fraction``.
+        replicas: number of replicas; excludes ``autoscaler``.
         autoscaler: horizontal autoscaling.
-        rolling_strategy: how replicas are replaced; ``None`` leaves it to EAS.
-        health_checks: ``None`` is a set that fits TF Serving; ``HealthChecks()`` is none at all.
-        startup_seconds: how long the models may take to load before the default startup check gives up.
-        env: environment variables of the container.
-        rpc_keepalive_ms: the most time one request may take, in milliseconds.
-        workspace_id: PAI workspace; empty leaves it to EAS.
-        token: fixed access token; empty lets EAS make one. Never shown.
-        labels: labels of the service.
-        extra_config: raw service JSON merged over everything else (see :func:`build`).
+        rolling_strategy: how replicas are replaced when the service itself changes.
+        vpc: the VPC it joins; each replica takes an address of the vSwitch.
+        gateway: dedicated gateway, ``gw-...``; needs ``vpc``.
+        workspace_id: PAI workspace.
+        token: fixed access token; a secret value, refused in the clear.
+        rpc_keepalive_ms: the most time one request may take; 0 leaves it to EAS.
+        labels: labels of the service, not of versions.
+        extra_config: service JSON merged over everything else, last.
     """
 
     name: str = option(configured=False)
@@ -210,43 +215,49 @@ class ServiceSpec:
     bucket: str = option(configured=False)
     root: str = option("", configured=False)
     bucket_region: str = option("", configured=False)
-    deployment: Deployment = "custom"
+    config_file_name: str = option("model_config.pbtxt", configured=False)
+    uses_labels: bool = option(False, configured=False)
+    batching_parameters_file: str = option("", configured=False)
+    monitoring_config_file: str = option("", configured=False)
+
+    deployment: Deployment = option("custom", otherwise="required", topic=SERVED)
     model: str = ""
     model_name: str = ""
     config_file: bool = False
-    config_file_name: str = option("model_config.pbtxt", configured=False)
-    uses_labels: bool = option(False, configured=False)
-    image: str = DEFAULT_IMAGE
-    port: int | None = None
-    grpc: bool = False
-    mount_path: str = "/models"
     config_poll_seconds: int = 0
     allow_labels_for_unavailable_versions: bool = False
+    mount_path: str = "/models"
+
+    image: str = option(DEFAULT_IMAGE, topic=START)
+    port: int | None = option(None, otherwise="8500 with `grpc`, else 8501")
+    grpc: bool = False
     flags: Mapping[str, FlagValue] = field(default_factory=dict)
     command: str = ""
     script: str = ""
-    batching_parameters_file: str = option("", configured=False)
-    monitoring_config_file: str = option("", configured=False)
-    replicas: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    health_checks: HealthChecks | None = option(
+        None, key="healthCheck", also=(False,), otherwise="fits TensorFlow Serving"
+    )
+    startup_seconds: int = 600
+
+    instance_types: tuple[InstanceType, ...] = option((), written=tuple[InstanceType | str, ...], topic=PLACE)
+    disable_spot_protection: bool = False
+    resource: str = ""
     cpu: int | None = option(None, unit="vCPUs")
     memory: int | None = option(None, unit="MB")
-    instance_types: tuple[InstanceType, ...] = option((), written=tuple[InstanceType | str, ...])
-    disable_spot_protection: bool = False
     gpu: int = 0
     gpu_memory: int = option(0, unit="GB")
     gpu_core_percentage: int = option(0, unit="percent")
     gpu_card_memory: int = option(0, unit="GB")
-    resource: str = ""
-    vpc: Vpc | None = None
-    gateway: str = ""
+    replicas: int | None = option(None, otherwise="1")
     autoscaler: Autoscaler | None = None
-    rolling_strategy: RollingStrategy | None = None
-    health_checks: HealthChecks | None = option(None, key="healthCheck", also=(False,))
-    startup_seconds: int = 600
-    env: Mapping[str, str] = field(default_factory=dict)
+    rolling_strategy: RollingStrategy | None = option(None, otherwise="EAS's")
+    vpc: Vpc | None = None
+    gateway: str = option("", otherwise="shared gateway")
+    workspace_id: str = option("", otherwise="EAS's")
+
+    token: str = option("", secret=True, otherwise="EAS makes one", topic=ACCESS)
     rpc_keepalive_ms: int = 60_000
-    workspace_id: str = ""
-    token: str = option("", secret=True)
     labels: Mapping[str, str] = field(default_factory=dict)
     extra_config: Mapping[str, Any] = field(default_factory=dict)
 

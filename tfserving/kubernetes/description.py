@@ -14,7 +14,7 @@ from tfserving.flags import FlagValue, render
 from tfserving.kubernetes.names import Toleration
 from tfserving.kubernetes.node_pool import POOL_LABEL, GpuNodePoolSpec, GpuSharing, cards
 from tfserving.model_config import ModelServerConfig
-from tfserving.options import option
+from tfserving.options import ACCESS, PLACE, SERVED, START, option
 
 DEFAULT_IMAGE = "tensorflow/serving:2.19.1"
 """The stock image; ``-gpu`` is appended for services that ask for a GPU."""
@@ -53,21 +53,21 @@ class ModelVolume:
     Attributes:
         bucket: OSS bucket.
         root: key prefix of the model directories, with or without slashes around it.
-        endpoint: ``host[:port]`` of OSS as the nodes reach it; empty: the region's internal endpoint.
         scheme: ``https``, or ``http`` for a loopback endpoint.
-        role_name: RAM role taken through the cluster's OIDC provider (RRSA).
+        role_name: RAM role that pods take through RRSA: no key in the cluster.
         secret_name: Secret in the service's namespace with ``akId`` and ``akSecret``, where there is no role.
-        fuse_type: ``ossfs2``, made for reading large files, or ``ossfs``.
+        endpoint: OSS as the nodes reach it.
+        fuse_type: ``ossfs2`` is made for reading large files.
         mount_options: further options of the client (``-o attr_timeout=5``).
-        claim: name of a PersistentVolumeClaim that exists; then nothing else is used.
+        claim: a PersistentVolumeClaim that exists; then nothing else is used.
     """
 
     bucket: str = option("", configured=False)
     root: str = option("", configured=False)
-    endpoint: str = ""
     scheme: Literal["https", "http"] = option("https", configured=False)
     role_name: str = ""
     secret_name: str = ""
+    endpoint: str = option("", unit="`host[:port]`", otherwise="the region's internal one")
     fuse_type: FuseType = "ossfs2"
     mount_options: str = ""
     claim: str = ""
@@ -93,16 +93,16 @@ class PodAutoscaler:
     Attributes:
         min: fewest pods, at least 1.
         max: most pods.
-        cpu: average CPU use aimed for, percent of the request; ``None`` does not look at it.
-        memory: average memory use aimed for, percent of the request; ``None`` does not look at it.
-        pods: metrics of an adapter.
+        cpu: average CPU use aimed for, of the request.
+        memory: average memory use aimed for, of the request.
+        pods: averages per pod of metrics that an adapter supplies, such as ``{requests: "200"}``.
         scale_down_stabilization_seconds: how long a lower target must hold.
     """
 
     min: int
     max: int
-    cpu: int | None = None
-    memory: int | None = None
+    cpu: int | None = option(None, unit="percent")
+    memory: int | None = option(None, unit="percent")
     pods: tuple[PodMetric, ...] = option((), written=Mapping[str, str])
     scale_down_stabilization_seconds: int = 300
 
@@ -112,24 +112,24 @@ class LoadBalancer:
     """The Classic Load Balancer of a service, by the annotations of Alibaba Cloud's cloud controller manager.
 
     Attributes:
-        address_type: ``intranet`` (inside the VPC) or ``internet``. TensorFlow Serving itself asks nobody who they are.
-        spec: size, ``slb.s1.small`` and so on; empty leaves it to ACK.
+        address_type: inside the VPC, or on the internet. TensorFlow Serving asks nobody who they are.
+        spec: size, ``slb.s1.small`` and so on.
         id: a load balancer that exists, instead of a new one.
         force_override_listeners: change listeners that a load balancer named by ``id`` has already.
         vswitch_id: vSwitch of the address, with ``intranet``.
-        protocol_ports: protocol of a listener by port: ``tcp`` (the default of all), ``http`` or ``https``.
+        protocol_ports: protocol of a listener by port: ``tcp``, ``http`` or ``https``.
         certificate_id: certificate of an ``https`` listener.
         acl_id: access control list.
-        source_ranges: CIDR blocks that are let in.
+        source_ranges: address blocks that are let in.
         annotations: further annotations, by full name.
     """
 
     address_type: Literal["intranet", "internet"] = "intranet"
-    spec: str = ""
+    spec: str = option("", otherwise="ACK's")
     id: str = ""
     force_override_listeners: bool = False
     vswitch_id: str = ""
-    protocol_ports: Mapping[int, str] = field(default_factory=dict)
+    protocol_ports: Mapping[int, str] = option(factory=dict, otherwise="`tcp`")
     certificate_id: str = ""
     acl_id: str = ""
     source_ranges: tuple[str, ...] = ()
@@ -143,7 +143,7 @@ class GrpcIngress:
     Attributes:
         host: host name.
         ingress_class: ``alb`` or ``nginx``.
-        tls_secret: Secret with the certificate; empty: the controller finds one for the host (``alb`` only).
+        tls_secret: Secret with the certificate; without one the controller finds it by the host (``alb`` only).
         annotations: further annotations, by full name.
     """
 
@@ -161,50 +161,53 @@ class KubernetesServingSpec:
         name: name of the objects, a DNS label of at most 45 characters.
         namespace: namespace of the objects; it exists.
         region: region of the cluster and the bucket.
-        volume: where the models come from.
-        model: single model: the name of its directory.
-        model_name: single model: the name in requests; empty is ``model``'s.
-        config_file: several models: serve what a model config file lists.
         config_map: ConfigMap with the model config file that the services of the stack share, with ``rollout: poll``.
         config: with ``rollout: restart``, what the config file says: part of the pod template.
-        rollout: ``poll``: TensorFlow Serving reads a changed ConfigMap again, no pod restarts. ``restart``: each change
-            is a new ConfigMap and a rolling update.
         uses_labels: the config file maps version labels.
-        image: pinned image; empty is the stock image, with GPU support where a GPU is asked for.
-        image_pull_secrets: Secrets for a private registry.
-        mount_path: where the models are mounted.
-        config_poll_seconds: with ``rollout: poll``, how often TensorFlow Serving reads the config file.
-        allow_labels_for_unavailable_versions: ``--allow_version_labels_for_unavailable_models``.
-        flags: further flags by name, without dashes.
-        batching: text of the batching parameters file; empty: no batching.
-        monitoring: text of the monitoring config file; empty: no metrics.
         metrics_path: path of the metrics, for the scrape annotations.
-        replicas: number of pods; ``None`` is 1, or the autoscaler's business.
-        autoscaler: HorizontalPodAutoscaler.
-        cpu: CPUs requested per pod.
-        memory: memory per pod in MiB, requested and limit.
-        gpu: whole cards per pod.
-        gpu_memory: slice of a card per pod in GiB.
-        gpu_core_percentage: share of a card's computing power, 1 to 100, with ``gpu_sharing`` ``core_mem``.
-        gpu_sharing: how the nodes share cards, where ``pool`` does not say so.
-        gpu_card_memory: memory of a card in GiB, where ``pool`` does not say so.
+        model: serve this one model.
+        model_name: the name of that model in requests.
+        config_file: serve all models of ``tf-serving:models``.
+        rollout: ``poll``: in place, no pod restarts. ``restart``: a new ConfigMap and a rolling update per change.
+        config_poll_seconds: with ``rollout: poll``, how often TensorFlow Serving reads the config file.
+        allow_labels_for_unavailable_versions: required with labels, as on EAS
+            (``--allow_version_labels_for_unavailable_models``).
+        mount_path: where ``<modelRoot>`` is mounted, read-only.
+        volume: where models come from, for this service only.
+        image: a tag that moves is refused.
+        image_pull_secrets: Secrets for a private registry.
+        flags: further flags of TensorFlow Serving, without dashes.
+        batching: as on EAS.
+        monitoring: as on EAS; adds the scrape annotations.
+        env: environment variables.
+        run_as_user: user id of the process; ``image`` leaves it to the image (the stock image: root).
+        startup_seconds: how long models may take to load.
         pool: the GPU node pool the pods run on.
         node_selector: further labels of nodes the pods may run on.
-        tolerations: ``None``: those that the pool's taints need.
+        tolerations: taints of nodes the pods may run on.
+        gpu: whole cards per pod, ``nvidia.com/gpu``.
+        gpu_memory: slice of a card per pod, ``aliyun.com/gpu-mem``. With ``gpuSharing: share`` nothing isolates memory,
+            so ``--per_process_gpu_memory_fraction`` is set to the slice.
+        gpu_core_percentage: share of a card's computing power, 1 to 100, with ``gpu_sharing`` ``core_mem``.
+        gpu_sharing: how the nodes share cards, for nodes of somebody else.
+        gpu_card_memory: memory of a card, for nodes of somebody else.
+        cpu: requested per pod.
+        memory: per pod, requested and limit.
+        replicas: number of pods; excludes ``autoscaler``.
+        autoscaler: HorizontalPodAutoscaler.
         spread: spread pods over zones and nodes where possible.
-        run_as_user: user id of the process; ``None`` leaves it to the image (the stock image: root).
-        service_account: service account; empty is the namespace's default. No token is mounted.
-        priority_class: priority class; empty is the cluster's default.
-        expose: how the service is reached: inside the cluster, by pod addresses, or by a load balancer.
-        load_balancer: its settings, with ``expose`` ``loadBalancer``.
-        headless: a second, headless Service for client-side balancing of gRPC.
-        ingress: an Ingress for gRPC.
-        startup_seconds: how long the models may take to load.
-        drain_seconds: how long a pod goes on answering after it is taken out of the Service.
-        max_surge: extra pods during an update, a number or a share such as ``"25%"``.
+        max_surge: extra pods during an update; a share is written ``"25%"``. Without a free card for one more pod:
+            ``maxSurge: 0``, ``maxUnavailable: 1``.
         max_unavailable: pods that may be missing during an update.
-        disruption_budget: pods that may be missing while nodes are drained; ``None``: no budget.
-        env: environment variables.
+        disruption_budget: pods that may be missing while nodes are drained; ``false``: no budget.
+        priority_class: priority class of the pods.
+        service_account: service account of the pods. No token is mounted.
+        expose: inside the cluster, by pod addresses, or by a load balancer. Ports are 8500 (``grpc``) and 8501
+            (``http``).
+        load_balancer: its settings, with ``expose: loadBalancer``.
+        headless: a second, headless Service for client-side balancing of gRPC.
+        ingress: an Ingress that balances gRPC by request.
+        drain_seconds: how long a pod answers after it has left the Service.
         labels: further labels of all objects.
         annotations: further annotations of the pods.
     """
@@ -212,49 +215,53 @@ class KubernetesServingSpec:
     name: str = option(configured=False)
     namespace: str = option("default", configured=False)
     region: str = option(configured=False)
-    volume: ModelVolume
-    model: str = ""
-    model_name: str = ""
-    config_file: bool = False
     config_map: str = option(DEFAULT_CONFIG_MAP, configured=False)
     config: ModelServerConfig | None = option(None, configured=False)
-    rollout: Rollout = "poll"
     uses_labels: bool = option(False, configured=False)
-    image: str = ""
-    image_pull_secrets: tuple[str, ...] = ()
-    mount_path: str = "/models"
+    metrics_path: str = option("/monitoring/prometheus/metrics", configured=False)
+
+    model: str = option("", topic=SERVED)
+    model_name: str = option("", otherwise="`model`'s")
+    config_file: bool = False
+    rollout: Rollout = "poll"
     config_poll_seconds: int = 10
     allow_labels_for_unavailable_versions: bool = False
+    mount_path: str = "/models"
+    volume: ModelVolume = option(otherwise="the cluster's")
+
+    image: str = option("", otherwise=f"`{DEFAULT_IMAGE}`, with `-gpu` where a GPU is asked for", topic=START)
+    image_pull_secrets: tuple[str, ...] = ()
     flags: Mapping[str, FlagValue] = field(default_factory=dict)
     batching: str = option("", written=Mapping[str, Any])
     monitoring: str = option("", written=bool | Mapping[str, Any])
-    metrics_path: str = option("/monitoring/prometheus/metrics", configured=False)
-    replicas: int | None = None
-    autoscaler: PodAutoscaler | None = None
-    cpu: float = option(1, unit="CPUs")
-    memory: int = option(2048, unit="MiB")
+    env: Mapping[str, str] = field(default_factory=dict)
+    run_as_user: int | None = option(1000, also=("image",))
+    startup_seconds: int = 600
+
+    pool: GpuNodePoolSpec | None = option(None, written=str, topic=PLACE)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] | None = option(None, otherwise="those that `pool` needs")
     gpu: int = 0
     gpu_memory: int = option(0, unit="GiB")
     gpu_core_percentage: int = option(0, unit="percent")
-    gpu_sharing: GpuSharing | Literal[""] = ""
-    gpu_card_memory: int = option(0, unit="GiB")
-    pool: GpuNodePoolSpec | None = option(None, written=str)
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Toleration, ...] | None = None
+    gpu_sharing: GpuSharing | Literal[""] = option("", otherwise="what `pool` says")
+    gpu_card_memory: int = option(0, unit="GiB", otherwise="what `pool` says")
+    cpu: float = option(1, unit="CPUs")
+    memory: int = option(2048, unit="MiB")
+    replicas: int | None = option(None, otherwise="1")
+    autoscaler: PodAutoscaler | None = None
     spread: bool = True
-    run_as_user: int | None = option(1000, also=("image",))
-    service_account: str = ""
-    priority_class: str = ""
-    expose: Expose = "cluster"
-    load_balancer: LoadBalancer | None = None
-    headless: bool = False
-    ingress: GrpcIngress | None = None
-    startup_seconds: int = 600
-    drain_seconds: int = 30
     max_surge: int | str = 1
     max_unavailable: int | str = 0
     disruption_budget: int | str | None = option(1, also=(False,))
-    env: Mapping[str, str] = field(default_factory=dict)
+    priority_class: str = option("", otherwise="the cluster's")
+    service_account: str = option("", otherwise="the namespace's")
+
+    expose: Expose = option("cluster", topic=ACCESS)
+    load_balancer: LoadBalancer | None = None
+    headless: bool = False
+    ingress: GrpcIngress | None = None
+    drain_seconds: int = 30
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
 

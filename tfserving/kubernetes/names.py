@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfserving.errors import Problem
+from tfserving.options import option
 from tfserving.property_path import join_path
 
 Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
@@ -27,7 +28,7 @@ class Taint:
     Attributes:
         key: label key.
         value: label value, may be empty.
-        effect: ``NoSchedule``, ``PreferNoSchedule`` (only if there is room elsewhere) or ``NoExecute``.
+        effect: ``PreferNoSchedule``: pods come only if there is no room elsewhere.
     """
 
     key: str
@@ -44,15 +45,15 @@ class Toleration:
 
     Attributes:
         key: key of the taint; empty with ``Exists`` tolerates every key.
-        operator: ``Equal`` (key and value) or ``Exists`` (key, whatever the value).
+        operator: ``Equal``: key and value; ``Exists``: the key, whatever the value.
         value: value of the taint, with ``Equal``.
-        effect: effect of the taint; empty is every effect.
+        effect: effect of the taint.
     """
 
     key: str = ""
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str = ""
-    effect: Effect | Literal[""] = ""
+    effect: Effect | Literal[""] = option("", otherwise="every effect")
 
     def tolerates(self, taint: Taint) -> bool:
         """Whether a pod with this toleration may run on a node with ``taint``, as the scheduler decides."""

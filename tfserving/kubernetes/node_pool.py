@@ -108,16 +108,16 @@ class Spot:
     """Spot capacity.
 
     Attributes:
-        price_limits: highest price paid per hour, by instance type; empty: the market price, whatever it is.
+        price_limits: highest price per hour, by instance type.
         on_demand_base: nodes that are always pay-as-you-go.
         on_demand_percentage: share of pay-as-you-go nodes beyond ``on_demand_base``, 0 to 100.
         compensate: pay-as-you-go nodes where no spot capacity is to be had.
         remedy: look for a replacement as soon as a node is announced to be reclaimed.
     """
 
-    price_limits: Mapping[str, float] = field(default_factory=dict)
+    price_limits: Mapping[str, float] = option(factory=dict, otherwise="the market price")
     on_demand_base: int = 0
-    on_demand_percentage: int = 0
+    on_demand_percentage: int = option(0, unit="percent")
     compensate: bool = True
     remedy: bool = True
 
@@ -127,12 +127,12 @@ class DataDisk:
     """A data disk of every node.
 
     Attributes:
-        size: GiB.
+        size: size of the disk.
         category: disk category.
         performance_level: ``PL0`` to ``PL3``, for ``cloud_essd``.
     """
 
-    size: int
+    size: int = option(unit="GiB")
     category: str = "cloud_essd"
     performance_level: str = ""
 
@@ -143,33 +143,34 @@ class GpuNodePoolSpec:
 
     Attributes:
         name: name of the pool, and value of its label ``tf-serving/node-pool``.
-        instance_types: GPU instance types, in order of preference.
-        vswitch_ids: vSwitches of the nodes; ``None`` where they are made by the same stack.
-        scaling: automatic scaling; ``None`` with ``desired_size``.
-        desired_size: fixed number of nodes; ``None`` with ``scaling``.
-        gpu_sharing: value of ``ack.node.gpu.schedule``: ``default`` gives whole cards, ``cgpu``, ``core_mem``,
-            ``share`` and ``mps`` slices of card memory, ``topology`` whole cards that lie close to each other.
-        gpu_placement: with slices on nodes with several cards: ``binpack`` or ``spread``.
-        labels: further node labels.
-        taints: taints of the nodes.
-        spot: spot capacity; ``None`` is pay-as-you-go.
+        instance_types: GPU types, in order of preference.
+        vswitch_ids: vSwitches of the nodes.
+        scaling: bounds of the autoscaler; excludes ``desired_size``: an autoscaler and a fixed size undo each other.
+        desired_size: fixed number of nodes; excludes ``scaling``.
+        gpu_sharing: the nodes' label ``ack.node.gpu.schedule``: whole cards (``default``, or ``topology``: cards that
+            lie close to each other), or slices of memory (``cgpu``, ``core_mem``, ``share``, ``mps``).
+        gpu_placement: with slices, on nodes with several cards.
+        labels: further node labels. Each node also gets ``tf-serving/node-pool: <name>``, by which services find it,
+            even at size 0.
+        taints: taints of the nodes; services in the pool tolerate them.
+        spot: spot capacity.
         image_type: operating system.
         system_disk_category: category of the system disk.
-        system_disk_size: GiB; GPU images are large.
+        system_disk_size: size of the system disk; GPU images are large.
         system_disk_performance_level: ``PL0`` to ``PL3``, for ``cloud_essd``.
         data_disks: data disks of every node.
-        kubelet: kubelet settings by the names of :data:`KUBELET_KEYS`.
+        kubelet: kubelet settings of the node pool API (``maxPods``, ``kubeReserved``, ...).
         auto_repair: ACK repairs nodes that are not ready.
         auto_upgrade: ACK upgrades nodes in maintenance windows.
         max_unavailable: nodes that may be missing while ACK repairs or upgrades.
-        security_group_ids: security groups of the nodes; empty: the cluster's.
+        security_group_ids: security groups of the nodes.
         tags: tags of the ECS instances.
-        resource_group_id: resource group; empty: the account's default.
+        resource_group_id: resource group of the account.
     """
 
     name: str = option(configured=False)
     instance_types: tuple[str, ...]
-    vswitch_ids: tuple[str, ...] | None = ()
+    vswitch_ids: tuple[str, ...] | None = option((), otherwise="those of `cluster`")  # None: made by the same stack
     scaling: Scaling | None = None
     desired_size: int | None = None
     gpu_sharing: GpuSharing = "default"
@@ -186,9 +187,9 @@ class GpuNodePoolSpec:
     auto_repair: bool = True
     auto_upgrade: bool = False
     max_unavailable: int = 1
-    security_group_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = option((), otherwise="the cluster's")
     tags: Mapping[str, str] = field(default_factory=dict)
-    resource_group_id: str = ""
+    resource_group_id: str = option("", otherwise="the account's default")
 
 
 def node_labels(spec: GpuNodePoolSpec) -> dict[str, str]:
