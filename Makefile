@@ -47,6 +47,7 @@ lint: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy policy/rules.py
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 bench: .venv/.ready-sandbox

@@ -16,6 +16,9 @@ from pathlib import Path
 ID_VARIABLE = "SANDBOX_ACCESS_KEY_ID"
 SECRET_VARIABLE = "SANDBOX_ACCESS_KEY_SECRET"  # noqa: S105 - a name
 """Both set: this key is used, by the cloud and by what calls it, in place of the checkout's own."""
+ACCOUNT_ID = "1000000000000000"
+"""The only account of the sandbox cloud, whose key this is."""
+
 FILE = Path(".sandbox") / "access-key.json"
 
 

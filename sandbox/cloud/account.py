@@ -13,12 +13,10 @@ from aiohttp import web
 
 from sandbox.cloud.errors import ApiError, json_error, request_id
 from sandbox.cloud.openapi import openapi_call
+from sandbox.keys import ACCOUNT_ID
 
 if TYPE_CHECKING:
     from sandbox.cloud.state import CloudState
-
-ACCOUNT_ID = "1000000000000000"
-"""The only account of the sandbox cloud."""
 
 
 class AccountService:

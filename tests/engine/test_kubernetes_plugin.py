@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sandbox.plugins.kubernetes.provider import ApiServerError, Kubernetes
+from sandbox.plugins.kubernetes.api_server import ApiServerError
+from sandbox.plugins.kubernetes.provider import Kubernetes
 from sandbox.plugins.server import State
 from tfserving.errors import CloudError
 

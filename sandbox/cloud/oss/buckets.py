@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from sandbox.cloud.account import ACCOUNT_ID
 from sandbox.cloud.oss import errors, objects, xml
 from sandbox.cloud.oss.bucket_config import BUCKET_ACLS, encryption_document, encryption_fields
 from sandbox.cloud.oss.request import OssRequest, reply
 from sandbox.cloud.oss.store import Bucket, ObjectVersion
+from sandbox.keys import ACCOUNT_ID
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _OWNER: dict[str, xml.Value] = {"ID": ACCOUNT_ID, "DisplayName": ACCOUNT_ID}

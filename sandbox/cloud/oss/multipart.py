@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from sandbox.cloud.account import ACCOUNT_ID
 from sandbox.cloud.oss import errors, objects, xml
 from sandbox.cloud.oss.request import OssRequest, reply
 from sandbox.cloud.oss.store import ObjectProperties, ObjectVersion, Part, Upload
+from sandbox.keys import ACCOUNT_ID
 
 MAX_PART_NUMBER = 10000
 MIN_PART_SIZE = 100 << 10

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 from aiohttp import web
 
-from sandbox.cloud.account import ACCOUNT_ID
 from sandbox.cloud.oss import errors, xml
 from sandbox.cloud.oss.request import OssRequest, common_headers, reply
 from sandbox.cloud.oss.store import Blob, ObjectProperties, ObjectStore, ObjectVersion
+from sandbox.keys import ACCOUNT_ID
 
 MAX_SINGLE_PUT = 5 << 30
 """Bytes in one PutObject, CopyObject or part."""

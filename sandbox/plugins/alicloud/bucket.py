@@ -10,17 +10,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import alibabacloud_oss_v2 as oss
 
 from sandbox.engine.properties import Properties, has_unknown
+from sandbox.plugins.alicloud.account import Account
 from sandbox.plugins.alicloud.common import misfits, oss_call
 from sandbox.plugins.server import InputError, ResourceType, State
 from tfserving.errors import CloudError
-
-if TYPE_CHECKING:
-    from sandbox.plugins.alicloud.provider import Alicloud
 
 _ACLS = ("private", "public-read", "public-read-write")
 _DAYS: dict[str, Any] = {"days": int}
@@ -55,7 +53,7 @@ class Bucket(ResourceType):
     replace_on: ClassVar[frozenset[str]] = frozenset({"bucket", "storageClass", "redundancyType"})
     computed: ClassVar[tuple[str, ...]] = ("creationDate", "extranetEndpoint", "intranetEndpoint", "location", "owner")
 
-    def __init__(self, provider: Alicloud) -> None:
+    def __init__(self, provider: Account) -> None:
         self._provider = provider
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:

@@ -6,17 +6,15 @@ overwritten is not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import alibabacloud_oss_v2 as oss
 
 from sandbox.engine.properties import Properties
+from sandbox.plugins.alicloud.account import Account
 from sandbox.plugins.alicloud.common import misfits, oss_call
 from sandbox.plugins.server import InputError, ResourceType, State
 from tfserving.errors import CloudError
-
-if TYPE_CHECKING:
-    from sandbox.plugins.alicloud.provider import Alicloud
 
 _SHAPE: dict[str, Any] = {"bucket": str, "key": str, "content": str, "contentType": str, "acl": str}
 """Inputs the stand-in knows. Any other one is refused, so that nothing is silently left out."""
@@ -29,7 +27,7 @@ class BucketObject(ResourceType):
     replace_on: ClassVar[frozenset[str]] = frozenset({"bucket", "key"})
     computed: ClassVar[tuple[str, ...]] = ("contentLength", "etag", "versionId")
 
-    def __init__(self, provider: Alicloud) -> None:
+    def __init__(self, provider: Account) -> None:
         self._provider = provider
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:

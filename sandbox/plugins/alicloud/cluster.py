@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from sandbox.engine.properties import Properties, has_unknown
+from sandbox.plugins.alicloud.account import Account
 from sandbox.plugins.alicloud.common import misfits, sdk_call
+from sandbox.plugins.alicloud.network import vpc_of
 from sandbox.plugins.server import InputError, ResourceType, State
 from tfserving.errors import CloudError
-
-if TYPE_CHECKING:
-    from sandbox.plugins.alicloud.provider import Alicloud
 
 _PAUSE_SECONDS = 0.2
 _TASK_SECONDS = 600.0
@@ -96,7 +95,7 @@ class ManagedKubernetes(ResourceType):
     replace_on: ClassVar[frozenset[str]] = frozenset({"serviceCidr", "podCidr"})
     computed: ClassVar[tuple[str, ...]] = ("vpcId", "securityGroupId", "connections")
 
-    def __init__(self, provider: Alicloud) -> None:
+    def __init__(self, provider: Account) -> None:
         self._provider = provider
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
@@ -115,7 +114,7 @@ class ManagedKubernetes(ResourceType):
             "kubernetes_version": inputs.get("version"),
             "cluster_spec": inputs.get("clusterSpec"),
             "vswitch_ids": inputs.get("vswitchIds"),
-            "vpcid": self._provider.vpc_of((inputs.get("vswitchIds") or [""])[0]),
+            "vpcid": vpc_of(self._provider, (inputs.get("vswitchIds") or [""])[0]),
             "service_cidr": inputs.get("serviceCidr"),
             "container_cidr": inputs.get("podCidr"),
             "snat_entry": inputs.get("newNatGateway", True),
@@ -186,7 +185,7 @@ class NodePool(ResourceType):
     delete_first: ClassVar[bool] = True  # names are unique in a cluster
     computed: ClassVar[tuple[str, ...]] = ("nodePoolId", "scalingGroupId")
 
-    def __init__(self, provider: Alicloud) -> None:
+    def __init__(self, provider: Account) -> None:
         self._provider = provider
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
@@ -315,7 +314,7 @@ class NodePool(ResourceType):
         return {key: value for key, value in facts.items() if value not in (None, "", [], {})}
 
 
-def wait_for_task(provider: Alicloud, urn: str, task: str) -> None:
+def wait_for_task(provider: Account, urn: str, task: str) -> None:
     """Waits until CS has done something.
 
     Raises:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from sandbox.engine.properties import Properties
+from sandbox.plugins.alicloud.account import Account
 from sandbox.plugins.alicloud.common import misfits, sdk_call
 from sandbox.plugins.server import InputError, ResourceType, State
 from tfserving.errors import CloudError
-
-if TYPE_CHECKING:
-    from sandbox.plugins.alicloud.provider import Alicloud
 
 
 class _Piece(ResourceType):
@@ -19,7 +17,7 @@ class _Piece(ResourceType):
     known: ClassVar[dict[str, Any]]
     """Types of the inputs by name."""
 
-    def __init__(self, provider: Alicloud) -> None:
+    def __init__(self, provider: Account) -> None:
         self._provider = provider
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
@@ -150,6 +148,13 @@ class Switch(_Piece):
             "description": body.description or "",
             "status": body.status,
         }
+
+
+def vpc_of(provider: Account, vswitch: str) -> str:
+    """The VPC a vSwitch is in, as the real provider looks it up."""
+    request = models().DescribeVSwitchAttributesRequest(region_id=provider.region, v_switch_id=vswitch)
+    found = sdk_call(f"read vSwitch {vswitch}", provider.vpc.describe_vswitch_attributes, request)
+    return str(found.body.vpc_id)
 
 
 def models() -> Any:

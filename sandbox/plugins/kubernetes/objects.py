@@ -10,18 +10,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from sandbox.engine.properties import Path, Properties, has_unknown
+from sandbox.plugins.kubernetes.api_server import ApiServer
 from sandbox.plugins.server import InputError, NotReadyError, ResourceType, State
 from tfserving.errors import CloudError
-
-if TYPE_CHECKING:
-    from sandbox.plugins.kubernetes.provider import Kubernetes
 
 _PAUSE_SECONDS = 0.25
 _WAIT_SECONDS = 600.0
 _GONE_SECONDS = 120.0
+_FIELD_MANAGER = "pulumi-kubernetes-sandbox"
 _SKIP_AWAIT = "pulumi.com/skipAwait"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
@@ -41,7 +40,7 @@ class KubernetesObject(ResourceType):
     fixed: ClassVar[tuple[tuple[str, ...], ...]] = ()
     cluster_wide: ClassVar[bool] = False
 
-    def __init__(self, provider: Kubernetes) -> None:
+    def __init__(self, provider: ApiServer) -> None:
         self._provider = provider
 
     # ---- without the API server ------------------------------------------------------------------------------------
@@ -104,9 +103,7 @@ class KubernetesObject(ResourceType):
         return ""
 
     def _apply(self, urn: str, inputs: Properties) -> Properties:
-        from sandbox.plugins.kubernetes.provider import FIELD_MANAGER
-
-        query = f"fieldManager={FIELD_MANAGER}&fieldValidation=Strict"
+        query = f"fieldManager={_FIELD_MANAGER}&fieldValidation=Strict"
         query += "&force=true" if self._provider.force else ""
         path = self._path(inputs)
         try:
