@@ -14,22 +14,10 @@ from typing import Any
 from ops.redact import Redactor, uncoloured
 from tfserving import wire
 from tfserving.errors import TFServingError
+from tfserving.property_values import UNKNOWNS
 
 UNKNOWN = "(known after the update)"
 """Stands for a value that is not known at preview."""
-
-# Well-known strings of Pulumi's SDKs (sdk/go/common/resource/plugin/rpc.go).
-_UNKNOWNS = frozenset(
-    {
-        "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
-        "030794c1-ac77-496b-92df-f27374a8bd58",
-        "e48ece36-62e2-4504-bad9-02848725956a",
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
-    }
-)
 
 STACK_TYPE = "pulumi:pulumi:Stack"
 
@@ -299,7 +287,7 @@ def _readable(value: Any) -> Any:
         return {key: _readable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_readable(item) for item in value]
-    return UNKNOWN if isinstance(value, str) and value in _UNKNOWNS else value
+    return UNKNOWN if isinstance(value, str) and value in UNKNOWNS else value
 
 
 def _diagnostic(raw: Mapping[str, Any], redactor: Redactor) -> Diagnostic:

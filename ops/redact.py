@@ -15,6 +15,8 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
+from tfserving.property_values import SIGNATURE
+
 MASK = "[secret]"
 """What is shown in a secret's place; Pulumi's own word for it."""
 
@@ -27,8 +29,6 @@ _PUBLIC = frozenset({"sandbox", "tf-serving-sandbox"})
 """Credentials and passphrase of the sandbox, which everybody knows."""
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-_SIGNATURE = "4dabf18193072939515e22adb298388d"
-"""Marks an object that is more than JSON in Pulumi's property values: a secret, among others."""
 
 _SHORTEST = 5
 _SHORTEST_ANYWHERE = 8
@@ -161,7 +161,7 @@ def _items(value: Mapping[str, Any], names: int) -> Iterator[tuple[str, Any, boo
 
 
 def _is_marked(value: Mapping[str, Any]) -> bool:
-    return _SIGNATURE in value and bool({"value", "ciphertext", "plaintext"} & value.keys())
+    return SIGNATURE in value and bool({"value", "ciphertext", "plaintext"} & value.keys())
 
 
 def _known_pattern(secret: str) -> str:

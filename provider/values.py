@@ -1,7 +1,7 @@
 """Pulumi property values: the wire form (``google.protobuf.Struct``), plain Python, and differences between them.
 
 The wire form marks a value that is more than JSON with a signature key in an object, and an unknown value with a
-reserved string. The constants are those of Pulumi's Go SDK (``sdk/go/common/resource/sig``, ``plugin/rpc.go``).
+reserved string (:mod:`tfserving.property_values`).
 """
 
 from __future__ import annotations
@@ -17,24 +17,7 @@ from google.protobuf import struct_pb2
 from tfserving import wire
 from tfserving.errors import TFServingError
 from tfserving.property_path import quoted
-
-_SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
-_SECRET: Final = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 (a type mark of the protocol)
-_RESOURCE: Final = "5cf8f73096256a8f31e491e813e4eb8e"
-_OUTPUT: Final = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
-
-_UNKNOWN_STRING: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-_UNKNOWNS: Final = frozenset(
-    {
-        _UNKNOWN_STRING,
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # bool
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # number
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # array
-        "030794c1-ac77-496b-92df-f27374a8bd58",  # asset
-        "e48ece36-62e2-4504-bad9-02848725956a",  # archive
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # object
-    }
-)
+from tfserving.property_values import OUTPUT, RESOURCE, SECRET, SIGNATURE, UNKNOWN_TEXT, UNKNOWNS
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
 
@@ -97,7 +80,7 @@ def _decode_fields(struct: struct_pb2.Struct) -> Properties:
 def _decode(value: struct_pb2.Value) -> Any:
     match value.WhichOneof("kind"):
         case "string_value":
-            return UNKNOWN if value.string_value in _UNKNOWNS else value.string_value
+            return UNKNOWN if value.string_value in UNKNOWNS else value.string_value
         case "number_value":
             number = value.number_value
             return int(number) if number.is_integer() else number
@@ -113,15 +96,15 @@ def _decode(value: struct_pb2.Value) -> Any:
 
 def _decode_object(struct: struct_pb2.Struct) -> Any:
     fields = struct.fields
-    if _SIGNATURE not in fields:
+    if SIGNATURE not in fields:
         return _decode_fields(struct)
-    match fields[_SIGNATURE].string_value:
-        case signature if signature == _SECRET:
+    match fields[SIGNATURE].string_value:
+        case signature if signature == SECRET:
             return secret(_decode(fields["value"]))
-        case signature if signature == _OUTPUT:
+        case signature if signature == OUTPUT:
             inner = _decode(fields["value"]) if "value" in fields else UNKNOWN
             return secret(inner) if fields["secret"].bool_value else inner
-        case signature if signature == _RESOURCE:
+        case signature if signature == RESOURCE:
             return (_decode(fields["id"]) or UNKNOWN) if "id" in fields else _decode(fields["urn"])
         case _:
             raise PropertyError("assets and archives are not taken by any resource of this provider")
@@ -141,9 +124,9 @@ def _encode(value: Any) -> struct_pb2.Value:
         case None:
             return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
         case _Unknown():
-            return struct_pb2.Value(string_value=_UNKNOWN_STRING)
+            return struct_pb2.Value(string_value=UNKNOWN_TEXT)
         case Secret():
-            marked = {_SIGNATURE: _SECRET, "value": value.value}
+            marked = {SIGNATURE: SECRET, "value": value.value}
             return struct_pb2.Value(struct_value=_encode_fields(marked))
         case bool():
             return struct_pb2.Value(bool_value=value)

@@ -33,6 +33,7 @@ from sandbox.engine.plugins import (
 from sandbox.engine.properties import Properties
 from sandbox.engine.state import Resource, Snapshot, now, references
 from tfserving.errors import TFServingError
+from tfserving.property_values import UNKNOWN_TEXT, UNKNOWNS
 
 STACK_TYPE = "pulumi:pulumi:Stack"
 INVERTED = {"add": "delete", "add-replace": "delete-replace", "delete": "add", "delete-replace": "add-replace"}
@@ -155,7 +156,7 @@ class Deployment:
             self._skip_after_failure(new)
             old = self._snapshot.find(urn)
             with self._slots, self._step(Step("read", urn, old, new)):
-                if request.id not in props.UNKNOWNS:
+                if request.id not in UNKNOWNS:
                     result = self._plugin(provider).read(urn, request.id, inputs, inputs, 0)
                     if result is None:
                         raise TFServingError(f"resource {request.id!r} does not exist")
@@ -474,7 +475,7 @@ class Deployment:
         if {resource["provider"].rpartition("::")[0], resource.get("deletedWith", "")} & gone:
             return True
         inputs = resource.get("inputs", {})
-        unknown = {k: props.UNKNOWN for k, urns in resource.get("propertyDependencies", {}).items() if gone & set(urns)}
+        unknown = {k: UNKNOWN_TEXT for k, urns in resource.get("propertyDependencies", {}).items() if gone & set(urns)}
         if not unknown.keys() & inputs.keys():
             return False
         diff = self._plugin(resource["provider"]).diff(resource, inputs | unknown, resource.get("ignoreChanges", []))

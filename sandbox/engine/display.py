@@ -14,6 +14,7 @@ from sandbox.engine import properties as props
 from sandbox.engine.deployment import STACK_TYPE, Deployment, Observer, Step
 from sandbox.engine.state import Resource
 from tfserving import command_line
+from tfserving.property_values import UNKNOWNS
 
 SYMBOLS = {"create": "+", "update": "~", "delete": "-", "replace": "+-", "read": ">", "refresh": "~", "same": " "}
 SYMBOLS |= {"create-replacement": "++", "delete-replaced": "--"}
@@ -217,7 +218,7 @@ def changes(step: Step) -> dict[str, str]:
 def compact(value: Any) -> str:
     """A value on one line, at most 160 characters; unknown ones as the CLI shows them."""
     text = json.dumps(value, ensure_ascii=False).replace('"[secret]"', "[secret]")
-    text = re.sub("|".join(f'"{unknown}"' for unknown in props.UNKNOWNS), "output<string>", text)
+    text = re.sub("|".join(f'"{unknown}"' for unknown in UNKNOWNS), "output<string>", text)
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 

@@ -24,6 +24,7 @@ from sandbox.engine import properties as props
 from sandbox.engine.properties import Properties
 from sandbox.engine.state import Resource
 from tfserving.errors import TFServingError
+from tfserving.property_values import UNKNOWN_TEXT
 
 CHANNEL = [("grpc.max_receive_message_length", 400 << 20), ("grpc.enable_http_proxy", 0)]
 KINDS = ("add", "add-replace", "delete", "delete-replace", "update", "update-replace")
@@ -277,7 +278,7 @@ class ProviderManager:
     def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Result:
         """Configures a new provider."""
         self._plugins.configured(urn, inputs)
-        return Result(props.UNKNOWN if preview else str(uuid.uuid4()), inputs)
+        return Result(UNKNOWN_TEXT if preview else str(uuid.uuid4()), inputs)
 
     def update(self, old: Resource, inputs: Properties, timeout: float, ignore: list[str], preview: bool) -> Result:
         """Configures the provider anew."""

@@ -1,7 +1,7 @@
 """Property values as they travel between program, engine and providers, and what the engine does with them.
 
 Values are plain JSON. Secrets and references to resources are objects with a signature key; an unknown value of a
-preview is a well-known string (sdk/python/lib/pulumi/runtime/rpc.py).
+preview is a well-known string (:mod:`tfserving.property_values`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf import json_format, struct_pb2
 
 from tfserving.property_path import quoted
+from tfserving.property_values import RESOURCE, SECRET, SIGNATURE, UNKNOWNS
 
 _AS_DIGITS = 1e21
 """Whole numbers below are written by their digits, as Go's JSON writes them; that there is no fraction does not mean
@@ -21,18 +22,6 @@ that nothing was rounded: the wire only has doubles, and what has to be exact ab
 
 Properties = dict[str, Any]
 Path = list[str | int]
-
-SIGNATURE = "4dabf18193072939515e22adb298388d"
-SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - the signature's name, not a secret
-RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
-UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-UNKNOWNS = {
-    UNKNOWN,
-    "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
-    "030794c1-ac77-496b-92df-f27374a8bd58",
-    "e48ece36-62e2-4504-bad9-02848725956a",
-    "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
-}
 
 
 def to_struct(value: Properties) -> struct_pb2.Struct:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.engine import secrets
-from sandbox.engine.properties import SECRET, SIGNATURE, is_secret, rewrite, secret
+from sandbox.engine.properties import is_secret, rewrite, secret
 from tfserving.errors import TFServingError
+from tfserving.property_values import SECRET, SIGNATURE
 
 Resource = dict[str, Any]
 """``ResourceV3`` of sdk/go/common/apitype/core.go."""

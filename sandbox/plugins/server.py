@@ -20,7 +20,6 @@ from google.protobuf import any_pb2, empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from sandbox.engine.properties import (
-    UNKNOWN,
     Path,
     Properties,
     difference,
@@ -31,6 +30,7 @@ from sandbox.engine.properties import (
     to_struct,
 )
 from tfserving.errors import TFServingError
+from tfserving.property_values import UNKNOWN_TEXT
 
 _KINDS = {
     ("add", False): 0, ("add", True): 1, ("delete", False): 2,
@@ -267,7 +267,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     @staticmethod
     def _foreseen(kind: ResourceType, inputs: Properties) -> Properties:
-        return {k: v for k, v in inputs.items() if not has_unknown(v)} | dict.fromkeys(kind.computed, UNKNOWN)
+        return {k: v for k, v in inputs.items() if not has_unknown(v)} | dict.fromkeys(kind.computed, UNKNOWN_TEXT)
 
 
 class _Errors:

@@ -17,6 +17,7 @@ from sandbox.engine.deployment import run_in_order, seconds
 from sandbox.engine.display import Display
 from sandbox.engine.state import Snapshot, StateError, lock, references
 from tfserving import wire
+from tfserving.property_values import UNKNOWNS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -260,3 +261,10 @@ def test_a_run_goes_on_where_nobody_reads_what_it_prints(monkeypatch: pytest.Mon
         for _ in range(3):
             display.print("x" * 10_000)
         display.closed.set()
+
+
+@pytest.mark.parametrize("unknown", sorted(UNKNOWNS))
+def test_an_unknown_value_of_any_kind_is_seen(unknown: str) -> None:
+    assert props.has_unknown({"ports": [{"open": unknown}]})
+    assert not props.has_unknown({"ports": [{"open": f"{unknown}0"}]})
+    assert len(UNKNOWNS) == 7
