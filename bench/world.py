@@ -22,6 +22,7 @@ from sandbox import keys
 from tfserving import manifest
 from tfserving.manifest import HashCache
 from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.saved_model import SERVING_SIGNATURE
 
 BUCKET = "bench"
 REGION = "cn-hangzhou"
@@ -126,7 +127,7 @@ def saved_model() -> bytes:
     graph = pb.MetaGraphDef()
     graph.meta_info_def.tags.append("serve")
     graph.graph_def.node.add(op="VarHandleOp")
-    signature = graph.signature_def["serving_default"]
+    signature = graph.signature_def[SERVING_SIGNATURE]
     signature.method_name = "tensorflow/serving/predict"
     for tensors in (signature.inputs, signature.outputs):
         tensors["x"].CopyFrom(pb.TensorInfo(name="x:0", dtype=pb.DT_FLOAT))

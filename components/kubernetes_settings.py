@@ -17,7 +17,7 @@ from components.option_reader import number_or_share, read_plain, with_blanks
 from components.reader import Reader
 from components.service_settings import ServiceContext
 from tfserving import kubernetes
-from tfserving.client import is_loopback
+from tfserving.hosts import is_loopback
 from tfserving.kubeconfig import KubeconfigError, api_server, is_content, located
 from tfserving.kubernetes import (
     DataDisk,

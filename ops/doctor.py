@@ -17,7 +17,6 @@ import threading
 import time
 import tomllib
 import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -30,10 +29,11 @@ import yaml
 from ops import doctor_kubernetes, ram_policy
 from ops.engine import PROJECT_DIR, short_name
 from ops.finding import Finding
-from provider.clients import NO_CREDENTIALS, Clients, CloudSettings, is_loopback_endpoint, one_line
+from provider.clients import NO_CREDENTIALS, Clients, CloudSettings, one_line
 from provider.oss import oss_error
 from tfserving import stack_file
 from tfserving.errors import CloudError, TFServingError
+from tfserving.hosts import is_loopback_endpoint, opener
 
 LEAST_CLI = (3, 227)
 """The first Pulumi CLI with the exit statuses that the drift check relies on (7: changes found)."""
@@ -363,11 +363,10 @@ def _endpoint(stack: StackConfig, product: str) -> Finding:
     scheme = "http" if stack.protocol == "HTTP" else "https"
     subject = "sandbox cloud" if stack.is_local else f"endpoint {product}"
     path = "/-/health" if stack.is_local else "/"
-    # Proxies as the environment has them, as the SDKs do; none for this machine.
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_loopback_endpoint(host) else []))
+    url = f"{scheme}://{host}{path}"
     started = time.monotonic()
     try:
-        with opener.open(f"{scheme}://{host}{path}", timeout=_SECONDS) as answer:
+        with opener(url).open(url, timeout=_SECONDS) as answer:
             date = answer.headers.get("Date", "")
     except urllib.error.HTTPError as error:
         date = error.headers.get("Date", "")

@@ -14,8 +14,8 @@ from urllib import error as urllib_error
 from urllib import request as urllib_request
 from urllib.parse import urlsplit
 
-from tfserving.client import is_loopback
 from tfserving.errors import TFServingError
+from tfserving.hosts import is_loopback, opener
 
 ACTIONS_LOGIN = "github-actions[bot]"
 """Who ``GITHUB_TOKEN`` of a workflow is."""
@@ -54,13 +54,6 @@ class Post:
     body: str
     author: str
     url: str
-
-
-class _NoRedirect(urllib_request.HTTPRedirectHandler):
-    """A redirect would carry the token to wherever it points."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -213,12 +206,10 @@ class GitHub:
             },
         )
         what = f"{method} {urlsplit(url).path}"
-        # A proxy leads out of this machine, so never to a server on it.
-        proxies = [urllib_request.ProxyHandler({})] if is_loopback(urlsplit(url).hostname or "") else []
-        opener = urllib_request.build_opener(_NoRedirect, *proxies)
+        way = opener(url)
         for attempt in range(1, _TRIES + 1):
             try:
-                with opener.open(asked, timeout=_SECONDS) as response:
+                with way.open(asked, timeout=_SECONDS) as response:
                     raw = response.read()
                     return (json.loads(raw) if raw else None), dict(response.headers)
             except urllib_error.HTTPError as refused:

@@ -15,9 +15,10 @@ from google.protobuf import json_format
 from ops.outputs import Service
 from ops.predict_input import PredictError, read_input
 from tfserving import tensors
-from tfserving.client import SIGNATURE, Columns, GrpcClient, columns, connect, request_values
+from tfserving.client import Columns, GrpcClient, columns, connect, request_values
 from tfserving.errors import ServiceError, ServiceNotFoundError
 from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.saved_model import SERVING_SIGNATURE
 
 __all__ = [
     "Answer", "PredictError", "Request", "ask", "choose_service", "curl", "describe", "hint", "read_input", "reflects",
@@ -54,7 +55,7 @@ class Request:
     model: str
     label: str | None = None
     version: int | None = None
-    signature_name: str = SIGNATURE
+    signature_name: str = SERVING_SIGNATURE
     instances: Sequence[Any] | Columns = field(default_factory=lambda: DOCUMENT_INSTANCES)
 
     @property

@@ -12,8 +12,8 @@ from pathlib import Path
 from ops import options, outputs, predict, predict_input
 from ops.outputs import Service
 from ops.predict import Request
-from tfserving.client import SIGNATURE
 from tfserving.errors import ServiceError
+from tfserving.saved_model import SERVING_SIGNATURE
 
 
 def main(argv: Sequence[str]) -> int:
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--input", type=Path, metavar="FILE", help="a request as JSON, an image, or the bytes of a string"
     )
-    command.add_argument("--signature", default=SIGNATURE, help="signature name (default: %(default)s)")
+    command.add_argument("--signature", default=SERVING_SIGNATURE, help="signature name (default: %(default)s)")
     command.add_argument("--classes", help="class names: fashion-mnist, or a file with one name per line")
     command.add_argument("--grpc", action="store_true", help="insist on gRPC")
     command.add_argument("--curl", action="store_true", help="print the request as a command instead of sending it")

@@ -15,12 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from provider import faults
 from tfserving import wire
-from tfserving.client import is_loopback
 from tfserving.errors import CloudError
+from tfserving.hosts import is_loopback_endpoint
 
 T = TypeVar("T")
 
@@ -78,11 +77,6 @@ class CloudSettings:
 IMPORTS = threading.RLock()
 """Held while an SDK is imported. Where two threads enter packages that import each other in a circle at different
 places, Python gives one of them a module that is half there."""
-
-
-def is_loopback_endpoint(endpoint: str) -> bool:
-    """Whether ``host[:port]`` is this machine."""
-    return is_loopback(urlsplit(f"//{endpoint}").hostname or "")
 
 
 class Clients:

@@ -20,8 +20,9 @@ import yaml
 from provider.clients import IMPORTS, READ_SECONDS, one_line
 from provider.resource import Property, text
 from provider.values import Properties
-from tfserving.client import RestClient, is_loopback
+from tfserving.client import RestClient
 from tfserving.errors import CloudError
+from tfserving.hosts import is_loopback
 from tfserving.kubeconfig import is_content
 from tfserving.kubernetes import HTTP_PORT
 

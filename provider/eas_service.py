@@ -41,6 +41,7 @@ from tfserving.errors import (
     ServiceUnreachableError,
     TFServingError,
 )
+from tfserving.hosts import opener
 
 MANAGED_BY = {"managed-by": "pulumi"}
 """Label of every service this provider makes."""
@@ -809,21 +810,11 @@ def _ask_path(url: str, path: str, token: str) -> str:
     return "" if 200 <= status < 300 else f"{path}: {f'HTTP {status} ' if status else ''}{body}".rstrip()
 
 
-class _NoRedirect(urllib_request.HTTPRedirectHandler):
-    """A redirect would carry the token to wherever it points."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def _get(url: str, path: str, token: str) -> tuple[int, str]:
     """Status and the beginning of the body of a GET; status 0 with the reason where there was no answer."""
     request = urllib_request.Request(f"{url}{path}", headers={"Authorization": token} if token else {})  # noqa: S310
-    handlers: list[urllib_request.BaseHandler] = [_NoRedirect()]
-    if client.is_loopback(urlsplit(url).hostname or ""):
-        handlers.append(urllib_request.ProxyHandler({}))
     try:
-        with urllib_request.build_opener(*handlers).open(request, timeout=10) as response:
+        with opener(url).open(request, timeout=10) as response:
             return response.status, response.read(200).decode(errors="replace")
     except urllib_error.HTTPError as error:
         with error:

@@ -10,8 +10,8 @@ import re
 import time
 from typing import Any
 
-from tfserving.client import is_loopback
 from tfserving.errors import CloudError
+from tfserving.hosts import is_loopback
 
 MOST_WAIT_SECONDS = 30.0
 """A server that asks for more is asked again after this."""

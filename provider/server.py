@@ -29,7 +29,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provid
 
 from provider import claims
 from provider.bucket_contents import BucketContents
-from provider.clients import Clients, CloudSettings, is_loopback_endpoint, one_line
+from provider.clients import Clients, CloudSettings, one_line
 from provider.eas_service import EasService
 from provider.model_config_file import ModelConfigFile
 from provider.published_model import PublishedModel
@@ -50,6 +50,7 @@ from provider.served_config import ServedConfig
 from provider.served_model import ServedModel
 from provider.values import UNKNOWN, Change, Properties, decode, encode, plain, property_path, rounded
 from tfserving.errors import CloudError, ConfigError, OwnershipError, ServiceUnreachableError, TFServingError
+from tfserving.hosts import is_loopback_endpoint
 
 PACKAGE = "tfserving"
 VERSION = "0.1.0"

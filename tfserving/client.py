@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ipaddress
 import json
 import re
 import ssl
@@ -28,12 +27,12 @@ from google.protobuf.message import DecodeError, Message
 
 from tfserving import tensors
 from tfserving.errors import ServiceError, ServiceNotFoundError, ServiceUnreachableError
+from tfserving.hosts import is_loopback, opener
 from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.saved_model import SERVING_SIGNATURE
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds to wait for an answer."""
-
-SIGNATURE = "serving_default"
 
 _UNKNOWN_LABEL = "Unrecognized servable version label"
 _ERROR_TEXT_LIMIT = 1024
@@ -114,7 +113,7 @@ class ModelClient(Protocol):
         *,
         version: int | None = None,
         label: str | None = None,
-        signature_name: str = SIGNATURE,
+        signature_name: str = SERVING_SIGNATURE,
     ) -> Prediction:
         """Send ``instances`` (values of the one input, or ``{input: value}``) to the latest, or the named, version."""
 
@@ -166,13 +165,6 @@ class _Base:
 # ---- REST ----------------------------------------------------------------------------------------------------------
 
 
-class _NoRedirect(urllib_request.HTTPRedirectHandler):
-    """A redirect would carry the token to wherever it points."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 class RestClient(_Base):
     """TensorFlow Serving over HTTP.
 
@@ -209,12 +201,7 @@ class RestClient(_Base):
         self._where = self._url
         self._token = _checked_token(token)
         self._timeout = timeout
-        handlers: list[urllib_request.BaseHandler] = [_NoRedirect()]
-        if context is not None:
-            handlers.append(urllib_request.HTTPSHandler(context=context))
-        if is_loopback(parts.hostname):
-            handlers.append(urllib_request.ProxyHandler({}))
-        self._opener = urllib_request.build_opener(*handlers)
+        self._opener = opener(url, context)
 
     def status(self, model: str) -> list[VersionStatus]:
         body = self._json("GET", f"/v1/models/{_quoted(model)}")
@@ -248,7 +235,7 @@ class RestClient(_Base):
         *,
         version: int | None = None,
         label: str | None = None,
-        signature_name: str = SIGNATURE,
+        signature_name: str = SERVING_SIGNATURE,
     ) -> Prediction:
         request = {"signature_name": signature_name, **request_values(instances)}
         path = f"{_model_path(model, version, label)}:predict"
@@ -450,7 +437,7 @@ class GrpcClient(_Base):
         *,
         version: int | None = None,
         label: str | None = None,
-        signature_name: str = SIGNATURE,
+        signature_name: str = SERVING_SIGNATURE,
     ) -> Prediction:
         key = (model, version, label)
         known = key in self._signatures
@@ -654,16 +641,6 @@ def _checked_token(token: str | None) -> str:
             "the service token holds characters a header cannot carry (a line break or blanks at its ends?)"
         )
     return token or ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine, which no proxy can reach."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _without_userinfo(address: str) -> str:

@@ -23,6 +23,9 @@ from tfserving.errors import Problem, SavedModelError
 from tfserving.manifest import JUNK_DIRS, JUNK_FILES, HashCache, list_files
 from tfserving.protos import tf_serving_pb2 as pb
 
+SERVING_SIGNATURE = "serving_default"
+"""The signature that a request without one means."""
+
 SERVE_TAG = "serve"
 """The tag set TensorFlow Serving loads unless told otherwise (``--saved_model_tags``)."""
 
@@ -249,10 +252,10 @@ def warnings(model_dir: Path, cache: HashCache | None = None, only: Collection[i
             known = signatures(version.path, cache)
         except SavedModelError:
             continue
-        if "serving_default" not in known:
+        if SERVING_SIGNATURE not in known:
             names_known = ", ".join(sorted(known)) or "none"
             found.append(
-                f"version {version.number} has no signature serving_default ({names_known}): "
+                f"version {version.number} has no signature {SERVING_SIGNATURE} ({names_known}): "
                 "each request must name its signature"
             )
     return found

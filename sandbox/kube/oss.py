@@ -21,7 +21,7 @@ from alibabacloud_oss_v2 import exceptions
 from sandbox import keys, paths
 from sandbox.confinement import object_path
 from sandbox.kube.pods import PodError
-from tfserving.client import is_loopback
+from tfserving.hosts import is_loopback
 
 log = logging.getLogger("sandbox.kube")
 

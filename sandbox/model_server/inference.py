@@ -16,8 +16,8 @@ from sandbox.model_server.loader import SavedModel
 from sandbox.model_server.metrics import EXAMPLE_COUNT_TOTAL, EXAMPLE_COUNTS, RUNTIME_LATENCY
 from sandbox.model_server.status import Code, StatusError, failed_precondition, invalid_argument, unimplemented
 from sandbox.model_server.tensors import Array, TensorError, from_proto, to_proto
+from tfserving.saved_model import SERVING_SIGNATURE
 
-DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -30,7 +30,7 @@ def _joined(names: Iterable[str]) -> str:
 def set_model_spec(spec: Any, name: str, signature: str, version: int | None) -> None:
     """Fills the ``ModelSpec`` of a response: the version that answered, never the label asked for."""
     spec.name = name
-    spec.signature_name = signature or DEFAULT_SIGNATURE
+    spec.signature_name = signature or SERVING_SIGNATURE
     if version is not None:
         spec.version.value = version
 
@@ -50,7 +50,7 @@ def predict(
     Raises:
         StatusError: unknown signature, wrong inputs or filter, or an error of the runtime.
     """
-    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    name = request.model_spec.signature_name or SERVING_SIGNATURE
     signature = model.signatures.get(name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{name}" not found.')
@@ -228,7 +228,7 @@ def multi_inference(
             raise invalid_argument("Found ModelSpec with an empty model name.")
         if task.model_spec.name != request.tasks[0].model_spec.name:
             raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-        name = task.model_spec.signature_name or DEFAULT_SIGNATURE
+        name = task.model_spec.signature_name or SERVING_SIGNATURE
         if name in seen:
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")
         seen.add(name)
@@ -264,7 +264,7 @@ def _method_tensors(method: str) -> Callable[[Any, bool], tuple[str, list[str]]]
 
 
 def _named(model: SavedModel, name: str) -> Any:
-    name = name or DEFAULT_SIGNATURE
+    name = name or SERVING_SIGNATURE
     if name not in model.signatures:
         raise invalid_argument(f"No signature was found with the name: {name}")
     return model.signatures[name]

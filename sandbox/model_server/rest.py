@@ -19,6 +19,7 @@ from sandbox.model_server import inference, json_examples, json_request, json_wr
 from sandbox.model_server.api import Api
 from sandbox.model_server.core import ServerCore
 from sandbox.model_server.status import Code, StatusError, http_status, invalid_argument
+from tfserving.saved_model import SERVING_SIGNATURE
 
 _log = logging.getLogger(__name__)
 
@@ -155,9 +156,9 @@ class RestHandler:
         document = json_request.parse_object(body)
         name = json_request.signature_name(document)
         with self._core.use(spec) as (_, model):
-            signature = model.signatures.get(name or inference.DEFAULT_SIGNATURE)
+            signature = model.signatures.get(name or SERVING_SIGNATURE)
             if signature is None:
-                wanted = name or inference.DEFAULT_SIGNATURE
+                wanted = name or SERVING_SIGNATURE
                 raise invalid_argument(f'Serving signature name: "{wanted}" not found in signature def')
             layout, inputs = json_request.tensors(document, signature.inputs, name)
             outputs = inference.run_predict(

@@ -17,8 +17,9 @@ import grpc
 import pytest
 from google.protobuf import json_format
 
-from tfserving.client import GrpcClient, ModelClient, RestClient, connect, is_loopback
+from tfserving.client import GrpcClient, ModelClient, RestClient, connect
 from tfserving.errors import ServiceError, ServiceNotFoundError, ServiceUnreachableError
+from tfserving.hosts import is_loopback
 from tfserving.protos import tf_serving_pb2 as pb
 from tfserving.tensors import decode, encode
 

@@ -20,8 +20,9 @@ from sandbox.cloud.eas.api import EasService
 from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.errors import ApiError
 from tfserving import wire
-from tfserving.client import SIGNATURE, Columns, connect
+from tfserving.client import Columns, connect
 from tfserving.errors import ServiceError
+from tfserving.saved_model import SERVING_SIGNATURE
 
 ANSWER_SECONDS = 60.0
 ANSWER_LIMIT = 1 << 20
@@ -160,7 +161,7 @@ def _grpc_call(request: Request, deployment: Deployment, target: str) -> Any:
     except ValueError as error:
         raise _invalid(f"the body is not JSON: {error}") from None
     values = _values(body)
-    signature = body.get("signature_name", SIGNATURE) if isinstance(body, dict) else None
+    signature = body.get("signature_name", SERVING_SIGNATURE) if isinstance(body, dict) else None
     if values is None or not isinstance(signature, str):
         raise _invalid(
             'for gRPC the body must be {"signature_name": "...", "instances": [...]}, or have "inputs" in place of '
