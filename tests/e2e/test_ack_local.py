@@ -138,11 +138,17 @@ def test_versions_come_and_go_under_load_and_no_request_fails(ack: AckLocal) -> 
     def up(policy: Any, labels: dict[str, int], *targets: Target) -> str:
         ack.declare("titles", {"policy": policy, "labels": labels})
         services = json.loads(ack.run("outputs", "--json", "--show-secrets"))["services"]
-        with Load({name: {**each, "protocol": "http"} for name, each in services.items()}, targets) as load:
+        both = {
+            f"{name} {protocol}": {"token": "", **each, "protocol": protocol}
+            for name, each in services.items()
+            for protocol in ("http", "grpc")
+        }
+        with Load(both, targets) as load:
             time.sleep(0.5)
             printed = ack.run("up", "--yes")
         assert load.failures == []
-        assert min(load.requests.values(), default=5) >= 5
+        assert len(load.requests) == len(both) * len(targets)
+        assert min([*load.requests.values(), 5]) >= 5
         assert "unchanged" in ack.run("preview", "--expect-no-changes")
         return printed
 
