@@ -11,6 +11,7 @@ from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.manifest import HashCache, list_files
 from tfserving.property_path import join_path
 from tfserving.saved_model import Signature, VersionDir
+from tfserving.wording import some_of
 
 ANY = "any"
 """In a digest's place: whatever the source holds when it is published, or what is in the bucket already."""
@@ -113,11 +114,10 @@ def _versions(model: ModelSettings) -> tuple[VersionDir, ...]:
 
 
 def _differs(model: ModelSettings, version: VersionDir, differing: list[str]) -> Problem:
-    more = f" and {len(differing) - _LINES_SHOWN} more" if len(differing) > _LINES_SHOWN else ""
     return Problem(
         join_path(f"{NAMESPACE}:models", model.name),
         f"the files in {version.path} are not those of the manifest in {model.manifest_dir} "
-        f"({', '.join(differing[:_LINES_SHOWN])}{more}), and a published version never changes",
+        f"({some_of(differing, _LINES_SHOWN)}), and a published version never changes",
         fix="export under a new number, or restore the files",
     )
 

@@ -81,7 +81,7 @@ class Reader:
 
         The Pulumi CLI reads what fits neither int64 nor uint64 as floating point, and hands over other digits.
         """
-        whole = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value) and value.is_integer())
+        whole = isinstance(value, float) and value.is_integer()
         fits = -(2**63) <= value < 2**64 if isinstance(value, int) else not whole or abs(value) <= wire.EXACT
         if not fits:
             message = f"{self.show(value)} is a number whose digits tools change, because it is so large"
@@ -116,7 +116,7 @@ class Reader:
         number: int | None = None
         if isinstance(value, int) and not isinstance(value, bool):
             number = value
-        elif (isinstance(value, float) and math.isfinite(value) and value.is_integer()) or (
+        elif (isinstance(value, float) and value.is_integer()) or (
             isinstance(value, str) and _INTEGER.fullmatch(value)
         ):
             number = int(value)
@@ -265,8 +265,7 @@ class Reader:
 
 
 def _plain_number(value: int | float) -> str:
-    whole = isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < wire.EXACT
-    return str(int(value)) if whole else str(value)
+    return str(wire.whole(value) if abs(value) < wire.EXACT else value)
 
 
 def _type_name(value: object) -> str:

@@ -35,6 +35,7 @@ from components.reader import Reader
 from components.service_settings import KEYS as SERVICE_KEYS
 from components.service_settings import ServiceContext, ServiceSettings, read_service
 from tfserving import eas_spec, flags, kubernetes, manifest, model_config, model_ops, rollout, saved_model, wire
+from tfserving.cloud_names import BUCKET, OSS_URI, REGION
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.kubernetes import GpuNodePoolSpec, ModelVolume
 from tfserving.manifest import HashCache, Manifest
@@ -52,12 +53,9 @@ DEFAULT_MOUNT_PATH = "/models"
 # Ways to credentials that only the alicloud provider knows. The tfserving provider would act as somebody else.
 _OTHER_CREDENTIALS = ("assumeRole", "assumeRoleWithOidc", "credentialsUri", "ecsRoleName", "sharedCredentialsFile")
 
-_REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 _ENDPOINT = re.compile(rf"({_HOST})(:([0-9]{{1,5}}))?")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}")
-_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_SOURCE_IN_OSS = re.compile(r"oss://([a-z0-9][a-z0-9-]{1,61}[a-z0-9])(/[^\x00-\x1f\x7f\\]*)?")
 _ROOT_SEGMENT = re.compile(r"[A-Za-z0-9_.-]+")
 _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 _READABLE_CLASSES = ("Standard", "IA")
@@ -474,7 +472,7 @@ class _Parser:
             reader.add(
                 path, "no region is set", "a region id such as cn-hangzhou", f"pulumi config set {path} cn-hangzhou"
             )
-        elif not _REGION.fullmatch(region):
+        elif not REGION.fullmatch(region):
             reader.add(path, f"{region!r} is not a region id", "a region id such as cn-hangzhou")
         value, path, reader = get("protocol")
         protocol = reader.choice(value, path, ("HTTPS", "HTTP")) if value not in (None, "") else "HTTPS"
@@ -559,7 +557,7 @@ class _Parser:
         if not name:
             if value is None or given or is_name:
                 reader.add(where, "no bucket is named", "the name of an OSS bucket", "name one; the stack makes it")
-        elif not _BUCKET_NAME.fullmatch(name):
+        elif not BUCKET.fullmatch(name):
             allowed = "3 to 63 lower-case letters, digits and '-', letter or digit first and last"
             fix = (
                 f"write {name[6:].split('/')[0]}; the path is {NAMESPACE}:modelRoot"
@@ -676,7 +674,7 @@ class _Parser:
             if not sound:
                 return ModelSettings(name=name)
             source, source_path = f"{sources.rstrip('/')}/{name}", where
-        if in_oss and not _SOURCE_IN_OSS.fullmatch(source):
+        if in_oss and not OSS_URI.fullmatch(source):
             reader.add(source_path, f"{reader.show(source)} is not a place in OSS", "oss://bucket/path/")
         if not source or in_oss:
             if not listed and not committed:

@@ -19,6 +19,7 @@ from tfserving import model_config
 from tfserving.errors import TFServingError
 from tfserving.manifest import amounts
 from tfserving.model_config import ModelServerConfig
+from tfserving.wording import some_of
 
 EAS_SERVICE = "tfserving:index:EasService"
 SERVED_CONFIG = "tfserving:index:ServedConfig"
@@ -164,8 +165,7 @@ def _any(step: Step) -> Iterable[Line]:
             yield Line(f"{title} is replaced{reasons}", "replaces")
         case _:
             shown = [each[2:] for each in properties(step)]
-            more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-            yield Line(f"{title}: {'; '.join(shown[:5]) or 'is not ready'}{more}")
+            yield Line(f"{title}: {some_of(shown, 5, '; ') or 'is not ready'}")
 
 
 def _model_config_file(step: Step) -> Iterable[Line]:

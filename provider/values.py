@@ -82,8 +82,7 @@ def _decode(value: struct_pb2.Value) -> Any:
         case "string_value":
             return UNKNOWN if value.string_value in UNKNOWNS else value.string_value
         case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() else number
+            return wire.whole(value.number_value)
         case "bool_value":
             return value.bool_value
         case "list_value":

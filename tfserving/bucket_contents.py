@@ -8,13 +8,13 @@ the files of a version and name the stack, and so does the first line of ``model
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tfserving import manifest as manifests
 from tfserving.errors import SavedModelError
 from tfserving.manifest import Manifest
+from tfserving.wording import some_of
 
 CONFIG_FILE = "model_config.pbtxt"
 
@@ -163,6 +163,4 @@ def _is_document(key: str) -> bool:
 
 
 def _names(keys: Iterable[str]) -> str:
-    counted = Counter(keys)
-    shown = ", ".join(list(counted)[:_NAMES_SHOWN])
-    return f"{shown} and {len(counted) - _NAMES_SHOWN} more" if len(counted) > _NAMES_SHOWN else shown
+    return some_of(dict.fromkeys(keys), _NAMES_SHOWN)

@@ -23,6 +23,7 @@ from typing import Any
 from tfserving import saved_model, tensor_bundle
 from tfserving.errors import Problem, SavedModelError
 from tfserving.manifest import HashCache, list_files
+from tfserving.wording import some_of
 
 _INDEX = "variables/variables.index"
 _SHARD = re.compile(r"variables/variables\.data-([0-9]{5})-of-[0-9]{5}")
@@ -241,7 +242,10 @@ def _placeholders(files: _Files) -> list[Fault]:
             by_kind.setdefault(("only a pointer of DVC", "dvc pull"), []).append(path.removesuffix(".dvc"))
         elif found := _start(files, path):
             by_kind.setdefault(found, []).append(path)
-    return [Fault(f"has {_names(names)}, which {_is(names)} {what}", fix) for (what, fix), names in by_kind.items()]
+    return [
+        Fault(f"has {some_of(names, _NAMES_SHOWN)}, which {_is(names)} {what}", fix)
+        for (what, fix), names in by_kind.items()
+    ]
 
 
 def _damage(files: _Files) -> list[Fault]:
@@ -306,11 +310,6 @@ def _with_folders(paths: list[str]) -> set[str]:
     """The paths, and every folder above one of them."""
     parts = [path.split("/") for path in paths]
     return {"/".join(names[:count]) for names in parts for count in range(1, len(names) + 1)}
-
-
-def _names(paths: list[str]) -> str:
-    more = f" and {len(paths) - _NAMES_SHOWN} more" if len(paths) > _NAMES_SHOWN else ""
-    return ", ".join(paths[:_NAMES_SHOWN]) + more
 
 
 def _is(names: list[str]) -> str:

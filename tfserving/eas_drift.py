@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from tfserving.property_path import quoted
+from tfserving.wire import whole
 
 SECRET = "(secret)"  # noqa: S105 - what is shown in a secret's place
 """Stands for a secret in differences, and in a baseline for a secret the server returned as declared."""
@@ -287,9 +288,7 @@ def _tidy(value: Any) -> Any:
         return {key: item for key, item in tidy.items() if not _is_empty(item)}
     if isinstance(value, list | tuple):
         return [_tidy(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+    return whole(value)
 
 
 def _is_empty(value: object) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from tfserving.errors import Problem
 from tfserving.model_config import did_you_mean
 from tfserving.property_path import join_path
+from tfserving.wire import whole
 
 FlagValue = str | int | float | bool
 FlagType = Literal["bool", "int", "float", "string"]
@@ -273,7 +274,7 @@ def _to_text(value: FlagValue) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
+        return repr(whole(value))
     return str(value)
 
 

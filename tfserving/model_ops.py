@@ -15,6 +15,7 @@ from pathlib import Path
 from tfserving import saved_model
 from tfserving.errors import SavedModelError
 from tfserving.manifest import HashCache
+from tfserving.wording import some_of
 
 # By the names of their operations; TensorFlow Serving's own images have both linked in.
 _LIBRARIES = {
@@ -49,7 +50,7 @@ def warnings(model_dir: Path, cache: HashCache | None = None, only: Collection[i
         missing = sorted(operations(version.path, cache) - _stock())
         if not missing:
             continue
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        shown = some_of(missing, 5)
         libraries = [
             name for name, pattern in _LIBRARIES.items() if all(pattern.match(operation) for operation in missing)
         ]

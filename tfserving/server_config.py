@@ -15,6 +15,7 @@ from tfserving.errors import ConfigError, Problem
 from tfserving.model_config import unknown_keys
 from tfserving.protos import tf_serving_pb2 as pb
 from tfserving.text_proto import parse_text, quote, render_template
+from tfserving.wire import whole
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 """Where TensorFlow Serving offers Prometheus metrics when its config names no path."""
@@ -84,11 +85,7 @@ def render_monitoring(params: Mapping[str, Any] | None = None, path: str = "moni
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list | tuple):
-        return [_whole(item) for item in value]
-    return value
+    return [_whole(item) for item in value] if isinstance(value, list | tuple) else whole(value)
 
 
 def _literal(value: Any) -> str:

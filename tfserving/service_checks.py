@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from tfserving import cloud_names
 from tfserving.errors import Problem
 from tfserving.property_path import join_path
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 FLAG_KEYS: Mapping[str, str] = {
@@ -105,7 +105,7 @@ def is_amount(value: int | str, *, least: int = 0) -> bool:
 
 def check_bucket(checks: Checks[Service], bucket: str) -> None:
     """A name OSS takes."""
-    if not _BUCKET.fullmatch(bucket):
+    if not cloud_names.BUCKET.fullmatch(bucket):
         allowed = "3 to 63 lower-case letters, digits and hyphens, no hyphen at the ends"
         checks.refuse("bucket", f"`{bucket}` is not a bucket name", allowed)
 

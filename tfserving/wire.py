@@ -72,6 +72,11 @@ def decode_integer(value: Any) -> Any:
     """An integer from its text, or from the number that release 0.1.0 wrote. Anything else stays as it is."""
     if isinstance(value, str):
         return int(value) if _TEXT.fullmatch(value) else value
+    return whole(value)
+
+
+def whole(value: Any) -> Any:
+    """A floating-point number without a fraction as the ``int`` it stands for. Anything else stays as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -18,6 +18,7 @@ from tfserving import manifest as manifests
 from tfserving import saved_model, wire
 from tfserving.errors import SavedModelError
 from tfserving.manifest import FileEntry, Manifest
+from tfserving.wording import some_of
 
 ANY = "any"
 """In a digest's place: whatever the source holds when it is published, or whatever is in the bucket already."""
@@ -37,7 +38,7 @@ STAGING = ".staging-"
 
 MARKER = "manifest.json"
 
-_NAMES_SHOWN = 20
+NAMES_SHOWN = 20
 
 
 def manifest_key(prefix: str, number: int) -> str:
@@ -203,9 +204,4 @@ def changes_of(bucket: Bucket, manifest: Manifest, objects: Mapping[str, ObjectI
         "changed": changed,
         "added": sorted(there - expected.keys()),
     }
-    return [f"{kind} {some_of(paths)}" for kind, paths in found.items() if paths]
-
-
-def some_of(paths: list[str]) -> str:
-    more = f" and {len(paths) - _NAMES_SHOWN} more" if len(paths) > _NAMES_SHOWN else ""
-    return ", ".join(paths[:_NAMES_SHOWN]) + more
+    return [f"{kind} {some_of(paths, NAMES_SHOWN)}" for kind, paths in found.items() if paths]

@@ -28,6 +28,7 @@ from provider.publication.layout import (
     CHANGED,
     MANIFEST,
     MARKER,
+    NAMES_SHOWN,
     NO_BUCKET,
     SAVED_MODEL,
     STAGING,
@@ -38,7 +39,6 @@ from provider.publication.layout import (
     load_manifest,
     manifest_key,
     remove_version,
-    some_of,
     staged_key,
     staged_manifest_key,
     summary_of,
@@ -52,6 +52,7 @@ from tfserving import saved_model
 from tfserving.errors import CloudError, OwnershipError, SavedModelError, TFServingError
 from tfserving.manifest import FileEntry, Manifest, amounts
 from tfserving.pinning import Coming
+from tfserving.wording import some_of
 
 _VERSIONS_AT_ONCE = 4
 
@@ -235,7 +236,9 @@ class Publication:
         changed = self._published.get(name, "").startswith(CHANGED)
         if stored is not None and not self._wrong(stored, present, closely=changed):
             if added := sorted(present.keys() - {entry.path for entry in stored.files}):
-                self._ctx.warning(f"{self._at(number)} holds files that do not belong to the version: {some_of(added)}")
+                self._ctx.warning(
+                    f"{self._at(number)} holds files that do not belong to the version: {some_of(added, NAMES_SHOWN)}"
+                )
             return There(number, stored.digest, summary_of(objects))
         manifest, source = self._source.open(number, stored.digest if stored is not None else digest)
         self._refuse_long_keys(number, manifest)
@@ -340,7 +343,8 @@ class Publication:
         wrong = [e.path for e in manifest.files if e.path not in objects or objects[e.path].size != e.size]
         if wrong:
             raise CloudError(
-                f"{self._at(number)} was changed while it was published: {some_of(wrong)}; run the update again"
+                f"{self._at(number)} was changed while it was published: {some_of(wrong, NAMES_SHOWN)}; "
+                "run the update again"
             )
         self._seal(job, manifest)
         objects = self._objects(number)

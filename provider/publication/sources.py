@@ -13,7 +13,7 @@ from provider.oss import (
     ObjectInfo,
     ObjectName,
 )
-from provider.publication.layout import ANY, NO_BUCKET, OSS, load_manifest, manifest_key, some_of
+from provider.publication.layout import ANY, NAMES_SHOWN, NO_BUCKET, OSS, load_manifest, manifest_key
 from provider.publication.parallel import bound, run_all
 from provider.resource import Context, text
 from provider.values import Properties
@@ -21,6 +21,7 @@ from tfserving import content, saved_model
 from tfserving import manifest as manifests
 from tfserving.errors import CloudError, SavedModelError
 from tfserving.manifest import FileEntry, Manifest
+from tfserving.wording import some_of
 
 
 class Source:
@@ -159,8 +160,8 @@ class BucketSource(Source):
         wrong = [path for path in run_all([bound(differs, entry) for entry in found.files]) if path]
         if wrong:
             raise SavedModelError(
-                f"{self._at(number)} is not what its manifest says: {some_of(wrong)}. Fix: restore the files, or "
-                "export under a new number"
+                f"{self._at(number)} is not what its manifest says: {some_of(wrong, NAMES_SHOWN)}. Fix: restore the "
+                "files, or export under a new number"
             )
         sizes = {entry.path: entry.size for entry in found.files}
         refuse_other_content(self._bucket, f"{self._prefix}{number}/", sizes)

@@ -144,3 +144,9 @@ def test_numbers_that_a_double_would_change_are_found_anywhere() -> None:
     data = {"a": {"b": [1, 2**53, {"c": 2**53 + 1}]}, "d": -(2**60), "e": True, "f": "9" * 30, "g": 0.5}
     assert wire.inexact(data, "extraConfig") == [("extraConfig.a.b[2].c", 2**53 + 1), ("extraConfig.d", -(2**60))]
     assert wire.inexact({"x": float("inf"), "y": float("nan")}, "p") == []
+
+
+@pytest.mark.parametrize("value", [0.5, float("inf"), float("nan"), "2.0", True, None, [2.0]])
+def test_only_a_number_without_a_fraction_becomes_whole(value: object) -> None:
+    assert repr(wire.whole(2.0)) == "2"
+    assert wire.whole(value) is value

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from tfserving import wire
+from tfserving import cloud_names, wire
 from tfserving.eas_spec.description import (
     DEFAULT_INSTANCE_TYPE,
     GRPC_PORT,
@@ -51,7 +51,6 @@ from tfserving.service_checks import (
 )
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
-_REGION = re.compile(r"[a-z]{2}-[a-z0-9-]+")
 _INSTANCE_TYPE = re.compile(r"(ecs|ml)\.[a-z0-9][a-z0-9._-]*|dedicated_resource")
 _GPU_TYPE = re.compile(r"ecs\.(ebm|scc|v|s)*gn\d.*|ml\.g.*")
 _RESERVED_PORTS = (8080, 9090)
@@ -123,7 +122,7 @@ def _check_identity(checks: Checks[ServiceSpec]) -> None:
         checks.refuse("", f"`{spec.name}` is not a service name", allowed, fix)
     if spec.deployment not in ("scenario", "custom"):
         checks.refuse("deployment", f"`{spec.deployment}` is not a way to deploy", "scenario, custom")
-    if not _REGION.fullmatch(spec.region):
+    if not cloud_names.REGION.fullmatch(spec.region):
         checks.refuse("region", f"`{spec.region}` is not a region", "a region id such as cn-hangzhou")
     check_bucket(checks, spec.bucket)
     if _is_bad_key(spec.root.strip("/")):

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
+from tfserving import cloud_names
 from tfserving.errors import Problem
 from tfserving.flags import image_version
 from tfserving.flags import validate as validate_flags
@@ -52,7 +53,6 @@ from tfserving.service_checks import (
 )
 
 _ENDPOINT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
-_REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|Ki|Mi|Gi)?")
 _METRIC = re.compile(r"[A-Za-z_:][A-Za-z0-9_:.-]*")
 _LONGEST_NAME = 45  # the longest suffix of an object's name is 17 characters, and a label value holds 63
@@ -125,7 +125,7 @@ def _check_identity(checks: Checks[KubernetesServingSpec]) -> None:
         checks.refuse("", f"`{spec.name}` is not a name for objects of a cluster", allowed, fix)
     if not DNS_LABEL.fullmatch(spec.namespace):
         checks.refuse("namespace", f"`{spec.namespace}` is not a namespace", "lower-case letters, digits, hyphens")
-    if not _REGION.fullmatch(spec.region):
+    if not cloud_names.REGION.fullmatch(spec.region):
         checks.refuse("region", f"`{spec.region}` is not a region", "a region id such as cn-hangzhou")
     checks.problems += label_problems(spec.labels, f"{checks.path}.labels")
     for key in spec.labels:

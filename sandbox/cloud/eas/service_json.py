@@ -17,6 +17,7 @@ from typing import Any
 
 from sandbox.cloud.eas.machines import MACHINES
 from sandbox.cloud.errors import ApiError
+from tfserving import cloud_names
 
 Json = Mapping[str, Any]
 
@@ -315,7 +316,7 @@ def _validate_storage(storage: Any) -> None:
         seen.append(mount)
         if "oss" in item:
             oss = item["oss"].get("path")
-            if not isinstance(oss, str) or not re.fullmatch(r"oss://[a-z0-9][a-z0-9-]{1,61}[a-z0-9](/.*)?", oss):
+            if not isinstance(oss, str) or not cloud_names.OSS_URI.fullmatch(oss):
                 raise invalid(f"{path}.oss.path {oss!r} is not of the form oss://bucket/directory/.")
 
 

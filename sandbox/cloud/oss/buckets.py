@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import re
 import time
 from urllib.parse import parse_qsl
 
@@ -16,8 +15,8 @@ from sandbox.cloud.oss.bucket_config import BUCKET_ACLS, encryption_document, en
 from sandbox.cloud.oss.request import OssRequest, reply
 from sandbox.cloud.oss.store import Bucket, ObjectVersion
 from sandbox.keys import ACCOUNT_ID
+from tfserving import cloud_names
 
-_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _OWNER: dict[str, xml.Value] = {"ID": ACCOUNT_ID, "DisplayName": ACCOUNT_ID}
 
 
@@ -64,7 +63,7 @@ async def list_buckets(request: OssRequest) -> web.StreamResponse:
 
 async def put_bucket(request: OssRequest) -> web.StreamResponse:
     """PutBucket. Creating one's own bucket again only sets the ACL, if there is one in the request."""
-    if not _BUCKET_NAME.fullmatch(request.bucket):
+    if not cloud_names.BUCKET.fullmatch(request.bucket):
         message = "The specified bucket is not valid."
         raise errors.OssError(400, "InvalidBucketName", message, BucketName=request.bucket)
     body = await request.document()

@@ -8,7 +8,6 @@ tags are one.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from sandbox.engine.properties import Properties, has_unknown
 from sandbox.plugins.alicloud.account import Account
 from sandbox.plugins.alicloud.common import misfits, oss_call
 from sandbox.plugins.server import InputError, ResourceType, State
+from tfserving import cloud_names
 from tfserving.errors import CloudError
 
 _ACLS = ("private", "public-read", "public-read-write")
@@ -61,7 +61,7 @@ class Bucket(ResourceType):
         failures = list(misfits(new, _SHAPE, ""))
         inputs = {"bucket": old.get("bucket") or f"tf-oss-bucket-{os.urandom(6).hex()}", **new}
         bucket, acl = inputs["bucket"], inputs.get("acl", "private")
-        if not has_unknown(bucket) and not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", str(bucket)):
+        if not has_unknown(bucket) and not cloud_names.BUCKET.fullmatch(str(bucket)):
             failures.append(("bucket", f"{bucket!r} is no bucket name: 3 to 63 of a-z, 0-9 and -, not - at either end"))
         if acl not in _ACLS and not has_unknown(acl):
             failures.append(("acl", f"must be one of {', '.join(_ACLS)}"))
