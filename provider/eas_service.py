@@ -7,24 +7,35 @@ taken for ready; and a failure comes with the service's newest events and log li
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib import error as urllib_error
-from urllib import request as urllib_request
-from urllib.parse import urlsplit
 
 from provider import clients, faults
 from provider.claims import STAMP, TAKEN, found_by, is_anothers, stays
+from provider.eas.labels import OWNER_LABEL
+from provider.eas.ownership import check_deletable, check_lock, check_owner, preview_taking_over, warn_of_traffic
+from provider.eas.readiness import ANSWER_SECONDS, ServiceStartError, ask, until_over
+from provider.eas.spec import (
+    RUNNING,
+    address_in,
+    comparable,
+    echo,
+    full_spec,
+    held_by,
+    imported_inputs,
+    marked,
+    outputs_of,
+    routing,
+    secrets_of,
+    without_our_labels,
+)
+from provider.eas.story import failure_story
 from provider.resource import (
     Context,
     Diff,
     Failure,
     Found,
-    OperationTimeoutError,
     Property,
     Resource,
     flag,
@@ -32,67 +43,23 @@ from provider.resource import (
     text,
 )
 from provider.values import UNKNOWN, Change, Properties, Secret, differences, has_unknown, plain
-from tfserving import client, eas_drift
+from tfserving import eas_drift
 from tfserving.errors import (
     CloudError,
-    OwnershipError,
-    ServiceError,
-    ServiceNotFoundError,
-    ServiceUnreachableError,
-    TFServingError,
 )
-from tfserving.hosts import opener
-
-MANAGED_BY = {"managed-by": "pulumi"}
-"""Label of every service this provider makes."""
-
-OWNER_LABEL = "pulumi-owner"
-CREATED_LABEL = "pulumi-created-by"
-"""Says which create holds a service."""
-
-"""Label with the stack a service belongs to, ``<project>/<stack>``."""
-
-CONFIG_FILE_FLAG = "--model_config_file="
-"""In the start command of a service that reads a model config file."""
-
-ANSWER_SECONDS = 180.0
-"""How long a Running service may take until its gateway answers; two minutes are seen on EAS."""
 
 _DELETE_SECONDS = 600.0
 _CONFLICT_SECONDS = 180.0
 _CREATE_ATTEMPTS = 4
-_EMPTY_404_SECONDS = 120.0
 _GRACE_SECONDS = 30.0
-_EVENTS = 8
-_LOG_LINES = 20
-_LOG_LINES_READ = 200
-_TROUBLE_LINES = 8
-_TROUBLE = re.compile(r"error|fail|cannot|could not|invalid|refus|not found|unable", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_]{2,62}")
 _PROTOCOLS = ("http", "grpc")
 
-RUNNING = "Running"
 
 # Rolling through these, a service keeps answering as long as one replica runs.
 _MOVING = frozenset({"Updating", "Scaling", "HotUpdate"})
 _PASSING = _MOVING | {"Creating", "Waiting", "Pending", "Starting", "Stopping", "Deleting", "Cloning", "Committing"}
 _BROKEN = frozenset({"Failed", "DeleteFailed"})
-
-
-class SafetyLockError(CloudError):
-    """A service may not be changed until somebody takes its safety lock off."""
-
-
-class ServiceStartError(TFServingError):
-    """A service did not become ready. The message holds its newest events and log lines."""
-
-
-@dataclass(frozen=True)
-class _Address:
-    """Where a service is reached: a URL for HTTP, a target for gRPC."""
-
-    url: str
-    target: str
 
 
 class EasService(Resource):
@@ -159,7 +126,7 @@ class EasService(Resource):
 
     def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
         diff = super().diff({**old_inputs, "spec": None}, old_outputs, {**news, "spec": None})
-        found = differences(_comparable(old_inputs, news), _comparable(news, news), ("spec",))
+        found = differences(comparable(old_inputs, news), comparable(news, news), ("spec",))
         diff.changes |= {path: (change, True) for path, change in found.items()}
         status = text(old_outputs, "status")
         if status and status not in (RUNNING, *_MOVING):
@@ -177,19 +144,19 @@ class EasService(Resource):
     ) -> Properties:
         outputs: Properties = {"url": UNKNOWN, "target": UNKNOWN, "token": Secret(UNKNOWN), "serviceId": UNKNOWN}
         if old_inputs is None and not has_unknown({name: inputs[name] for name in ("name", "spec", "owner")}):
-            _preview_taking_over(ctx, inputs)
+            preview_taking_over(ctx, inputs)
         if old_inputs is not None and old_outputs is not None:
-            _check_owner(text(inputs, "name"), text(old_outputs, "owner"), inputs, (text(old_inputs, "owner"),))
-            _check_lock(ctx, text(inputs, "name"))
+            check_owner(text(inputs, "name"), text(old_outputs, "owner"), inputs, (text(old_inputs, "owner"),))
+            check_lock(ctx, text(inputs, "name"))
             kept = ["serviceId"]
-            kept += ["url", "target"] if _routing(inputs) == _routing(old_inputs) else []
+            kept += ["url", "target"] if routing(inputs) == routing(old_inputs) else []
             kept += ["token"] if table(inputs, "spec").get("token") == table(old_inputs, "spec").get("token") else []
             outputs |= {name: old_outputs[name] for name in kept if name in old_outputs}
-        return _echo(inputs) | outputs | {"status": RUNNING, "baseline": UNKNOWN}
+        return echo(inputs) | outputs | {"status": RUNNING, "baseline": UNKNOWN}
 
     def replaced(self, ctx: Context, old_inputs: Properties, old_outputs: Properties) -> None:
         """Refuses to replace a service whose old one could not be deleted afterwards."""
-        _check_deletable(text(old_inputs, "name"), text(old_outputs, "owner"), old_inputs)
+        check_deletable(text(old_inputs, "name"), text(old_outputs, "owner"), old_inputs)
 
     # ---- with the cloud --------------------------------------------------------------------------------------------
 
@@ -200,13 +167,13 @@ class EasService(Resource):
             self._wait_gone(ctx, name)
             found = None
         if found is not None:
-            _check_owner(name, found.labels.get(OWNER_LABEL, ""), inputs, ())
+            check_owner(name, found.labels.get(OWNER_LABEL, ""), inputs, ())
             ctx.info(f"service {name} exists already ({found.status}): it is taken over and updated")
             self._replace(ctx, name, inputs, keep_token=found.token)
             return name, self._finish(ctx, inputs, was=found, had_autoscaler=True)
         for attempt in range(1, _CREATE_ATTEMPTS + 1):
             try:
-                api.create(_full_spec(inputs, ctx.stamp))
+                api.create(full_spec(inputs, ctx.stamp))
             except CloudError as error:
                 # An answer that got lost may stand for a service that was made.
                 made = api.describe(name)
@@ -225,20 +192,20 @@ class EasService(Resource):
             return None
         imported = inputs is None
         if inputs is None:
-            inputs = _imported(found)
-        _warn_of_traffic(ctx, found)
-        declared = _full_spec(inputs, ctx.stamp)
+            inputs = imported_inputs(found)
+        warn_of_traffic(ctx, found)
+        declared = full_spec(inputs, ctx.stamp)
         # What an imported service has is EAS's own or was declared elsewhere: no difference until somebody changes it.
         baseline = eas_drift.baseline(found.config, declared) if imported else table(outputs, "baseline")
         autoscaled = flag(inputs, "autoscaled") or bool(table(inputs, "autoscaler"))
         read = dict(inputs)
         if eas_drift.drift(declared, found.config, baseline, autoscaled=autoscaled):
             actual = eas_drift.actual(declared, found.config, baseline, autoscaled=autoscaled)
-            read["spec"] = _marked(_without_our_labels(actual, inputs), _secrets_of(inputs["spec"], found.config))
+            read["spec"] = marked(without_our_labels(actual, inputs), secrets_of(inputs["spec"], found.config))
         if table(inputs, "autoscaler"):
             read["autoscaler"] = _found_autoscaler(table(inputs, "autoscaler"), ctx.clients.eas.autoscaler(id_))
-        held = found_by(_held_by(found), ctx.stamp, imported=imported)
-        return Found(read, _outputs(inputs, found, baseline) | held)
+        held = found_by(held_by(found), ctx.stamp, imported=imported)
+        return Found(read, outputs_of(inputs, found, baseline) | held)
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
@@ -246,11 +213,11 @@ class EasService(Resource):
         found = ctx.clients.eas.describe(id_)
         if found is None or found.status == "Deleting":
             raise CloudError(f"service {id_} is gone: run `pulumi refresh`, then `pulumi up` makes it anew")
-        _check_owner(id_, found.labels.get(OWNER_LABEL, ""), news, (text(old_inputs, "owner"),))
-        before, full = _full_spec(old_inputs, ctx.stamp), _full_spec(news, ctx.stamp)
+        check_owner(id_, found.labels.get(OWNER_LABEL, ""), news, (text(old_inputs, "owner"),))
+        before, full = full_spec(old_inputs, ctx.stamp), full_spec(news, ctx.stamp)
         autoscaled = flag(news, "autoscaled") or bool(table(news, "autoscaler"))
         changed = eas_drift.normalize(before) != eas_drift.normalize(full)
-        changed = changed or is_anothers(_held_by(found), ctx.stamp)
+        changed = changed or is_anothers(held_by(found), ctx.stamp)
         if changed or eas_drift.drift(full, found.config, table(old_outputs, "baseline"), autoscaled=autoscaled):
             keep_token = "" if "token" in before else found.token
             self._replace(ctx, id_, news, keep_token=keep_token, replicas=found.total if autoscaled else 0)
@@ -265,8 +232,8 @@ class EasService(Resource):
         found = api.describe(id_)
         if found is None:
             return
-        _check_deletable(id_, found.labels.get(OWNER_LABEL, ""), inputs)
-        if is_anothers(_held_by(found), ctx.stamp):
+        check_deletable(id_, found.labels.get(OWNER_LABEL, ""), inputs)
+        if is_anothers(held_by(found), ctx.stamp):
             ctx.info(stays(f"service {id_}"))
             return
         if found.status != "Deleting":
@@ -286,7 +253,7 @@ class EasService(Resource):
             keep_token: the token EAS made, sent along so that the service keeps it; clients have it.
             replicas: the number the autoscaler has chosen, kept; 0 is the spec's own.
         """
-        spec = _full_spec(inputs, ctx.stamp)
+        spec = full_spec(inputs, ctx.stamp)
         if keep_token and "token" not in spec:
             spec["token"] = keep_token
         if replicas:
@@ -323,11 +290,11 @@ class EasService(Resource):
             had_autoscaler: whether there may be an autoscaler that is no longer declared.
         """
         name, api = text(inputs, "name"), ctx.clients.eas
-        declared = _full_spec(inputs, ctx.stamp)
+        declared = full_spec(inputs, ctx.stamp)
 
         def record(found: clients.EasService | None) -> Properties:
             stored = eas_drift.baseline(found.config, declared, previous) if found else {}
-            outputs = _outputs(inputs, found, stored)
+            outputs = outputs_of(inputs, found, stored)
             ctx.record(name, outputs)
             return outputs
 
@@ -359,7 +326,7 @@ class EasService(Resource):
         running_since: float | None = None
         found: clients.EasService | None = None
         gone = 0.0
-        for gone in _until_over(ctx, ctx.seconds or self.default_seconds):
+        for gone in until_over(ctx, ctx.seconds or self.default_seconds):
             found = api.describe(name)
             if found is None:
                 if gone > _GRACE_SECONDS:
@@ -388,13 +355,13 @@ class EasService(Resource):
 
     def _wait_answer(self, ctx: Context, inputs: Properties, found: clients.EasService) -> None:
         name = found.name
-        address = _address(inputs, found)
+        address = address_in(inputs, found)
         if not (address.url or address.target):
             raise ServiceStartError(f"service {name} is Running but has no endpoint")
         problem = ""
         gone = 0.0
-        for gone in _until_over(ctx, ANSWER_SECONDS):
-            problem = _ask(inputs, address, found.token, gone)
+        for gone in until_over(ctx, ANSWER_SECONDS):
+            problem = ask(inputs, address, found.token, gone)
             if not problem:
                 return
             ctx.status(f"waiting for service {name} to answer: {problem}")
@@ -406,7 +373,7 @@ class EasService(Resource):
 
     def _wait_gone(self, ctx: Context, name: str) -> clients.EasService | None:
         found: clients.EasService | None = None
-        for _ in _until_over(ctx, _DELETE_SECONDS):
+        for _ in until_over(ctx, _DELETE_SECONDS):
             found = ctx.clients.eas.describe(name)
             if found is None:
                 return None
@@ -415,300 +382,6 @@ class EasService(Resource):
             ctx.status(f"service {name} is {found.status}")
         what = f"service {name} is still there after its deletion"
         raise ServiceStartError(failure_story(ctx, found, what))
-
-
-def _until_over(ctx: Context, seconds: float) -> Iterator[float]:
-    """:meth:`Context.poll` that ends where the operation's time is over, so that the caller says what it waited for."""
-    turns = ctx.poll(seconds)
-    while True:
-        try:
-            gone = next(turns)
-        except (StopIteration, OperationTimeoutError):
-            return
-        yield gone
-
-
-def failure_story(ctx: Context, found: clients.EasService | None, what: str) -> str:
-    """A failure with what EAS knows about it: the state's reason, newest events and log lines, without secrets."""
-    if found is None:
-        return what
-    lines = [f"{what}: {found.message}" if found.message else what]
-    api = ctx.clients.eas
-    for title, ask, count in (("events", api.events, _EVENTS), ("log lines", api.log_tail, _LOG_LINES)):
-        try:
-            newest = [line.rstrip() for line in ask(found.name, count) if line.strip()]
-        except CloudError as error:
-            newest = [f"not available: {error}"]
-        if newest:
-            lines += [f"newest {title} of {found.name}:", *(f"  {line}" for line in newest)]
-    return without_secrets("\n".join(lines), found)
-
-
-def trouble_lines(ctx: Context, service: str, about: Iterable[str]) -> list[str]:
-    """The newest log lines of a service that tell of trouble with something by name, without secrets."""
-    try:
-        found = ctx.clients.eas.describe(service)
-        tail = ctx.clients.eas.log_tail(service, _LOG_LINES_READ) if found else []
-    except CloudError:
-        return []
-    return [without_secrets(line, found) for line in about_trouble(tail, about)] if found else []
-
-
-def about_trouble(tail: Iterable[str], about: Iterable[str]) -> list[str]:
-    """The newest of some log lines that tell of trouble with something by name."""
-    names = tuple(about)
-    lines = [line.strip() for line in tail if _TROUBLE.search(line) and any(name in line for name in names)]
-    return lines[-_TROUBLE_LINES:]
-
-
-def without_secrets(shown: str, found: clients.EasService) -> str:
-    """``shown`` with the token and every other secret of a service covered."""
-    for secret in _secrets_of({}, found.config) | {found.token}:
-        if len(secret) >= 4:
-            shown = shown.replace(secret, eas_drift.SECRET)
-    return shown
-
-
-# ---- properties ----------------------------------------------------------------------------------------------------
-
-
-def _echo(inputs: Properties) -> Properties:
-    return {name: inputs[name] for name in ("name", "owner", "reachable") if name in inputs}
-
-
-def _outputs(inputs: Properties, found: clients.EasService | None, baseline: Mapping[str, Any]) -> Properties:
-    """The outputs for a service as it was found."""
-    address = _address(inputs, found) if found else _Address("", "")
-    owner = found.labels.get(OWNER_LABEL, "") if found else ""
-    if not owner and OWNER_LABEL not in (baseline.get("labels") or {}):
-        owner = text(inputs, "owner")  # EAS does not show the label, so its absence says nothing
-    return _echo(inputs) | {
-        "url": address.url,
-        "target": address.target,
-        "token": Secret(found.token if found else ""),
-        "serviceId": found.id if found else "",
-        "status": found.status if found else "Creating",
-        "owner": owner,
-        "baseline": dict(baseline),
-    }
-
-
-def _address(inputs: Properties, found: clients.EasService) -> _Address:
-    return _Address(*address_of(found, grpc=table(inputs, "probe").get("protocol") == "grpc"))
-
-
-def address_of(found: clients.EasService, *, grpc: bool) -> tuple[str, str]:
-    """Base URL and ``host:port`` of a service: the one its protocol needs, the other one empty."""
-    endpoint = (found.internet_endpoint or found.intranet_endpoint).rstrip("/")
-    if not endpoint:
-        return "", ""
-    if "://" not in endpoint:
-        endpoint = f"http://{endpoint}"
-    if not grpc:
-        return endpoint, ""
-    parts = urlsplit(endpoint)
-    return "", f"{parts.hostname}:{parts.port or 80}"
-
-
-def _full_spec(inputs: Properties, stamp: str) -> dict[str, Any]:
-    """The service JSON that is sent: the declared one with the name and our labels in it."""
-    spec: dict[str, Any] = copy.deepcopy(table(inputs, "spec"))
-    metadata = spec.setdefault("metadata", {})
-    metadata["name"] = text(inputs, "name")
-    spec["labels"] = {**(spec.get("labels") or {}), **MANAGED_BY, OWNER_LABEL: text(inputs, "owner")}
-    if stamp:
-        spec["labels"][CREATED_LABEL] = stamp
-    return spec
-
-
-def _held_by(found: clients.EasService) -> str:
-    """The create that holds a service (:mod:`provider.claims`); empty where the service does not say."""
-    return found.labels.get(CREATED_LABEL, "")
-
-
-def _without_our_labels(spec: dict[str, Any], inputs: Properties) -> dict[str, Any]:
-    declared = table(inputs, "spec").get("labels") or {}
-    ours = {*MANAGED_BY, OWNER_LABEL, CREATED_LABEL} - set(declared)
-    labels = {key: value for key, value in (spec.get("labels") or {}).items() if key not in ours}
-    rest = {key: value for key, value in spec.items() if key != "labels"}
-    return rest | ({"labels": labels} if labels else {})
-
-
-def _comparable(inputs: Properties, news: Properties) -> dict[str, Any]:
-    """The spec in the form in which two are compared; the replica count left out where an autoscaler owns it."""
-    spec = plain(inputs.get("spec"))
-    if not isinstance(spec, dict):
-        return {}
-    spec = eas_drift.normalize(spec)
-    if flag(news, "autoscaled") or table(news, "autoscaler"):
-        metadata = {key: value for key, value in (spec.get("metadata") or {}).items() if key != "instance"}
-        spec = {**spec, "metadata": metadata}
-    metadata = dict(spec.get("metadata") or {})
-    metadata.pop("name", None)  # the property name says it
-    return {**spec, "metadata": metadata}
-
-
-def _secrets_of(declared: Any, config: Mapping[str, Any]) -> set[str]:
-    """Every secret text in a declared spec (by its mark) and in a stored service JSON (by what its key means)."""
-    found = set(_marked_texts(declared))
-    masked = eas_drift.baseline(config, {})
-    pending: list[tuple[Any, Any]] = [(eas_drift.normalize(config), masked)]
-    while pending:
-        real, shown = pending.pop()
-        if isinstance(real, dict) and isinstance(shown, dict):
-            pending += [(real[key], shown.get(key)) for key in real]
-        elif isinstance(real, list) and isinstance(shown, list):
-            pending += list(zip(real, shown, strict=False))
-        elif shown in (eas_drift.SECRET, eas_drift.OTHER_SECRET) and real != shown:
-            found.add(str(real))
-    return found
-
-
-def _marked_texts(value: Any) -> Iterator[str]:
-    match value:
-        case Secret():
-            yield from _texts(value.value)
-        case Mapping():
-            for item in value.values():
-                yield from _marked_texts(item)
-        case list() | tuple():
-            for item in value:
-                yield from _marked_texts(item)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case Mapping():
-            for item in value.values():
-                yield from _texts(item)
-        case list() | tuple():
-            for item in value:
-                yield from _texts(item)
-
-
-def _marked(value: Any, secrets: set[str]) -> Any:
-    """``value`` with every text that is one of ``secrets`` marked as such."""
-    match value:
-        case Mapping():
-            return {key: _marked(item, secrets) for key, item in value.items()}
-        case list() | tuple():
-            return [_marked(item, secrets) for item in value]
-        case str() if value and value in secrets:
-            return Secret(value)
-        case _:
-            return value
-
-
-def _imported(found: clients.EasService) -> Properties:
-    """Inputs for a service that is imported: its stored JSON, with secrets marked.
-
-    Without the token, which would be in the code that the import prints: undeclared it stays as it is, and it is an
-    output all the same.
-    """
-    spec = _without_our_labels({key: value for key, value in found.config.items() if key != "token"}, {})
-    grpc = bool((spec.get("metadata") or {}).get("enable_grpc"))
-    return {
-        "name": found.name,
-        "spec": _marked(eas_drift.normalize(spec), _secrets_of({}, found.config)),
-        "owner": found.labels.get(OWNER_LABEL, ""),
-        "probe": {"protocol": "grpc" if grpc else "http", "models": []},
-        "adopt": False,
-        "reachable": True,
-        "autoscaled": False,
-        "status": RUNNING,
-    }
-
-
-def _routing(inputs: Properties) -> tuple[Any, ...]:
-    """What a service's address depends on."""
-    spec = table(inputs, "spec")
-    grpc = (spec.get("metadata") or {}).get("enable_grpc")
-    return table(inputs, "probe").get("protocol"), grpc, spec.get("networking"), text(inputs, "name")
-
-
-def _check_owner(name: str, owner: str, inputs: Properties, also: tuple[str, ...]) -> None:
-    """Refuse a service of somebody else, unless it is to be adopted."""
-    if owner == text(inputs, "owner") or owner in also or flag(inputs, "adopt"):
-        return
-    if not owner and also:
-        return  # ours by the state; only its label was removed
-    whose = f"belongs to {owner}" if owner else "was not made by this project"
-    raise OwnershipError(
-        f"service {name} exists already and {whose}. "
-        "Fix: choose another name, or set adopt: true on the service to take it over"
-    )
-
-
-def _check_lock(ctx: Context, name: str) -> None:
-    """Refuse in the preview what EAS will refuse: a change of a service with the safety lock ``all``.
-
-    Raises:
-        SafetyLockError: it has.
-    """
-    try:
-        found = ctx.clients.eas.describe(name)
-    except CloudError:
-        return  # the update will say it
-    if found is not None and found.lock == "all":
-        raise SafetyLockError(
-            f"service {name} has the safety lock 'all', set beside this stack: EAS refuses every change of it. "
-            "Fix: take the lock off in the EAS console, then run the update again"
-        )
-
-
-def _warn_of_traffic(ctx: Context, found: clients.EasService) -> None:
-    """A group sends a service with the weight 0 nothing, and nothing else of it shows that."""
-    if found.traffic == "grouping" and found.weight == 0:
-        ctx.warning(
-            f"service {found.name} gets no request through its group: its traffic weight is 0, set beside this stack, "
-            "which leaves it alone. Fix: give it a weight in the EAS console"
-        )
-
-
-def _check_deletable(name: str, owner: str, inputs: Properties) -> None:
-    """Refuse to delete a service that another stack has taken over."""
-    if owner and owner != text(inputs, "owner"):
-        raise OwnershipError(
-            f"service {name} belongs to {owner} now, so it is not deleted. "
-            "Fix: take it out of this stack's state with `pulumi state delete`"
-        )
-
-
-def _preview_taking_over(ctx: Context, inputs: Properties) -> None:
-    """Before a create: say what it would change of a service that exists already.
-
-    Raises:
-        OwnershipError: it is somebody else's, and not to be adopted.
-        CloudError: there are no credentials.
-    """
-    name = text(inputs, "name")
-    try:
-        found = ctx.clients.eas.describe(name)
-    except clients.NoCredentialsError:
-        raise
-    except CloudError as error:
-        # A first preview has nothing else to ask the cloud, and is of use without it.
-        ctx.info(f"it is not known yet whether service {name} exists already: {error}")
-        return
-    if found is None or found.status == "Deleting":
-        return
-    _check_owner(name, found.labels.get(OWNER_LABEL, ""), inputs, ())
-    autoscaled = flag(inputs, "autoscaled") or bool(table(inputs, "autoscaler"))
-    changes = eas_drift.drift(_full_spec(inputs, _held_by(found)), found.config, {}, autoscaled=autoscaled)
-    ctx.info(f"service {name} exists already ({found.status}): it is taken over, which changes")
-    for path, (wanted, there) in changes.items():
-        if wanted is None and path in eas_drift.KEPT:
-            continue
-        if wanted is None:
-            ctx.info(f"  {path}: {_shown(there)} is not declared: it goes, unless EAS adds it by itself")
-        else:
-            ctx.info(f"  {path}: {_shown(there)} -> {_shown(wanted)}")
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _probe_failures(probe: Any) -> Iterator[Failure]:
@@ -750,74 +423,3 @@ def _like(wanted: Any, found: Any) -> Any:
     if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
         return [_like(one, other) for one, other in zip(wanted, found, strict=True)]
     return wanted if eas_drift.equivalent(wanted, found) else found
-
-
-# ---- readiness -----------------------------------------------------------------------------------------------------
-
-
-def _ask(inputs: Properties, address: _Address, token: str, gone: float) -> str:
-    """Ask a service once whether it is ready: empty where it is, else why not.
-
-    With models in the probe, TensorFlow Serving must answer for each of them with an AVAILABLE version; a service that
-    reads a config file need not serve a model yet that the rollout adds later. Without models any server will do.
-    """
-    probe = table(inputs, "probe")
-    if probe.get("path"):
-        return _ask_path(address.url, str(probe["path"]), token)
-    models = list(probe.get("models") or ())
-    if not models:
-        return _ask_anything(address, token, gone)
-    reads_config = CONFIG_FILE_FLAG in str(table(inputs, "spec").get("containers"))
-    try:
-        with client.connect(url=address.url or None, target=address.target or None, token=token) as service:
-            for model in models:
-                try:
-                    states = service.status(model)
-                except ServiceNotFoundError as error:
-                    if reads_config:
-                        continue
-                    return f"it does not serve {model}: {error}"
-                if not any(state.state == "AVAILABLE" for state in states):
-                    shown = ", ".join(
-                        f"{state.version} {state.state} {state.error_message}".strip() for state in states
-                    )
-                    return f"no version of {model} is AVAILABLE: {shown or 'none'}"
-    except ServiceError as error:
-        return str(error)
-    return ""
-
-
-def _ask_anything(address: _Address, token: str, gone: float) -> str:
-    if address.target:
-        try:
-            with client.connect(target=address.target, token=token) as service:
-                service.status("readiness")
-        except ServiceUnreachableError as error:
-            return str(error)
-        except ServiceError:
-            return ""  # any answer of a gRPC server will do
-        return ""
-    status, body = _get(address.url, "/", token)
-    if status in (0, 401, 403, 502, 503, 504):
-        return body or f"HTTP {status}"
-    if status == 404 and not body and gone < _EMPTY_404_SECONDS:
-        return "HTTP 404 without a body, as from a gateway that does not know the service yet"
-    return ""
-
-
-def _ask_path(url: str, path: str, token: str) -> str:
-    status, body = _get(url, path, token)
-    return "" if 200 <= status < 300 else f"{path}: {f'HTTP {status} ' if status else ''}{body}".rstrip()
-
-
-def _get(url: str, path: str, token: str) -> tuple[int, str]:
-    """Status and the beginning of the body of a GET; status 0 with the reason where there was no answer."""
-    request = urllib_request.Request(f"{url}{path}", headers={"Authorization": token} if token else {})  # noqa: S310
-    try:
-        with opener(url).open(request, timeout=10) as response:
-            return response.status, response.read(200).decode(errors="replace")
-    except urllib_error.HTTPError as error:
-        with error:
-            return error.code, error.read(200).decode(errors="replace")
-    except (OSError, ValueError) as error:
-        return 0, f"no answer: {getattr(error, 'reason', None) or error}"

@@ -15,7 +15,7 @@ from provider import faults
 from provider.claims import STAMP, TAKEN, found_by, is_anothers, stays
 from provider.clients import NoCredentialsError
 from provider.cluster import CLUSTER_INPUTS, Cluster, NoNamespaceError, UnusableKubeconfigError
-from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL
+from provider.eas.labels import CONFIG_FILE_FLAG, OWNER_LABEL
 from provider.oss import Bucket, NotTextError
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from provider.values import Change, Properties, differences, has_unknown, plain

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from provider.cluster import Cluster, readers_of
-from provider.eas_service import CONFIG_FILE_FLAG, OWNER_LABEL, address_of
+from provider.eas.labels import CONFIG_FILE_FLAG, OWNER_LABEL
+from provider.eas.spec import address_of
 from provider.model_config_file import ConfigObject
 from provider.oss import Bucket
 from provider.resource import Context, table, text

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from provider.cluster import Cluster, Pod, Pods
-from provider.eas_service import about_trouble, failure_story, trouble_lines
+from provider.eas.story import about_trouble, failure_story, trouble_lines
 from provider.resource import Context
 from tfserving import client
 from tfserving.client import ModelClient, VersionStatus

@@ -12,9 +12,7 @@ from provider.resource import Context
 from tfserving.manifest import amount
 
 _STATUS_SECONDS = 1.0
-
 _RATE_SECONDS = 10.0
-
 _QUIET_SECONDS = 5.0
 """After so long without a byte nobody knows how much time is left."""
 

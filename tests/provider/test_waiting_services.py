@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from provider.clients import Clients, CloudSettings, EasService
+from provider.eas.readiness import ServiceStartError
 from provider.eas_service import EasService as Resource
-from provider.eas_service import ServiceStartError
 from provider.resource import Context, OperationCancelledError
 from provider.serving import Fleet, Service
 from tfserving.errors import CloudError

@@ -1,0 +1,1 @@
+"""Services on PAI-EAS: what the resource is made of."""
