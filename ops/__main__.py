@@ -17,10 +17,10 @@ COMMANDS = {
     "manifest": ("ops.manifest_command", "write manifests of a model's versions, to be committed"),
     "schema": (
         "ops.schema_command",
-        "write the JSON Schema of the stack file, for editors, and the tables of options in docs/",
+        "write the JSON Schema of the stack file, and the option tables in docs/",
     ),
     "preview-comment": ("ops.preview_command", "say in Markdown what a preview means, on the pull request"),
-    "doctor": ("ops.doctor_command", "say whether a stack can be deployed from here, and how to fix what cannot"),
+    "doctor": ("ops.doctor.command", "say whether a stack can be deployed from here, and how to fix what cannot"),
     "bucket": ("ops.bucket_command", "say what keeps a bucket from being deleted, and empty it"),
     "drift": ("ops.drift_command", "say where stack, code and cloud have come apart"),
 }

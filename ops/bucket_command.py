@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from ops import doctor, options
+from ops import options
+from ops.doctor.cloud import clients_of
+from ops.doctor.stack import load
 from ops.engine import PROJECT_DIR, short_name
 from provider.own_bucket import OwnBucket
 from tfserving.bucket_contents import Contents
@@ -25,8 +27,8 @@ def main(argv: Sequence[str]) -> int:
         TFServingError: no such stack or bucket, no credentials, or OSS refuses.
     """
     chosen = _parser().parse_args(list(argv))
-    stack = doctor.load(chosen.stack)
-    bucket = OwnBucket(doctor.clients_of(stack).oss, chosen.name)
+    stack = load(chosen.stack)
+    bucket = OwnBucket(clients_of(stack).oss, chosen.name)
     project = yaml.safe_load((PROJECT_DIR / "Pulumi.yaml").read_text(encoding="utf-8"))["name"]
     owner = f"{project}/{short_name(chosen.stack)}"
     try:

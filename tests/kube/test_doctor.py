@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from ops import doctor_kubernetes
+from ops.doctor import kubernetes as doctor_kubernetes
 from ops.finding import Finding
 from sandbox.kube.cluster import Cluster
 

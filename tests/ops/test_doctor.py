@@ -18,8 +18,12 @@ import pytest
 import yaml
 from alibabacloud_credentials.utils import auth_util
 
-from ops import doctor, ram_policy
-from ops.doctor import DoctorError
+from ops import ram_policy
+from ops.doctor import cloud as cloud_checks
+from ops.doctor import machine as machine_checks
+from ops.doctor import report
+from ops.doctor import stack as stack_config
+from ops.doctor.stack import DoctorError
 from ops.finding import Finding
 from tests.cloud.conftest import free_port, running_cloud
 
@@ -71,7 +75,7 @@ class Project:
         self.stack(tf_serving__endpoint=f"127.0.0.1:{port}", alicloud__protocol="HTTP", **{**keys, **config})
 
     def examine(self, name: str = "mine") -> dict[str, Finding]:
-        found = list(doctor.examine(doctor.load(name, self.root), self.root))
+        found = list(report.examine(stack_config.load(name, self.root), self.root))
         assert len({each.subject for each in found}) == len(found)
         for each in found:
             assert each.fix or each.level == "ok", f"{each} does not say what to do"
@@ -81,7 +85,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (tmp_path / "project").mkdir()
-    monkeypatch.setattr(doctor, "_own_plugin", lambda _: iter(()))  # has tests of its own, and takes seconds
+    monkeypatch.setattr(report, "own_plugin_findings", lambda _: iter(()))  # has tests of its own, and takes seconds
     return Project(tmp_path / "project")
 
 
@@ -177,7 +181,7 @@ def test_a_local_stack_that_is_well(project: Project, tmp_path: Path, capsys: py
         assert "acs:ram::1000000000000000:root" in found["identity"].text
         assert found["rights on EAS"].text == "may read; 0 of 2 services are there"
         assert found["rights on OSS"].text == "bucket models is not there yet; `pulumi up` makes it"
-        assert doctor.run("mine", project.root) == 0
+        assert report.run("mine", project.root) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
 
 
@@ -189,7 +193,7 @@ def test_without_its_cloud_a_local_stack_is_told_to_start_it(
     assert found["sandbox cloud"].level == "error"
     assert found["sandbox cloud"].fix == "start it with `make up` or `make cloud`"
     assert found["credentials"].level == "skipped"
-    assert doctor.run("mine", project.root) == 1
+    assert report.run("mine", project.root) == 1
     assert "-> start it with `make up`" in capsys.readouterr().out
 
 
@@ -220,7 +224,7 @@ def test_no_key_is_printed_even_where_the_cloud_quotes_it(
     api.answers["eas"] = (403, "application/json", {"Code": "NoPermission", "Message": quoted, "RequestId": "1"})
     api.oss(403, oss_error("AccessDenied", quoted.replace("&", " ")))
     project.local(api.port, alicloud__securityToken=token)
-    assert doctor.run("mine", project.root) == 1
+    assert report.run("mine", project.root) == 1
     printed = "".join(capsys.readouterr())
     assert "NoPermission" in printed
     assert "AccessDenied" in printed
@@ -249,7 +253,11 @@ def test_credentials_that_are_refused_say_why(project: Project, api: Refusing, c
 
 def test_plain_keys_in_the_file_of_a_real_stack_are_an_error(project: Project) -> None:
     project.stack(alicloud__accessKey=KEY_ID, alicloud__secretKey=SECRET)
-    (finding,) = [each for each in doctor._stack_file(doctor.load("mine", project.root)) if each.level == "error"]
+    (finding,) = [
+        each
+        for each in machine_checks.stack_file_findings(stack_config.load("mine", project.root))
+        if each.level == "error"
+    ]
     assert "in plain text" in finding.text
     assert "--secret" in finding.fix
     assert KEY_ID not in f"{finding}"
@@ -299,9 +307,11 @@ def test_the_root_account_is_warned_of_on_the_real_cloud(
     api.sts(200, Arn="acs:ram::1:root", IdentityType="Account", AccountId="1")
     project.local(api.port)
     assert project.examine()["identity"].level == "ok"
-    monkeypatch.setattr(doctor.StackConfig, "is_local", False)  # the same APIs, taken for the real ones
+    monkeypatch.setattr(stack_config.StackConfig, "is_local", False)  # the same APIs, taken for the real ones
     api.answers["health"] = api.answers["oss"]
-    finding = next(each for each in doctor._access(doctor.load("mine", project.root), project.root) if each.fix)
+    finding = next(
+        each for each in cloud_checks.access_findings(stack_config.load("mine", project.root), project.root) if each.fix
+    )
     assert (finding.subject, finding.level) == ("identity", "warning")
     assert "--ram-policy" in finding.fix
 
@@ -339,11 +349,11 @@ def test_a_clock_that_is_off_is_said_before_signatures_are_refused(project: Proj
 
 def test_internal_endpoints_are_known_to_need_the_vpc(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.stack(tf_serving__endpoints={"oss": "oss-cn-hangzhou-internal.aliyuncs.com"})
-    stack = doctor.load("mine", project.root)
+    stack = stack_config.load("mine", project.root)
     assert stack.host("oss") == "oss-cn-hangzhou-internal.aliyuncs.com"
     assert stack.host("eas") == "pai-eas.cn-hangzhou.aliyuncs.com"
-    assert "VPC" in doctor._way_to(stack, stack.host("oss"))
-    assert "HTTPS_PROXY" in doctor._way_to(stack, stack.host("eas"))
+    assert "VPC" in cloud_checks.way_to(stack, stack.host("oss"))
+    assert "HTTPS_PROXY" in cloud_checks.way_to(stack, stack.host("eas"))
 
 
 def test_without_a_region_nothing_in_the_cloud_is_tried(project: Project) -> None:
@@ -433,32 +443,32 @@ def test_a_python_that_is_too_old_is_told(project: Project) -> None:
 def test_our_own_plugin_is_started_to_see_whether_it_does(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.stack()
-    assert list(doctor._own_plugin(project.root)) == [Finding("ok", "plugin tfserving", "starts")]
+    assert list(machine_checks.own_plugin_findings(project.root)) == [Finding("ok", "plugin tfserving", "starts")]
     (tmp_path / "provider").unlink()
     launcher = tmp_path / "provider" / "pulumi-resource-tfserving"
     launcher.parent.mkdir()
-    (finding,) = doctor._own_plugin(project.root)
+    (finding,) = machine_checks.own_plugin_findings(project.root)
     assert "No such file" in finding.text
     launcher.write_text("#!/bin/sh\necho 'no module named x' >&2\n")
     launcher.chmod(0o755)
-    (finding,) = doctor._own_plugin(project.root)
+    (finding,) = machine_checks.own_plugin_findings(project.root)
     assert finding.text == "does not start: no module named x"
     assert finding.fix
     (tmp_path / "Pulumi.yaml").write_text("name: tf-serving\n")
-    assert [each.level for each in doctor._own_plugin(project.root)] == ["error"]
+    assert [each.level for each in machine_checks.own_plugin_findings(project.root)] == ["error"]
 
 
 @pytest.mark.parametrize("text", ["config: [", "\ttab: 1", "config: 5", "config: {5: x}"])
 def test_a_broken_stack_file_is_no_traceback(project: Project, text: str) -> None:
     (project.root / "stacks" / "Pulumi.mine.yaml").write_text(text)
     with pytest.raises(DoctorError, match="cannot be read"):
-        doctor.load("mine", project.root)
+        stack_config.load("mine", project.root)
 
 
 @pytest.mark.parametrize("text", ["", "- list", "config: {tf-serving:services: [1], bucket: []}"])
 def test_a_stack_file_with_the_wrong_shape_is_taken_for_an_empty_one(project: Project, text: str) -> None:
     (project.root / "stacks" / "Pulumi.mine.yaml").write_text(text)
-    stack = doctor.load("mine", project.root)
+    stack = stack_config.load("mine", project.root)
     assert stack.region == ""
     assert stack.needs.services == {}
 
@@ -474,7 +484,7 @@ def actions(policy: dict[str, Any], product: str) -> set[str]:
 @pytest.fixture
 def needs(project: Project) -> ram_policy.Needs:
     project.stack(tf_serving__bucket={"name": "models", "forceDestroy": True})
-    return doctor.load("mine", project.root).needs
+    return stack_config.load("mine", project.root).needs
 
 
 def test_the_policy_has_every_call_the_provider_makes_to_eas_and_no_other(needs: ram_policy.Needs) -> None:
@@ -508,10 +518,13 @@ def test_the_policy_has_every_call_the_provider_makes_to_oss(needs: ram_policy.N
 
 def test_services_on_kubernetes_are_none_of_eas_and_need_the_plugin(project: Project, cli: Callable[..., None]) -> None:
     project.stack(tf_serving__services={"vision": {"target": "ack"}}, tf_serving__kubernetes={"clusterId": "c1"})
-    policy = ram_policy.policy(doctor.load("mine", project.root).needs)
+    policy = ram_policy.policy(stack_config.load("mine", project.root).needs)
     assert actions(policy, "eas") == set()
     cli()
-    findings = {each.subject: each for each in doctor._pulumi(doctor.load("mine", project.root), project.root)}
+    findings = {
+        each.subject: each
+        for each in machine_checks.pulumi_findings(stack_config.load("mine", project.root), project.root)
+    }
     assert findings["plugin alicloud"].level == "ok"
     assert "pulumi plugin install resource kubernetes v" in findings["plugin kubernetes"].fix
 
@@ -519,7 +532,7 @@ def test_services_on_kubernetes_are_none_of_eas_and_need_the_plugin(project: Pro
 def test_a_place_that_models_are_copied_from_may_be_read_and_no_more(project: Project) -> None:
     models = {"modelA": {}, "modelB": {"source": "oss://training/exports/modelB"}, "modelC": {"source": "exports/c"}}
     project.stack(tf_serving__models=models)
-    policy = ram_policy.policy(doctor.load("mine", project.root).needs)
+    policy = ram_policy.policy(stack_config.load("mine", project.root).needs)
     found = [
         (action, resource)
         for statement in policy["Statement"]
@@ -552,18 +565,18 @@ def test_the_policy_names_this_stacks_services_bucket_and_prefix_only(needs: ram
 
 def test_a_stack_with_somebody_elses_bucket_may_neither_make_nor_delete_it(project: Project) -> None:
     project.stack(tf_serving__bucket={"name": "models", "existing": True}, tf_serving__modelRoot="/")
-    needs = doctor.load("mine", project.root).needs
+    needs = stack_config.load("mine", project.root).needs
     assert needs.model_root == ""
     allowed = actions(ram_policy.policy(needs), "oss")
     assert not {action for action in allowed if re.match(r"(Put|Delete)Bucket|ListBuckets|DeleteObjectVersion", action)}
     project.stack(tf_serving__bucket="models")
-    allowed = actions(ram_policy.policy(doctor.load("mine", project.root).needs), "oss")
+    allowed = actions(ram_policy.policy(stack_config.load("mine", project.root).needs), "oss")
     # What the stack published is removed with its bucket, every version of it.
     assert {"PutBucket", "DeleteBucket", "DeleteObjectVersion"} <= allowed
 
 
 def test_an_address_is_shown_without_user_password_and_query() -> None:
-    shown = doctor._without_userinfo("https://me:hush@state.example/path?key=hush")
+    shown = machine_checks.without_userinfo("https://me:hush@state.example/path?key=hush")
     assert shown == "https://state.example/path"
     assert urlsplit(shown).username is None
-    assert doctor._without_userinfo("file:///home/me") == "file:///home/me"
+    assert machine_checks.without_userinfo("file:///home/me") == "file:///home/me"

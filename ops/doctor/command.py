@@ -6,7 +6,9 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from ops import doctor, options, ram_policy
+from ops import options, ram_policy
+from ops.doctor.report import run
+from ops.doctor.stack import load
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,9 +22,9 @@ def main(argv: Sequence[str]) -> int:
     """
     chosen = _parser().parse_args(list(argv))
     if chosen.ram_policy:
-        print(json.dumps(ram_policy.policy(doctor.load(chosen.stack).needs), indent=2))
+        print(json.dumps(ram_policy.policy(load(chosen.stack).needs), indent=2))
         return 0
-    return doctor.run(chosen.stack)
+    return run(chosen.stack)
 
 
 def _parser() -> argparse.ArgumentParser:
