@@ -15,10 +15,7 @@ from tfserving import command_line
 COMMANDS = {
     "predict": ("ops.predict_command", "send one request to a service and show the answer"),
     "manifest": ("ops.manifest_command", "write manifests of a model's versions, to be committed"),
-    "schema": (
-        "ops.schema_command",
-        "write the JSON Schema of the stack file, and the option tables in docs/",
-    ),
+    "schema": ("ops.schema_command", "write the stack file's JSON Schema, and the tables of options in docs/"),
     "preview-comment": ("ops.preview_command", "say in Markdown what a preview means, on the pull request"),
     "doctor": ("ops.doctor.command", "say whether a stack can be deployed from here, and how to fix what cannot"),
     "bucket": ("ops.bucket_command", "say what keeps a bucket from being deleted, and empty it"),

@@ -14,6 +14,7 @@ from typing import Any
 from ops.redact import Redactor, uncoloured
 from tfserving import wire
 from tfserving.errors import TFServingError
+from tfserving.property_path import Path, parse_path
 from tfserving.property_values import UNKNOWNS
 
 UNKNOWN = "(known after the update)"
@@ -24,8 +25,6 @@ STACK_TYPE = "pulumi:pulumi:Stack"
 _REPLACING = frozenset({"replace", "create-replacement", "delete-replaced", "discard-replaced", "import-replacement"})
 _UNHANDLED = re.compile(r"an unhandled error occurred: [Pp]rogram exited with non-zero exit code: \d+")
 _QUIET = frozenset({"same", "read", "refresh", "remove-pending-replace", "read-discard", "discard"})
-
-Path = tuple[str | int, ...]
 
 
 class DigestError(TFServingError):
@@ -190,12 +189,6 @@ def parse(text: str, redactor: Redactor) -> Digest:
         tuple(_diagnostic(note, redactor) for note in notes if isinstance(note, dict) and note.get("message")),
         {str(op): count for op, count in counts.items() if isinstance(count, int)},
     )
-
-
-def parse_path(text: str) -> Path:
-    """A property path as its steps: ``spec.containers[0]["a.b"]`` is ``("spec", "containers", 0, "a.b")``."""
-    found = re.findall(r'(?s)\["((?:\\"|[^"])*)"\]|\[(\d+)\]|([^.\[\]]+)', text)
-    return tuple(int(index) if index else name or quoted.replace('\\"', '"') for quoted, index, name in found)
 
 
 def lookup(value: Any, path: Path) -> Any:

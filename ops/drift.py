@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 from ops import changes, comment, digest, engine, markdown
 from ops.changes import MODEL_CONFIG_FILE, SERVED_CONFIG, SERVED_MODEL
-from ops.digest import Digest, Step, has_unknown, lookup, parse_path
+from ops.digest import Digest, Step, has_unknown, lookup
 from ops.redact import MASK, Redactor
 from tfserving.errors import TFServingError
+from tfserving.property_path import parse_path
 
 Kind = Literal["cloud", "served", "code"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from provider.clients import Clients
-from provider.values import UNKNOWN, Change, Properties, Secret, differences, plain, property_path
+from provider.values import UNKNOWN, Change, Properties, Secret, differences, plain
 from tfserving.errors import TFServingError
+from tfserving.property_path import format_path
 
 Severity = Literal["debug", "info", "warning", "error"]
 PropertyKind = Literal["string", "integer", "boolean", "object", "array"]
@@ -272,7 +273,7 @@ def check_properties(
         if name not in declared:
             close = difflib.get_close_matches(name, declared, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(declared)}"
-            failures.append(Failure(property_path([name]), f"unknown property; {hint}"))
+            failures.append(Failure(format_path([name]), f"unknown property; {hint}"))
     inputs = {
         name: news[name] if news.get(name) is not None else declaration.default
         for name, declaration in declared.items()

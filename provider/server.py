@@ -48,9 +48,10 @@ from provider.resource import (
 )
 from provider.served_config import ServedConfig
 from provider.served_model import ServedModel
-from provider.values import UNKNOWN, Change, Properties, decode, encode, plain, property_path, rounded
+from provider.values import UNKNOWN, Change, Properties, decode, encode, plain, rounded
 from tfserving.errors import CloudError, ConfigError, OwnershipError, ServiceUnreachableError, TFServingError
 from tfserving.hosts import is_loopback_endpoint
+from tfserving.property_path import covers, format_path
 
 PACKAGE = "tfserving"
 VERSION = "0.1.0"
@@ -298,7 +299,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         kind = resource.token
         inputs, failures = resource.check(decode(request.olds, kind), decode(request.news, kind))
         failures += [
-            Failure(property_path(path), f"{number} came as a number, which Pulumi rounds above 2^53; write it as text")
+            Failure(format_path(path), f"{number} came as a number, which Pulumi rounds above 2^53; write it as text")
             for path, number in rounded(request.news, kind).items()
         ]
         return _check_response(inputs, failures, kind)
@@ -484,10 +485,10 @@ def _check_response(inputs: Properties, failures: list[Failure], kind: str = "")
 
 
 def _diff_response(diff: Diff, ignored: Any) -> provider_pb2.DiffResponse:
-    paths = {path: value for path, value in diff.changes.items() if not _is_ignored(path, ignored)}
+    paths = {path: value for path, value in diff.changes.items() if not any(covers(each, path) for each in ignored)}
     replaces = sorted({str(path[0]) for path in paths} & diff.replaces)
     detailed = {
-        property_path(path): provider_pb2.PropertyDiff(kind=_KINDS[change, path[0] in replaces], inputDiff=of_inputs)
+        format_path(path): provider_pb2.PropertyDiff(kind=_KINDS[change, path[0] in replaces], inputDiff=of_inputs)
         for path, (change, of_inputs) in paths.items()
     }
     return provider_pb2.DiffResponse(
@@ -498,34 +499,6 @@ def _diff_response(diff: Diff, ignored: Any) -> provider_pb2.DiffResponse:
         detailedDiff=detailed,
         hasDetailedDiff=True,
     )
-
-
-def _is_ignored(path: tuple[str | int, ...], ignored: Any) -> bool:
-    """Whether a path is, or lies under, one of ``ignoreChanges``; ``*`` there stands for any one step."""
-    for pattern in ignored:
-        steps = _parse_path(pattern)
-        if len(steps) <= len(path) and all(step in ("*", str(part)) for step, part in zip(steps, path, strict=False)):
-            return True
-    return False
-
-
-def _parse_path(path: str) -> list[str]:
-    steps: list[str] = []
-    rest = path
-    while rest:
-        if rest.startswith('["'):
-            end = rest.find('"]')
-            steps.append(rest[2 : end if end >= 0 else None].replace('\\"', '"'))
-            rest = rest[end + 2 :] if end >= 0 else ""
-        elif rest.startswith("["):
-            step, _, rest = rest[1:].partition("]")
-            steps.append(step)
-        else:
-            rest = rest.removeprefix(".")
-            cut = min((index for index in (rest.find("."), rest.find("[")) if index >= 0), default=len(rest))
-            steps.append(rest[:cut])
-            rest = rest[cut:]
-    return steps
 
 
 def schema() -> dict[str, Any]:

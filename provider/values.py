@@ -6,8 +6,7 @@ reserved string (:mod:`tfserving.property_values`).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -16,10 +15,7 @@ from google.protobuf import struct_pb2
 
 from tfserving import wire
 from tfserving.errors import TFServingError
-from tfserving.property_path import quoted
 from tfserving.property_values import OUTPUT, RESOURCE, SECRET, SIGNATURE, UNKNOWN_TEXT, UNKNOWNS
-
-_PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
 
 Properties = dict[str, Any]
 """A resource's properties: JSON values, :class:`Secret` and :data:`UNKNOWN`."""
@@ -174,19 +170,6 @@ def has_unknown(value: Any) -> bool:
             return any(has_unknown(item) for item in value)
         case _:
             return False
-
-
-def property_path(parts: Iterable[str | int]) -> str:
-    """A property path as the engine parses it: ``spec.containers[0].image``, ``versions["1"]``."""
-    text = ""
-    for part in parts:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif _PLAIN_NAME.fullmatch(part):
-            text += f".{part}" if text else part
-        else:
-            text += quoted(part)
-    return text
 
 
 class Change(Enum):

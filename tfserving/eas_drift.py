@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from tfserving.property_path import quoted
+from tfserving.property_path import format_path
 from tfserving.wire import whole
 
 SECRET = "(secret)"  # noqa: S105 - what is shown in a secret's place
@@ -46,7 +46,6 @@ _IDENTITY = {"storage": "mount_path", "env": "name"}
 
 _SECRET_KEYS = frozenset({"token", "dockerauth", "password", "aksecret"})
 _SECRET_NAME = re.compile(r"secret|token|passw|credential|access_?key|api_?key|private_?key", re.IGNORECASE)
-_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 KEPT = frozenset({"metadata.workspace_id"})
 """What a service keeps when a write leaves it out."""
 
@@ -331,16 +330,9 @@ class _Names:
                         known.setdefault(step, len(known))
 
     def text(self, path: _Path) -> str:
-        text = ""
-        for depth, step in enumerate(path):
-            if isinstance(step, str):
-                if _PLAIN_KEY.fullmatch(step):
-                    text += f".{step}" if text else step
-                else:
-                    text += quoted(step)
-            else:
-                text += f"[{step if isinstance(step, int) else self._positions[path[:depth]][step]}]"
-        return text
+        return format_path(
+            self._positions[path[:depth]][step] if isinstance(step, tuple) else step for depth, step in enumerate(path)
+        )
 
 
 def _find(items: list[Any], step: _Step) -> int | None:

@@ -33,6 +33,7 @@ from sandbox.engine.plugins import (
 from sandbox.engine.properties import Properties
 from sandbox.engine.state import Resource, Snapshot, now, references
 from tfserving.errors import TFServingError
+from tfserving.property_path import covers, parse_path
 from tfserving.property_values import UNKNOWN_TEXT, UNKNOWNS
 
 STACK_TYPE = "pulumi:pulumi:Stack"
@@ -358,7 +359,7 @@ class Deployment:
         recreate = old is not None and bool(old.get("pendingReplacement"))
         before = old.get("inputs", {}) if old and not recreate and not old.get("external") else {}
         for path in goal.ignoreChanges if before else ():
-            wanted = props.keep(wanted, before, props.parse_path(path))
+            wanted = props.keep(wanted, before, parse_path(path))
         if props.has_unknown(wanted) and not self.preview:
             raise TFServingError("an input is still unknown although everything it depends on is done")
         new["inputs"] = manager.check(urn, before, wanted, os.urandom(32)) if manager else wanted
@@ -388,8 +389,8 @@ class Deployment:
     def _with_rules(diff: Diff, rules: list[str], unready: bool) -> Diff:
         """Applies ``replaceOnChanges``; the special path ``#initerror`` stands for a resource that is not ready."""
         paths = [*diff.detailed, *diff.keys] if diff.changed else []
-        hit = {path for path in paths + ["#initerror"] * unready for rule in rules if props.covers(rule, path)}
-        diff.replace = sorted({*diff.replace, *map(props.top, hit)})
+        hit = {path for path in paths + ["#initerror"] * unready for rule in rules if covers(rule, parse_path(path))}
+        diff.replace = sorted({*diff.replace, *(str(parse_path(path)[0]) for path in hit)})
         for path in hit & set(diff.detailed):
             kind, own = diff.detailed[path]
             diff.detailed[path] = (kind if kind.endswith("replace") else f"{kind}-replace", own)

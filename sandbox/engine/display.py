@@ -14,6 +14,7 @@ from sandbox.engine import properties as props
 from sandbox.engine.deployment import STACK_TYPE, Deployment, Observer, Step
 from sandbox.engine.state import Resource
 from tfserving import command_line
+from tfserving.property_path import parse_path
 from tfserving.property_values import UNKNOWNS
 
 SYMBOLS = {"create": "+", "update": "~", "delete": "-", "replace": "+-", "read": ">", "refresh": "~", "same": " "}
@@ -206,7 +207,7 @@ def changes(step: Step) -> dict[str, str]:
     }
     found = {}
     for path, (kind, of_inputs) in sorted(detailed.items()):
-        steps = props.parse_path(path)
+        steps = parse_path(path)
         before = compact(props.masked(props.lookup(old.get("inputs" if of_inputs else "outputs"), steps)))
         after = compact(props.masked(props.lookup(new.get("inputs"), steps)))
         symbol = {"add": "+", "delete": "-"}.get(kind.removesuffix("-replace"), "~")

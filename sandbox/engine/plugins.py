@@ -24,6 +24,7 @@ from sandbox.engine import properties as props
 from sandbox.engine.properties import Properties
 from sandbox.engine.state import Resource
 from tfserving.errors import TFServingError
+from tfserving.property_path import parse_path
 from tfserving.property_values import UNKNOWN_TEXT
 
 CHANNEL = [("grpc.max_receive_message_length", 400 << 20), ("grpc.enable_http_proxy", 0)]
@@ -74,7 +75,7 @@ class Diff:
 def input_diff(old: Properties, new: Properties) -> Diff:
     """The diff where no provider has a say: of the inputs."""
     found = {path: (kind, True) for path, kind in props.difference(old, new).items()}
-    return Diff(bool(found), keys=sorted({props.top(path) for path in found}), detailed=found)
+    return Diff(bool(found), keys=sorted({str(parse_path(path)[0]) for path in found}), detailed=found)
 
 
 def package_of(urn: str) -> str:
@@ -208,7 +209,7 @@ class Plugin:
         else:
             detailed = {path: (KINDS[d.kind], d.inputDiff) for path, d in answer.detailedDiff.items()}
             found = Diff(answer.changes == pb.DiffResponse.DIFF_SOME, keys=list(answer.diffs), detailed=detailed)
-        replacing = {props.top(path) for path, (kind, _) in found.detailed.items() if "replace" in kind}
+        replacing = {str(parse_path(path)[0]) for path, (kind, _) in found.detailed.items() if "replace" in kind}
         found.replace = sorted({*answer.replaces, *replacing})
         found.delete_first = answer.deleteBeforeReplace
         return found

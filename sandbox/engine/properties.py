@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2
 
-from tfserving.property_path import quoted
+from tfserving.property_path import Path, quoted
 from tfserving.property_values import RESOURCE, SECRET, SIGNATURE, UNKNOWNS
 
 _AS_DIGITS = 1e21
@@ -21,7 +21,6 @@ _AS_DIGITS = 1e21
 that nothing was rounded: the wire only has doubles, and what has to be exact above 2^53 crosses it as text."""
 
 Properties = dict[str, Any]
-Path = list[str | int]
 
 
 def to_struct(value: Properties) -> struct_pb2.Struct:
@@ -105,26 +104,6 @@ def marked(value: Properties, like: Properties) -> Properties:
         elif any(is_secret(item) for item in walk(like[key])):
             result[key] = secret(value[key])
     return result
-
-
-def parse_path(text: str) -> Path:
-    """``a.b[0]["c.d"]`` as its steps; ``*`` stands for any step."""
-    steps = re.findall(r'(?s)\["((?:[^"\\]|\\.)*)"\]|\[(\d+|\*)\]|([^.\[\]]+)', text)
-    return [
-        int(index) if index.isdigit() else re.sub(r"(?s)\\(.)", r"\1", quoted) or index or name
-        for quoted, index, name in steps
-    ]
-
-
-def top(path: str) -> str:
-    """The property a path begins with."""
-    return str(parse_path(path)[0])
-
-
-def covers(pattern: str, path: str) -> bool:
-    """Whether ``path`` is what ``pattern`` names or lies inside it."""
-    wanted, steps = parse_path(pattern), parse_path(path)
-    return len(wanted) <= len(steps) and all(a in ("*", b) for a, b in zip(wanted, steps, strict=False))
 
 
 def lookup(value: Any, path: Path) -> Any:

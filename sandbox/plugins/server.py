@@ -20,16 +20,15 @@ from google.protobuf import any_pb2, empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from sandbox.engine.properties import (
-    Path,
     Properties,
     difference,
     from_struct,
     has_unknown,
-    parse_path,
     plain,
     to_struct,
 )
 from tfserving.errors import TFServingError
+from tfserving.property_path import Path, parse_path
 from tfserving.property_values import UNKNOWN_TEXT
 
 _KINDS = {

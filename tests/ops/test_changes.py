@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ops import changes
-from ops.digest import DigestError, parse, parse_path
+from ops.digest import DigestError, parse
 from ops.redact import Redactor
 from tests.ops.previews import (
     MODELS,
@@ -22,6 +22,7 @@ from tests.ops.previews import (
     state,
     step,
 )
+from tfserving.property_path import parse_path
 
 SERVICE = "tfserving:index:EasService"
 PUBLISHED = "tfserving:index:PublishedModel"

@@ -16,8 +16,8 @@ from provider.values import (
     encode,
     has_unknown,
     plain,
-    property_path,
 )
+from tfserving.property_path import format_path
 
 
 def test_every_kind_of_value_survives_the_wire() -> None:
@@ -115,7 +115,7 @@ def test_an_unknown_is_found_at_any_depth() -> None:
     ],
 )
 def test_a_property_path_is_written_as_the_engine_reads_it(parts: tuple[str | int, ...], path: str) -> None:
-    assert property_path(parts) == path
+    assert format_path(parts) == path
 
 
 def test_differences_name_the_deepest_value_and_how_it_changed() -> None:

@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.digest import parse_path
-from provider.values import property_path
 from sandbox.engine import properties
 from tfserving import eas_drift
-from tfserving.property_path import join_path
+from tfserving.property_path import format_path, join_path, parse_path
 
 
 def keys(path: str) -> list[str]:
@@ -50,7 +48,7 @@ def test_every_writer_of_paths_is_read_back(steps: list[str]) -> None:
     for step in steps:
         joined = join_path(joined, step)
     assert keys(joined) == ["root", *steps]
-    assert keys(property_path(["root", *steps])) == ["root", *steps]
+    assert keys(format_path(["root", *steps])) == ["root", *steps]
     value: dict[str, object] = {}
     here = value
     for step in ["root", *steps[:-1]]:

@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from sandbox.engine.properties import Path, Properties, has_unknown
+from sandbox.engine.properties import Properties, has_unknown
 from sandbox.plugins.kubernetes.api_server import ApiServer
 from sandbox.plugins.server import InputError, NotReadyError, ResourceType, State
 from tfserving.errors import CloudError
+from tfserving.property_path import Path
 
 _PAUSE_SECONDS = 0.25
 _WAIT_SECONDS = 600.0
