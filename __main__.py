@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pulumi
 
-from components import interrupts, model_files, outputs, raw
+from components import interrupts, model_files, outputs, pulumi_config
 from components.eas_service import TensorFlowServing, TensorFlowServingArgs
 from components.model_repository import ConfigReaders, ModelRepository, ModelRepositoryArgs
 from components.providers import make_providers
@@ -27,7 +27,7 @@ def main() -> None:
     interrupts.end_quietly()
     try:
         with user_cache() as cache:
-            settings = raw.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
+            settings = pulumi_config.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
             sources = model_files.sources(settings, cache)
             signatures = model_files.signatures(settings, cache)
             memory = model_files.memory_warnings(settings)

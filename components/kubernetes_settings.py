@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.entry import EntryReader, Timeouts
 from components.option_reader import number_or_share, read_plain, with_blanks
 from components.reader import Reader
+from components.service_entry import EntryReader, Timeouts
 from components.service_settings import ServiceContext
 from tfserving import kubernetes
 from tfserving.hosts import is_loopback

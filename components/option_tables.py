@@ -12,8 +12,8 @@ from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from components.entry import Timeouts
 from components.kubernetes_settings import AckServiceSettings, ClusterSettings, KubernetesSettings
+from components.service_entry import Timeouts
 from components.service_settings import OneInstanceType, ServiceSettings, StartFiles
 from components.settings import AlicloudSettings, BucketSettings, Endpoints, ModelOptions, StackOptions
 from tfserving import eas_spec, kubernetes

@@ -1,7 +1,7 @@
 """Stack config, read once: frozen settings, or one error that names every problem in it.
 
 :func:`parse` looks at the config it is given and at the files that config names: model directories, manifests and the
-kubeconfig. ``components/raw.py`` fetches the config from Pulumi.
+kubeconfig. ``components/pulumi_config.py`` fetches the config from Pulumi.
 
 What may stand in a stack file is listed in ``docs/stack-config.md``; ``stacks/Pulumi.dev.yaml`` and
 ``stacks/Pulumi.prod.yaml`` are examples with comments.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, is_dataclass
 from typing import Any, get_args, get_origin
 
-from components.entry import Timeouts
 from components.kubernetes_settings import TARGETS, AckServiceSettings, KubernetesSettings
+from components.service_entry import Timeouts
 from components.service_settings import OneInstanceType, ServiceSettings, StartFiles
 from components.settings import NAMESPACE, AlicloudSettings, StackOptions
 from tfserving import eas_spec, kubernetes

@@ -14,8 +14,8 @@ from provider import faults
 from provider.clients import NoCredentialsError
 from provider.model_config_file import owner_failures
 from provider.own_bucket import Facts, OwnBucket
+from provider.properties import Change, Properties, has_unknown, plain
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, text
-from provider.values import Change, Properties, has_unknown, plain
 from tfserving.errors import CloudError, ConfigError, Problem
 
 _FIXED = ("storageClass", "redundancyType")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 
-from provider.values import Properties, plain
+from provider.properties import Properties, plain
 
 STAMP = "createdBy"
 """Output with the id of the create that a state comes from. States of release 0.1.0 have none."""

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import yaml
 
 from provider.clients import IMPORTS, READ_SECONDS, one_line
+from provider.properties import Properties
 from provider.resource import Property, text
-from provider.values import Properties
 from tfserving.client import RestClient
 from tfserving.errors import CloudError
 from tfserving.hosts import is_loopback

@@ -31,6 +31,7 @@ from provider.eas.spec import (
     without_our_labels,
 )
 from provider.eas.story import failure_story
+from provider.properties import UNKNOWN, Change, Properties, Secret, differences, has_unknown, plain
 from provider.resource import (
     Context,
     Diff,
@@ -42,7 +43,6 @@ from provider.resource import (
     table,
     text,
 )
-from provider.values import UNKNOWN, Change, Properties, Secret, differences, has_unknown, plain
 from tfserving import eas_drift
 from tfserving.errors import (
     CloudError,

@@ -17,8 +17,8 @@ from provider.clients import NoCredentialsError
 from provider.cluster import CLUSTER_INPUTS, Cluster, NoNamespaceError, UnusableKubeconfigError
 from provider.eas.labels import CONFIG_FILE_FLAG, OWNER_LABEL
 from provider.oss import Bucket, NotTextError
+from provider.properties import Change, Properties, differences, has_unknown, plain
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
-from provider.values import Change, Properties, differences, has_unknown, plain
 from tfserving import model_config
 from tfserving.errors import CloudError, ConfigError, ModelConfigError, OwnershipError
 from tfserving.model_config import ModelServerConfig

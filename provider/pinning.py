@@ -17,15 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.cluster import Cluster, readers_of
 from provider.eas.labels import CONFIG_FILE_FLAG, OWNER_LABEL
 from provider.eas.spec import address_of
 from provider.model_config_file import ConfigObject
 from provider.oss import Bucket
+from provider.properties import Properties
 from provider.resource import Context, table, text
 from provider.restarts import restart
-from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
-from provider.values import Properties
 from tfserving import model_config, pinning
 from tfserving.eas_spec import SCENARIO_LABEL
 from tfserving.errors import RolloutError

@@ -11,6 +11,7 @@ from provider.model_config_file import CONFIG_MAP_INPUTS
 from provider.oss import (
     Bucket,
 )
+from provider.properties import UNKNOWN, Change, Properties, has_unknown
 from provider.publication.jobs import Looked
 from provider.publication.layout import (
     ANY,
@@ -30,7 +31,6 @@ from provider.publication.layout import (
 from provider.publication.run import Publication, with_known_digests
 from provider.publication.sources import Source, object_name
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table, text
-from provider.values import UNKNOWN, Change, Properties, has_unknown
 from tfserving import wire
 from tfserving.errors import CloudError, SavedModelError
 from tfserving.manifest import amounts

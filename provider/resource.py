@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from provider.clients import Clients
-from provider.values import UNKNOWN, Change, Properties, Secret, differences, plain
+from provider.properties import UNKNOWN, Change, Properties, Secret, differences, plain
 from tfserving.errors import TFServingError
 from tfserving.property_path import format_path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
+from provider.asking import Answers, Fleet
 from provider.cluster import Cluster
 from provider.model_config_file import (
     CONFIG_MAP_INPUTS,
@@ -12,13 +13,12 @@ from provider.model_config_file import (
     models_failures,
     owner_failures,
 )
+from provider.properties import UNKNOWN, Change, Properties, differences, has_unknown, plain
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table
 from provider.rollout.configs import in_force_by_state, pin_line, spelt_out
 from provider.rollout.files import Files
 from provider.rollout.run import Rollout, ask_patiently, questions_of
 from provider.rollout.wanted import Wanted, results_of, union, versions_of
-from provider.serving import Answers, Fleet
-from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
 from tfserving import model_config, pinning, rollout, wire
 from tfserving.errors import RolloutError, ServiceUnreachableError
 from tfserving.model_config import ModelServerConfig

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.cluster import CLUSTER_INPUTS, Cluster
+from provider.properties import UNKNOWN, Change, Properties, differences, has_unknown, plain
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
-from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
-from provider.values import UNKNOWN, Change, Properties, differences, has_unknown, plain
 from tfserving import pinning, wire
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 
@@ -209,7 +209,7 @@ def _reachable(inputs: Properties) -> bool:
 
 
 def _expected(inputs: Properties) -> dict[str, Any]:
-    """In the form of :meth:`provider.serving.Answers.as_property`."""
+    """In the form of :meth:`provider.asking.Answers.as_property`."""
     versions = [int(version) for version in plain(inputs["versions"])]
     return {text(inputs, "model"): {"versions": versions, "labels": {}}} if versions else {}
 

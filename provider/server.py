@@ -32,6 +32,7 @@ from provider.bucket_contents import BucketContents
 from provider.clients import Clients, CloudSettings, one_line
 from provider.eas_service import EasService
 from provider.model_config_file import ModelConfigFile
+from provider.properties import UNKNOWN, Change, Properties, decode, encode, plain, rounded
 from provider.published_model import PublishedModel
 from provider.resource import (
     Context,
@@ -48,7 +49,6 @@ from provider.resource import (
 )
 from provider.served_config import ServedConfig
 from provider.served_model import ServedModel
-from provider.values import UNKNOWN, Change, Properties, decode, encode, plain, rounded
 from tfserving.errors import CloudError, ConfigError, OwnershipError, ServiceUnreachableError, TFServingError
 from tfserving.hosts import is_loopback_endpoint
 from tfserving.property_path import covers, format_path

@@ -12,14 +12,14 @@ STARTED = time.monotonic()
 
 import pulumi  # noqa: E402 (importing is one of the parts)
 
-from components import model_files, raw  # noqa: E402
+from components import model_files, pulumi_config  # noqa: E402
 from components.model_repository import ModelRepository, ModelRepositoryArgs  # noqa: E402
 from components.resources import TFServingProvider, TFServingProviderArgs  # noqa: E402
 from tfserving.manifest import user_cache  # noqa: E402
 
 IMPORTED = time.monotonic()
 with user_cache() as cache:
-    settings = raw.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
+    settings = pulumi_config.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
     CHECKED = time.monotonic()
     sources = model_files.sources(settings, cache)
 HASHED = time.monotonic()

@@ -8,13 +8,13 @@ from typing import Any
 from provider import clients
 from provider.eas.labels import OWNER_LABEL
 from provider.eas.spec import full_spec, held_by
+from provider.properties import Properties
 from provider.resource import (
     Context,
     flag,
     table,
     text,
 )
-from provider.values import Properties
 from tfserving import eas_drift
 from tfserving.errors import (
     CloudError,

@@ -8,12 +8,12 @@ from urllib import request as urllib_request
 
 from provider.eas.labels import CONFIG_FILE_FLAG
 from provider.eas.spec import Address
+from provider.properties import Properties
 from provider.resource import (
     Context,
     OperationTimeoutError,
     table,
 )
-from provider.values import Properties
 from tfserving import client
 from tfserving.errors import (
     ServiceError,

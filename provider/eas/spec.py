@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from provider import clients
 from provider.eas.labels import CREATED_LABEL, MANAGED_BY, OWNER_LABEL
+from provider.properties import Properties, Secret, plain
 from provider.resource import (
     flag,
     table,
     text,
 )
-from provider.values import Properties, Secret, plain
 from tfserving import eas_drift
 
 RUNNING = "Running"

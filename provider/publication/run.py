@@ -22,6 +22,7 @@ from provider.oss import (
     PartUpload,
 )
 from provider.pinning import pin
+from provider.properties import Properties
 from provider.publication.jobs import Job, Looked, There
 from provider.publication.layout import (
     ANY,
@@ -47,7 +48,6 @@ from provider.publication.parallel import T, bound, run_all
 from provider.publication.progress import Progress
 from provider.publication.sources import BucketSource, Source, is_certain, refuse_other_content
 from provider.resource import Context, flag, table, text
-from provider.values import Properties
 from tfserving import saved_model
 from tfserving.errors import CloudError, OwnershipError, SavedModelError, TFServingError
 from tfserving.manifest import FileEntry, Manifest, amounts

@@ -13,10 +13,10 @@ from provider.oss import (
     ObjectInfo,
     ObjectName,
 )
+from provider.properties import Properties
 from provider.publication.layout import ANY, NAMES_SHOWN, NO_BUCKET, OSS, load_manifest, manifest_key
 from provider.publication.parallel import bound, run_all
 from provider.resource import Context, text
-from provider.values import Properties
 from tfserving import content, saved_model
 from tfserving import manifest as manifests
 from tfserving.errors import CloudError, SavedModelError

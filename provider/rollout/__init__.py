@@ -3,7 +3,7 @@
 Planned by :mod:`tfserving.rollout`, executed and proven here, so that no request fails on the way.
 
 A step is one write of the file; then every service that polls the file is asked until each replica serves what the
-step says (see :mod:`provider.serving` for what that proves). Services that read the file only at start are restarted
+step says (see :mod:`provider.asking` for what that proves). Services that read the file only at start are restarted
 after the last write.
 
 A version that the server cannot load stops the rollout at once. The file is then written back as it was before the

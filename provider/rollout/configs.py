@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from provider.asking import Answers
+from provider.properties import Properties
 from provider.resource import table
 from provider.rollout.wanted import Versions, Wanted, union, versions_of
-from provider.serving import Answers
-from provider.values import Properties
 from tfserving import model_config, pinning, rollout
 from tfserving.model_config import Model, ModelServerConfig
 

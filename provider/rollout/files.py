@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from provider.asking import Service
 from provider.model_config_file import (
     ConfigObject,
     StoredConfig,
     in_bucket,
     in_config_map,
 )
+from provider.properties import Properties
 from provider.resource import Context
-from provider.serving import Service
-from provider.values import Properties
 from tfserving.model_config import ModelServerConfig
 
 

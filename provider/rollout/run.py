@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
 from provider.cluster import Cluster
 from provider.eas.story import failure_story
 from provider.oss import Bucket
+from provider.properties import Properties, plain
 from provider.publication.layout import remove_version
 from provider.resource import Context, table, text
 from provider.restarts import RESTART_SECONDS, restart
 from provider.rollout.configs import combined, spelt_out, without_version
 from provider.rollout.files import Files
 from provider.rollout.wanted import Versions, Wanted, results_of, union, versions_of
-from provider.serving import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
-from provider.values import Properties, plain
 from tfserving import rollout, server_log
 from tfserving.errors import RolloutError, ServiceError
 from tfserving.model_config import Model, ModelServerConfig

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from provider.asking import Service
+from provider.properties import Properties
 from provider.resource import table
-from provider.serving import Service
-from provider.values import Properties
 from tfserving import model_config, rollout
 from tfserving.model_config import ModelServerConfig
 
@@ -43,7 +43,7 @@ class Wanted:
         return cls(models, rollout.pin_labelled(models, published), published, services)
 
     def expected(self) -> dict[str, Any]:
-        """What a service serves when it serves this, in the form of :meth:`provider.serving.Answers.as_property`."""
+        """What a service serves when it serves this, in the form of :meth:`provider.asking.Answers.as_property`."""
         return {
             model.name: {
                 "versions": list(model.policy.select(self.published.get(model.name, ()))),

@@ -21,7 +21,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
 from provider.clients import Clients, CloudSettings, EasApi
-from provider.values import Properties, decode, encode
+from provider.properties import Properties, decode, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ROOT / "provider" / "pulumi-resource-tfserving"
@@ -72,7 +72,7 @@ class Failed(Exception):
 
 
 class Plugin:
-    """One plugin process, as the engine drives it. Properties go in and come out as :mod:`provider.values` has them."""
+    """One plugin process, as the engine drives it, with properties in the form of :mod:`provider.properties`."""
 
     def __init__(self, engine: Engine, address: str, launcher: Path = LAUNCHER, cwd: Path | None = None) -> None:
         self.engine = engine

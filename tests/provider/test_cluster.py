@@ -19,9 +19,9 @@ import pytest
 from provider.clients import Clients, CloudSettings
 from provider.cluster import Cluster, Pods
 from provider.model_config_file import ModelConfigFile
+from provider.properties import UNKNOWN, Secret
 from provider.resource import Context
 from provider.served_config import ServedConfig
-from provider.values import UNKNOWN, Secret
 from tfserving import model_config
 from tfserving.errors import CloudError, OwnershipError, RolloutError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy

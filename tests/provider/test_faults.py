@@ -16,9 +16,9 @@ from provider.bucket_contents import BucketContents
 from provider.clients import Clients, CloudSettings, one_line
 from provider.model_config_file import ModelConfigFile
 from provider.oss import Bucket
+from provider.properties import Properties
 from provider.published_model import PublishedModel
 from provider.resource import Context, Log, Resource
-from provider.values import Properties
 from tfserving.client import connect
 from tfserving.errors import CloudError, ServiceUnreachableError
 from tfserving.manifest import FileEntry

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import pinning
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, Service
 from provider.model_config_file import ConfigObject
 from provider.pinning import _File, _Reader, _Request
 from provider.resource import Context
-from provider.serving import MOUNT_CACHE_SECONDS, Answers, Service
 from tfserving import model_config
 from tfserving.client import VersionStatus
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError

@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, provider_pb2
 
-from provider.values import Secret, decode, encode
+from provider.properties import Secret, decode, encode
 from tests.provider.harness import LAUNCHER, OWNER, ROOT, Engine, Failed, Plugin, config, free_port, until
 
 PROVIDER = {"urn": "urn:pulumi:test::p::pulumi:providers:tfserving::default", "type": "pulumi:providers:tfserving"}

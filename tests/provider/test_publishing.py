@@ -21,10 +21,10 @@ from pulumi.runtime.proto import engine_pb2
 from bench.measure import Line
 from provider.clients import Clients
 from provider.oss import Bucket, ContentError, ObjectName, _FileRange
+from provider.properties import UNKNOWN, Properties
 from provider.publication.layout import Listing, remove_version
 from provider.published_model import PublishedModel
 from provider.resource import Context
-from provider.values import UNKNOWN, Properties
 from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
 from tfserving import manifest
 from tfserving.errors import CloudError, SavedModelError

@@ -10,11 +10,11 @@ import pytest
 
 from provider.eas_service import EasService
 from provider.model_config_file import ModelConfigFile
+from provider.properties import UNKNOWN, Secret
 from provider.published_model import PublishedModel
 from provider.resource import Context, Resource
 from provider.served_config import ServedConfig
 from provider.server import RESOURCES, _diff_response
-from provider.values import UNKNOWN, Secret
 from tfserving.errors import OwnershipError, SavedModelError
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64

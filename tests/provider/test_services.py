@@ -16,7 +16,7 @@ from alibabacloud_eas20210701 import models as eas
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2
 
-from provider.values import Secret, plain
+from provider.properties import Secret, plain
 from sandbox import paths
 from tests.provider.harness import (
     ENTRYPOINT,

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.runtime.proto import provider_pb2
 
-from provider import clients, values
+from provider import clients, properties
 from provider.server import Provider
 from tfserving import model_config
 from tfserving import wire as wire_form
@@ -267,4 +267,4 @@ def test_a_number_of_a_service_that_pulumi_would_round_is_kept_as_text() -> None
     config = json.dumps({"metadata": {"cpu": 2, "id": SECOND - 1, "at": 2**53}})
     found = clients._service(models.Service(service_config=config), "s")
     assert found.config == {"metadata": {"cpu": 2, "id": str(SECOND - 1), "at": 2**53}}
-    assert values.decode(values.encode(found.config)) == found.config
+    assert properties.decode(properties.encode(found.config)) == found.config

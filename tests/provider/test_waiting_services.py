@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from provider.asking import Fleet, Service
 from provider.clients import Clients, CloudSettings, EasService
 from provider.eas.readiness import ServiceStartError
 from provider.eas_service import EasService as Resource
 from provider.resource import Context, OperationCancelledError
-from provider.serving import Fleet, Service
 from tfserving.errors import CloudError
 
 TOKEN = "a-secret-token-of-ours"

@@ -48,7 +48,7 @@ ONLY_UP = {
                                  "served_model.ServedModel._prove"],
     "a service cannot be asked": ["rollout.run.Rollout._ask_before", "rollout.run.Rollout._prove",
                                   "served_config.ServedConfig.read", "served_model.ServedModel.read",
-                                  "serving.Fleet._connections"],
+                                  "asking.Fleet._connections"],
     "a file changed since the run began": ["oss.Bucket.put_text", "oss.Bucket._upload", "oss.Bucket._make",
                                            "oss.PartUpload._send", "oss._FileRange.read", "oss._readable",
                                            "publication.run.Publication._publish_one"],
@@ -63,7 +63,7 @@ ONLY_UP = {
 NEITHER = {
     "model_config_file.ModelConfigFile.read": "pulumi import",
     "server": "the protocol",
-    "values": "the protocol",
+    "properties": "the protocol",
     "publication.sources.Source.open": "never called",
     "publication.parallel.run_all": "hands on what a task raised",
 }

@@ -10,7 +10,7 @@ from typing import Any
 import pulumi.runtime
 import pytest
 
-from components import raw
+from components import pulumi_config
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache
 
@@ -31,7 +31,7 @@ def write(path: Path, text: str) -> Path:
 
 def test_misspelt_keys_are_read_too(tmp_path: Path) -> None:
     pulumi.runtime.set_all_config({"tf-serving:modls": "{}", "aws:region": "x"}, ["tf-serving:modls"])
-    found = raw.read(tmp_path, "dev")
+    found = pulumi_config.read(tmp_path, "dev")
     assert found.values == {"tf-serving:modls": "{}", "aws:region": "x"}
     assert found.secret_keys == {"tf-serving:modls"}
 
@@ -40,30 +40,30 @@ def test_the_environment_of_a_language_host_is_read(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"tf-serving:bucket": "b", "tf-serving:modelRoot": "x"}))
     monkeypatch.setenv("PULUMI_CONFIG_SECRET_KEYS", json.dumps(["tf-serving:bucket"]))
     pulumi.runtime.set_all_config({"tf-serving:modelRoot": "y"})
-    found = raw.read(tmp_path, "dev")
+    found = pulumi_config.read(tmp_path, "dev")
     assert found.values == {"tf-serving:bucket": "b", "tf-serving:modelRoot": "y"}
     assert found.secret_keys == {"tf-serving:bucket"}
 
 
 def test_secrets_are_not_in_the_repr(tmp_path: Path) -> None:
     pulumi.runtime.set_all_config({"alicloud:secretKey": "hunter2"})
-    assert "hunter2" not in repr(raw.read(tmp_path, "dev"))
+    assert "hunter2" not in repr(pulumi_config.read(tmp_path, "dev"))
 
 
 def doubts(directory: Path, text: str) -> list[str]:
     """Paths and messages of what is doubtful about a stack file."""
     write(directory / "Pulumi.yaml", "name: shop\nstackConfigDir: stacks\n")
     write(directory / "stacks" / "Pulumi.dev.yaml", text)
-    return [f"{problem.path}: {problem.message}" for problem in raw.doubts(directory, "dev").problems]
+    return [f"{problem.path}: {problem.message}" for problem in pulumi_config.doubts(directory, "dev").problems]
 
 
 def test_the_stack_file_is_where_the_project_says(tmp_path: Path) -> None:
     text = "config: {a: 1, a: 2}\n"
     assert len(doubts(tmp_path, text)) == 1
     write(tmp_path / "Pulumi.yaml", "name: shop\n")
-    assert raw.doubts(tmp_path, "dev").problems == ()
+    assert pulumi_config.doubts(tmp_path, "dev").problems == ()
     write(tmp_path / "Pulumi.dev.yaml", text)
-    assert len(raw.doubts(tmp_path, "dev").problems) == 1
+    assert len(pulumi_config.doubts(tmp_path, "dev").problems) == 1
 
 
 def test_a_model_written_twice_is_found_with_its_lines(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_files_without_duplicates_or_without_sense_have_no_problem(tmp_path: Pat
 
 
 def test_a_missing_file_has_no_problem(tmp_path: Path) -> None:
-    assert raw.doubts(tmp_path, "dev").problems == ()
+    assert pulumi_config.doubts(tmp_path, "dev").problems == ()
 
 
 def test_duplicates_and_other_problems_are_told_together(good: dict[str, Any], project: Path) -> None:
@@ -114,11 +114,11 @@ def test_duplicates_and_other_problems_are_told_together(good: dict[str, Any], p
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in good.items()}
     pulumi.runtime.set_all_config(values, [])
     with pytest.raises(ConfigError) as caught:
-        raw.load(project, "dev", HashCache())
+        pulumi_config.load(project, "dev", HashCache())
     assert [problem.path for problem in caught.value.problems] == ["tf-serving:bucket"]
     pulumi.runtime.set_all_config({**values, "tf-serving:modls": "{}"}, [])
     with pytest.raises(ConfigError) as caught:
-        raw.load(project, "dev", HashCache())
+        pulumi_config.load(project, "dev", HashCache())
     assert [problem.path for problem in caught.value.problems] == ["tf-serving:bucket", "tf-serving:modls"]
 
 
@@ -130,7 +130,7 @@ def test_a_key_that_is_read_under_another_name_is_told_once_and_as_it_is_written
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in good.items()}
     pulumi.runtime.set_all_config({**values, "tf-serving:models": json.dumps(models)}, [])
     with pytest.raises(ConfigError) as caught:
-        raw.load(project, "dev", HashCache())
+        pulumi_config.load(project, "dev", HashCache())
     paths = [problem.path for problem in caught.value.problems if problem.path.startswith("tf-serving:models")]
     assert paths == ["tf-serving:models.null", "tf-serving:models.2024-01-01"]
 
@@ -138,4 +138,4 @@ def test_a_key_that_is_read_under_another_name_is_told_once_and_as_it_is_written
 def test_a_valid_config_is_loaded(good: dict[str, Any], project: Path) -> None:
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in good.items()}
     pulumi.runtime.set_all_config(values, [])
-    assert raw.load(project, "dev", HashCache()).bucket.name == "tf-serving-local"
+    assert pulumi_config.load(project, "dev", HashCache()).bucket.name == "tf-serving-local"

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import struct_pb2
 from pulumi.runtime import rpc
 
-from provider.values import (
+from provider.properties import (
     UNKNOWN,
     Change,
     PropertyError,
