@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pulumi
 
-from components import interrupts, model_files, outputs, pulumi_config
+from components import interrupts, model_files, outputs
 from components.eas_service import TensorFlowServing, TensorFlowServingArgs
 from components.model_repository import ConfigReaders, ModelRepository, ModelRepositoryArgs
 from components.providers import make_providers
 from components.served_config import ProofArgs, RolloutArgs, prove, roll_out
+from config import pulumi_config
 from tfserving.errors import TFServingError
 from tfserving.manifest import user_cache
 

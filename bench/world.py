@@ -191,7 +191,7 @@ class Project:
         self.root = directory
         (directory / "stacks").mkdir(parents=True)
         (directory / "backend").mkdir()
-        for name in ("components", "tfserving", "provider", "sandbox", "templates"):
+        for name in ("components", "config", "tfserving", "provider", "sandbox", "templates"):
             (directory / name).symlink_to(ROOT / name, target_is_directory=True)
         (directory / ".venv").symlink_to((ROOT / ".venv").resolve(), target_is_directory=True)
         shutil.copy(ROOT / "Pulumi.yaml", directory / "Pulumi.yaml")

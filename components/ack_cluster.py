@@ -8,7 +8,7 @@ from functools import cached_property
 import pulumi
 from pulumi_alicloud import cs, vpc
 
-from components.kubernetes_settings import ClusterSettings
+from config.kubernetes import ClusterSettings
 
 _ADDONS = ("flannel", "csi-plugin", "csi-provisioner")
 """The pod network that goes with ``podCidr``, and the driver of OSS volumes."""

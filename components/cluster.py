@@ -14,12 +14,12 @@ import pulumi_kubernetes
 from components.ack_cluster import AckCluster, AckClusterArgs
 from components.gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from components.kubernetes_serving import KubernetesServing, KubernetesServingArgs
-from components.kubernetes_settings import KubernetesSettings
 from components.model_repository import ModelRepository
 from components.outputs import models_of
 from components.providers import Providers
 from components.resources import ModelConfigFile, ModelConfigFileArgs
-from components.settings import Settings
+from config.kubernetes import KubernetesSettings
+from config.stack import Settings
 from tfserving import model_config
 from tfserving.kubernetes import DEFAULT_CONFIG_MAP
 

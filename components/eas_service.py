@@ -11,7 +11,7 @@ import pulumi
 from pulumi_alicloud import oss
 
 from components.resources import EasService, EasServiceArgs
-from components.service_settings import ServiceSettings
+from config.services import ServiceSettings
 from tfserving import eas_spec
 
 

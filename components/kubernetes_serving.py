@@ -13,7 +13,7 @@ from pulumi_kubernetes.core.v1 import ConfigMap, PersistentVolume, PersistentVol
 from pulumi_kubernetes.networking.v1 import Ingress
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.kubernetes_settings import AckServiceSettings
+from config.kubernetes import AckServiceSettings
 from tfserving import kubernetes
 from tfserving.kubernetes import GRPC_PORT, HTTP_PORT, Manifest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from components.model_repository import ModelSource
-from components.settings import NAMESPACE, ModelSettings, Settings
+from config.stack import NAMESPACE, ModelSettings, Settings
 from tfserving import manifest, saved_model
 from tfserving.errors import ConfigError, Problem, SavedModelError
 from tfserving.manifest import HashCache, list_files

@@ -17,7 +17,7 @@ from components.resources import (
     PublishedModel,
     PublishedModelArgs,
 )
-from components.settings import CONFIG_FILE_NAME, BucketSettings
+from config.stack import CONFIG_FILE_NAME, BucketSettings
 from tfserving import model_config
 from tfserving.model_config import ModelServerConfig
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.eas_service import TensorFlowServing
-from components.kubernetes_settings import AckServiceSettings
 from components.model_files import ModelSignatures
 from components.resources import ServedConfig, ServedModel
-from components.service_settings import ServiceSettings
-from components.settings import Settings
+from config.kubernetes import AckServiceSettings
+from config.services import ServiceSettings
+from config.stack import Settings
 from tfserving import eas_spec, model_config, saved_model, wire
 from tfserving.model_config import Model, VersionPolicy
 from tfserving.saved_model import Signature

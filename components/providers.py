@@ -8,7 +8,7 @@ import pulumi
 import pulumi_alicloud as alicloud
 
 from components.resources import TFServingProvider, TFServingProviderArgs
-from components.settings import AlicloudSettings, Endpoints
+from config.stack import AlicloudSettings, Endpoints
 
 _PRODUCTS = ("aiworkspace", "bssopenapi", "cs", "ecs", "location", "oss", "ram", "sts", "vpc")
 """Products the alicloud provider may call in this project, by the names of its ``endpoints`` block."""

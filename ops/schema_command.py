@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from components import option_tables
-from components.stack_schema import stack_schema
+from config import option_tables
+from config.schema import stack_schema
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCHEMA = "stacks/schema.json"

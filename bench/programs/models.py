@@ -12,9 +12,10 @@ STARTED = time.monotonic()
 
 import pulumi  # noqa: E402 (importing is one of the parts)
 
-from components import model_files, pulumi_config  # noqa: E402
+from components import model_files  # noqa: E402
 from components.model_repository import ModelRepository, ModelRepositoryArgs  # noqa: E402
 from components.resources import TFServingProvider, TFServingProviderArgs  # noqa: E402
+from config import pulumi_config  # noqa: E402
 from tfserving.manifest import user_cache  # noqa: E402
 
 IMPORTED = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.settings import parse
+from config.stack import parse
 from tfserving.errors import ConfigError, Problem
 
 WORDS = st.sampled_from(

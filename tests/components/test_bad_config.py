@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.settings import parse
+from config.stack import parse
 from tfserving.errors import ConfigError
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.settings import parse
+from config.stack import parse
 from tfserving.errors import ConfigError
 from tfserving.protos import tf_serving_pb2 as pb
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from components import settings
-from components.kubernetes_settings import ACK_SERVICE_KEYS
-from components.reader import Reader
-from components.service_settings import KEYS as SERVICE_KEYS
-from components.service_settings import ServiceSettings
-from components.settings import BucketSettings, parse
+from config import stack as settings
+from config.kubernetes import ACK_SERVICE_KEYS
+from config.reader import Reader
+from config.services import KEYS as SERVICE_KEYS
+from config.services import ServiceSettings
+from config.stack import BucketSettings, parse
 from tfserving import eas_spec
 from tfserving.options import keys
 

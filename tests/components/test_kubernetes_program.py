@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mock_engine import Run, run_program
 
-from components.settings import Settings, parse
+from config.stack import Settings, parse
 from tfserving.errors import ConfigError
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from components import model_files
-from components.settings import parse
+from config.stack import parse
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache
 from tfserving.protos import tf_serving_pb2 as pb

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from components import kubernetes_settings, service_settings
-from components.option_reader import read_plain, with_blanks
-from components.reader import Reader
-from components.settings import parse
+from config import kubernetes as kubernetes_settings
+from config import services as service_settings
+from config.option_reader import read_plain, with_blanks
+from config.reader import Reader
+from config.stack import parse
 from tfserving import eas_spec
 from tfserving.errors import ConfigError
 

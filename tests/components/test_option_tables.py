@@ -10,8 +10,8 @@ from typing import Literal
 
 import pytest
 
-from components import option_tables
-from components.kubernetes_settings import ACK_SERVICE_KEYS
+from config import option_tables
+from config.kubernetes import ACK_SERVICE_KEYS
 from tfserving import kubernetes
 from tfserving.options import option, options
 

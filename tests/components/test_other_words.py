@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.settings import parse
+from config.stack import parse
 from tfserving.errors import ConfigError
 from tfserving.model_config import meant
 

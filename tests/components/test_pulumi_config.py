@@ -10,7 +10,7 @@ from typing import Any
 import pulumi.runtime
 import pytest
 
-from components import pulumi_config
+from config import pulumi_config
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache
 

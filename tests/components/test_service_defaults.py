@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.service_defaults import merge
-from components.service_settings import KEYS
-from components.settings import Settings, parse
+from config.service_defaults import merge
+from config.services import KEYS
+from config.stack import Settings, parse
 from tfserving.errors import ConfigError
 
 DEFAULTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from components import model_files
-from components.settings import Settings, parse
+from config.stack import Settings, parse
 from tfserving import manifest
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache

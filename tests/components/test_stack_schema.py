@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from components.settings import parse
+from config.stack import parse
 from ops import schema_command
 from tests.components.test_bad_config import BAD
 from tests.components.test_documented_keys import EXAMPLES

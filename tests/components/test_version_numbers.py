@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mock_engine import Run, run_program
 
 from components import resources
-from components.reader import Reader
+from config.reader import Reader
 from tfserving import wire
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]

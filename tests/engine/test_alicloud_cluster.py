@@ -30,7 +30,7 @@ PROGRAM = """
     import pulumi_alicloud as alicloud
     from components.ack_cluster import AckCluster, AckClusterArgs
     from components.gpu_node_pool import GpuNodePool, GpuNodePoolArgs
-    from components.kubernetes_settings import ClusterSettings
+    from config.kubernetes import ClusterSettings
     from tfserving.kubernetes import DataDisk, GpuNodePoolSpec, Scaling, Spot, Taint
 
     address = config.require("endpoint")

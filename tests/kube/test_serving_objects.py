@@ -31,7 +31,7 @@ PROGRAM = """
     sys.path.insert(0, {repository!r})
     import pulumi, pulumi_kubernetes
     from components.kubernetes_serving import KubernetesServing, KubernetesServingArgs
-    from components.kubernetes_settings import AckServiceSettings
+    from config.kubernetes import AckServiceSettings
     from tfserving.kubernetes import *
     from tfserving.kubernetes import KubernetesServingSpec
     from tfserving.model_config import Model, ModelServerConfig, VersionPolicy

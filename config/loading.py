@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.kubernetes_settings import AckServiceSettings
-from components.service_settings import ServiceSettings
+from config.kubernetes import AckServiceSettings
+from config.services import ServiceSettings
 from tfserving import eas_spec, saved_model
 from tfserving.eas_spec.description import own_flags
 

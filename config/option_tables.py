@@ -12,10 +12,10 @@ from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from components.kubernetes_settings import AckServiceSettings, ClusterSettings, KubernetesSettings
-from components.service_entry import Timeouts
-from components.service_settings import OneInstanceType, ServiceSettings, StartFiles
-from components.settings import AlicloudSettings, BucketSettings, Endpoints, ModelOptions, StackOptions
+from config.kubernetes import AckServiceSettings, ClusterSettings, KubernetesSettings
+from config.service_entry import Timeouts
+from config.services import OneInstanceType, ServiceSettings, StartFiles
+from config.stack import AlicloudSettings, BucketSettings, Endpoints, ModelOptions, StackOptions
 from tfserving import eas_spec, kubernetes
 from tfserving.kubernetes import names
 from tfserving.options import Option, choices, is_mapping, is_union, options

@@ -13,7 +13,7 @@ from typing import Any
 import pulumi.runtime.config as runtime_config
 import yaml
 
-from components.settings import Settings, parse
+from config.stack import Settings, parse
 from tfserving import stack_file
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache

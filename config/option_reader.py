@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
-from components.reader import Reader
+from config.reader import Reader
 from tfserving.options import Option, choices, is_mapping, is_union, options
 from tfserving.property_path import join_path
 

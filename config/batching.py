@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.kubernetes_settings import AckServiceSettings
-from components.loading import AnyService, effective_flags, saved_model_tags
+from config.kubernetes import AckServiceSettings
+from config.loading import AnyService, effective_flags, saved_model_tags
 from tfserving import batching, saved_model
 from tfserving.batching import PARAMETERS_FILE, Batching
 from tfserving.errors import Problem, SavedModelError

@@ -1,7 +1,7 @@
 """JSON Schema of the stack file, for editors: made from the dataclasses that declare its options.
 
 The schema knows shapes: keys, types, enumerations, limits. What depends on other keys is checked by
-:func:`components.settings.parse`, whose messages say more. Scalars may be text, as ``pulumi config set`` writes them,
+:func:`config.stack.parse`, whose messages say more. Scalars may be text, as ``pulumi config set`` writes them,
 structured values may be JSON text, and any value may be one that Pulumi encrypted (``secure:``).
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, is_dataclass
 from typing import Any, get_args, get_origin
 
-from components.kubernetes_settings import TARGETS, AckServiceSettings, KubernetesSettings
-from components.service_entry import Timeouts
-from components.service_settings import OneInstanceType, ServiceSettings, StartFiles
-from components.settings import NAMESPACE, AlicloudSettings, StackOptions
+from config.kubernetes import TARGETS, AckServiceSettings, KubernetesSettings
+from config.service_entry import Timeouts
+from config.services import OneInstanceType, ServiceSettings, StartFiles
+from config.stack import NAMESPACE, AlicloudSettings, StackOptions
 from tfserving import eas_spec, kubernetes
 from tfserving.options import Option, choices, is_mapping, is_union, options, without_none
 

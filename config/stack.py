@@ -1,7 +1,7 @@
 """Stack config, read once: frozen settings, or one error that names every problem in it.
 
 :func:`parse` looks at the config it is given and at the files that config names: model directories, manifests and the
-kubeconfig. ``components/pulumi_config.py`` fetches the config from Pulumi.
+kubeconfig. ``config/pulumi_config.py`` fetches the config from Pulumi.
 
 What may stand in a stack file is listed in ``docs/stack-config.md``; ``stacks/Pulumi.dev.yaml`` and
 ``stacks/Pulumi.prod.yaml`` are examples with comments.
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from components import batching, model_directory, service_defaults
-from components.kubernetes_settings import (
+from config import batching, model_directory, service_defaults
+from config.kubernetes import (
     ACK_SERVICE_KEYS,
     TARGETS,
     AckContext,
@@ -29,11 +29,11 @@ from components.kubernetes_settings import (
     read_kubernetes,
     read_pools,
 )
-from components.loading import AnyService, saved_model_tags
-from components.model_directory import Wanted
-from components.reader import Reader
-from components.service_settings import KEYS as SERVICE_KEYS
-from components.service_settings import ServiceContext, ServiceSettings, read_service
+from config.loading import AnyService, saved_model_tags
+from config.model_directory import Wanted
+from config.reader import Reader
+from config.services import KEYS as SERVICE_KEYS
+from config.services import ServiceContext, ServiceSettings, read_service
 from tfserving import eas_spec, flags, kubernetes, manifest, model_config, model_ops, rollout, saved_model, wire
 from tfserving.cloud_names import BUCKET, OSS_URI, REGION
 from tfserving.errors import ConfigError, Problem, SavedModelError

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.option_reader import number_or_share, read_plain, with_blanks
-from components.reader import Reader
-from components.service_entry import EntryReader, Timeouts
-from components.service_settings import ServiceContext
+from config.option_reader import number_or_share, read_plain, with_blanks
+from config.reader import Reader
+from config.service_entry import EntryReader, Timeouts
+from config.services import ServiceContext
 from tfserving import kubernetes
 from tfserving.hosts import is_loopback
 from tfserving.kubeconfig import KubeconfigError, api_server, is_content, located

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from components.option_reader import number_or_share, read_plain, with_blanks
-from components.reader import Reader
-from components.service_entry import EntryReader, Timeouts
+from config.option_reader import number_or_share, read_plain, with_blanks
+from config.reader import Reader
+from config.service_entry import EntryReader, Timeouts
 from tfserving import eas_spec, server_config
 from tfserving.eas_spec import Autoscaler, HealthChecks, InstanceType, Probe, RollingStrategy, ScaleMetric, Vpc
 from tfserving.model_config import did_you_mean

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.option_reader import read_plain
-from components.reader import Reader
+from config.option_reader import read_plain
+from config.reader import Reader
 from tfserving import server_config
 from tfserving.errors import ConfigError, ModelConfigError
 from tfserving.options import keys, option
