@@ -1,21 +1,96 @@
-"""What every command line of this project does in the same way: errors in words, interrupts, readers that go away."""
+"""What every command line of this project does alike: tables of commands, errors in words, readers that go away."""
 
 from __future__ import annotations
 
+import difflib
 import errno
+import importlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from tfserving.errors import TFServingError
+
+_PROJECT = Path(__file__).resolve().parents[1]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as of a shell's commands."""
 
 READER_GONE = 141
 """Exit status where the reader of the output (``| head``) went away, as of commands that SIGPIPE ends."""
+
+
+WRONG_USAGE = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that lives in a module of its own, imported when it is asked for: none pays for another's libraries.
+
+    Attributes:
+        module: has ``main(argv: Sequence[str]) -> int``.
+        summary: what the command does.
+        keeps_name: ``main`` is given the command's name as the first argument.
+    """
+
+    module: str
+    summary: str
+    keeps_name: bool = False
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands of ``python -m <program>``.
+
+    Attributes:
+        program: package that is run.
+        about: one sentence for the usage.
+        by_name: the commands.
+        needed: what to do where one of their packages is not installed.
+    """
+
+    program: str
+    about: str
+    by_name: Mapping[str, Command]
+    needed: str
+
+    def run(self, argv: Sequence[str]) -> int:
+        """Runs one command.
+
+        Returns:
+            exit status as of :func:`run`; :data:`WRONG_USAGE` where there is no such command.
+        """
+        return run(lambda: self._run(argv))
+
+    def _run(self, argv: Sequence[str]) -> int:
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(self._usage(), file=sys.stdout if argv else sys.stderr)
+            return 0 if argv else WRONG_USAGE
+        name = argv[0]
+        command = self.by_name.get(name)
+        if command is None:
+            close = difflib.get_close_matches(name, self.by_name, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            _say(f"error: there is no command {name!r}.{hint}\n\n{self._usage()}")
+            return WRONG_USAGE
+        try:
+            module = importlib.import_module(command.module)
+            return int(module.main(list(argv) if command.keeps_name else list(argv[1:])) or 0)
+        except ModuleNotFoundError as error:
+            if (_PROJECT / (error.name or "").partition(".")[0]).is_dir():
+                raise
+            _say(f"error: the Python package {error.name!r} is not installed. {self.needed}")
+            return 1
+
+    def _usage(self) -> str:
+        width = max(map(len, self.by_name)) + 2
+        lines = [f"usage: python -m {self.program} COMMAND [options]", "", self.about, "", "commands:"]
+        lines += [f"  {name:<{width}}{command.summary}" for name, command in self.by_name.items()]
+        return "\n".join([*lines, "", f"python -m {self.program} COMMAND --help tells more."])
 
 
 def run(command: Callable[[], int]) -> int:

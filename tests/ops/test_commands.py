@@ -38,9 +38,9 @@ def preview(tmp_path: Path) -> str:
 def test_help_lists_every_command_and_each_has_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for name, (_, summary) in COMMANDS.items():
+    for name, command in COMMANDS.items():
         assert f"  {name} " in printed
-        assert summary in printed
+        assert command.summary in printed
         with pytest.raises(SystemExit) as left:
             main([name, "--help"])
         assert left.value.code == 0

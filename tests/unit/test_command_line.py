@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tfserving.command_line import Command, Commands
+
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = ["sandbox", "outputs", "--json", "--stack", "local"]
 
@@ -68,3 +70,15 @@ def test_with_a_reader_the_status_is_the_commands_own() -> None:
     for arguments, status in ((["ops", "--help"], 0), (["ops", "nonsense"], 2), (["sandbox", "nonsense"], 2)):
         done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, check=False)
         assert done.returncode == status
+
+
+def test_a_package_that_is_missing_is_told_and_a_missing_module_of_ours_is_a_bug(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands = Commands(
+        "x", "About.", {"a": Command("no_such_package", "does a"), "b": Command("ops.no_such", "b")}, "Do this."
+    )
+    assert commands.run(["a"]) == 1
+    assert capsys.readouterr().err == "error: the Python package 'no_such_package' is not installed. Do this.\n"
+    with pytest.raises(ModuleNotFoundError):
+        commands.run(["b"])
