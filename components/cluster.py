@@ -32,7 +32,7 @@ class Cluster:
         kubeconfig: path or content; empty: the environment's.
         context: context of the kubeconfig; empty: its current one.
         config_map: ``namespace/name`` of the ConfigMap with the model config file; empty: nothing reads one.
-        config_file: sees that it is there before pods start.
+        config_file: makes sure that it is there before pods start.
         services: the services.
     """
 

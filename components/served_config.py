@@ -90,7 +90,7 @@ class ProofArgs:
 
 
 def prove(name: str, args: ProofArgs, opts: pulumi.ResourceOptions) -> ServedModel:
-    """Sees that a service of one model serves the version it is to serve, and looks at it again for drift."""
+    """Proves that a service of one model serves the version it is to serve, and looks at it again for drift."""
     serving = args.serving
     place: dict[str, Any]
     started: pulumi.Resource

@@ -2,8 +2,8 @@
 
 Two questions to the engine, neither of which writes anything: ``refresh --preview-only`` compares the state with what
 is really there, ``preview`` compares the code with that. Their answers overlap, because services are looked at before
-every update. So each difference is told once, by comparing three things: what was recorded at the last update, what is
-found now, and what the code says.
+every update. So each difference is reported once, by comparing three things: what was recorded at the last update, what
+is found now, and what the code says.
 """
 
 from __future__ import annotations

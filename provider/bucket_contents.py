@@ -175,7 +175,7 @@ def _preview_new(ctx: Context, inputs: Properties) -> None:
         facts = _bucket(ctx, inputs).facts()
         if facts is not None:
             _check_fixed(inputs, _fixed(facts))
-            _warn_of_strangers(ctx, inputs)
+            _warn_of_foreign_objects(ctx, inputs)
     except CloudError as error:
         if isinstance(error, NoCredentialsError) or faults.is_elsewhere(error):
             raise
@@ -190,7 +190,7 @@ def _preview_new(ctx: Context, inputs: Properties) -> None:
         ctx.warning(f"it is not known yet whether bucket {name} exists already: {error}{taken}")
 
 
-def _warn_of_strangers(ctx: Context, inputs: Properties) -> None:
+def _warn_of_foreign_objects(ctx: Context, inputs: Properties) -> None:
     bucket = _bucket(ctx, inputs)
     found = bucket.contents(text(inputs, "owner"))
     if found.strange and not found.current and not found.removable:

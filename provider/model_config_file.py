@@ -136,10 +136,10 @@ class ConfigObject:
         """
         found = self.find()
         if found is not None:
-            self.refuse_stranger(found.owner, *also)
+            self.refuse_other_owner(found.owner, *also)
         return found
 
-    def refuse_stranger(self, owner: str, *also: str) -> None:
+    def refuse_other_owner(self, owner: str, *also: str) -> None:
         """Raises OwnershipError where the file, managed by ``owner``, is neither this stack's nor one of ``also``."""
         if owner not in (self._owner, *also):
             whose = f"is managed by {owner}" if owner else "was not made by this project"
@@ -264,7 +264,7 @@ class ModelConfigFile(Resource):
                 _preview_place(ctx, inputs, old_inputs or {})
             else:  # whose it is now was read a moment ago
                 owner = text(old_outputs, "owner")
-                _file(ctx, inputs).refuse_stranger(owner, *_former_owners(old_inputs, inputs))
+                _file(ctx, inputs).refuse_other_owner(owner, *_former_owners(old_inputs, inputs))
         unused = old_outputs is not None and flag(old_outputs, "unused")
         listed = old_outputs["initial"] if old_outputs is not None and not unused else inputs["initial"]
         return inputs | {"unused": unused, "initial": listed}

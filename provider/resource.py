@@ -251,7 +251,7 @@ class Resource(ABC):
 
     @abstractmethod
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
-        """What is there, or None where it is gone. ``inputs`` is None when a stranger is imported."""
+        """What is there, or None where it is gone. ``inputs`` is None for an import."""
 
     @abstractmethod
     def update(

@@ -1,4 +1,4 @@
-"""What lies in a versioned bucket, and whose it is: a stack's own object versions, or a stranger's.
+"""What lies in a versioned bucket, and whose it is: a stack's own object versions, or those of others.
 
 A bucket can only be deleted when nothing is left in it. In a bucket with versioning a deleted object leaves its content
 and a delete marker, which no ordinary listing shows. What a stack published is known from what it left: manifests list

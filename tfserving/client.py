@@ -207,7 +207,7 @@ class RestClient(_Base):
         body = self._json("GET", f"/v1/models/{_quoted(model)}")
         found = body.get("model_version_status")
         if not isinstance(found, list):
-            raise self._stranger(200)
+            raise self._not_tf_serving(200)
         return [
             VersionStatus(
                 int(item["version"]),
@@ -226,7 +226,7 @@ class RestClient(_Base):
             json_format.ParseDict(body["metadata"]["signature_def"], signatures, ignore_unknown_fields=True)
             return _metadata(str(spec["name"]), int(spec["version"]), signatures)
         except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
-            raise self._stranger(200) from error
+            raise self._not_tf_serving(200) from error
 
     def predict(
         self,
@@ -245,7 +245,7 @@ class RestClient(_Base):
         seconds = time.perf_counter() - started
         key = "outputs" if isinstance(instances, Columns) else "predictions"
         if key not in body:
-            raise self._stranger(200)
+            raise self._not_tf_serving(200)
         return Prediction(body[key], version, seconds)
 
     def _json(self, method: str, path: str, data: bytes | None = None) -> dict[str, Any]:
@@ -266,7 +266,7 @@ class RestClient(_Base):
             raise ServiceUnreachableError(f"{self._where}: no answer: {detail}") from error
         body = _parse_json(raw)
         if not isinstance(body, dict):
-            raise self._stranger(200, raw)
+            raise self._not_tf_serving(200, raw)
         return body
 
     def _raise(self, status: int, raw: bytes) -> NoReturn:
@@ -283,9 +283,9 @@ class RestClient(_Base):
             raise ServiceUnreachableError(f"{self._where}: HTTP {status}: the token was refused", status)
         if status >= 500:
             raise ServiceUnreachableError(f"{self._where}: HTTP {status} from the gateway", status)
-        raise self._stranger(status)
+        raise self._not_tf_serving(status)
 
-    def _stranger(self, status: int, raw: bytes = b"") -> ServiceUnreachableError:
+    def _not_tf_serving(self, status: int, raw: bytes = b"") -> ServiceUnreachableError:
         if status < 400 and raw[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
             return ServiceUnreachableError(
                 f"{self._where}: HTTP {status}, but not from TensorFlow Serving: an HTML page, of a proxy or login "

@@ -249,7 +249,7 @@ class Publication:
         wrong = self._wrong(manifest, present, closely=True)
         ours = {entry.path for entry in started.files} if started else set()
         if stored is None:
-            self._refuse_strangers(number, manifest, wrong, present, ours)
+            self._refuse_foreign_files(number, manifest, wrong, present, ours)
         leftover = sorted((ours - {entry.path for entry in manifest.files}) & present.keys())
         return Job(number, manifest, source, wrong, present, staged, leftover, first=stored is None)
 
@@ -278,7 +278,7 @@ class Publication:
                     f"takes {MAX_KEY_BYTES}. Fix: a shorter tf-serving:modelRoot, or shorter names in the model"
                 )
 
-    def _refuse_strangers(
+    def _refuse_foreign_files(
         self,
         number: int,
         manifest: Manifest,

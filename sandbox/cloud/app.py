@@ -97,7 +97,7 @@ async def _stop(app: web.Application) -> None:
 
 
 async def _health(request: web.Request) -> web.Response:
-    """Who this cloud is, for those who hold its key; strangers learn nothing."""
+    """Who this cloud is, for those who hold its key; others learn nothing."""
     state = request.app[STATE]
     if state.access_key is not None and not health.is_proven(request.headers, state.access_key):
         return web.Response(status=204)

@@ -17,7 +17,7 @@ IN_PREVIEW = {
     "cluster.ConfigMap.check_namespace": "test_a_namespace_that_is_not_there_is_refused_in_the_preview",
     "eas.ownership.check_owner": "test_a_service_that_another_stack_took_over_is_refused_by_the_preview_of_an_update",
     "eas.ownership.check_lock": "test_a_safety_lock_is_told_by_the_preview_of_a_change_that_it_forbids",
-    "model_config_file.ConfigObject.refuse_stranger": "test_somebody_elses_config_file_is_refused_and_stays",
+    "model_config_file.ConfigObject.refuse_other_owner": "test_somebody_elses_config_file_is_refused_and_stays",
     "oss.Bucket.get_text": "test_what_should_be_a_text_and_is_none_is_refused_in_the_preview",
     "published_model.PublishedModel.diff": "test_changed_content_of_a_published_version_is_refused_in_the_preview",
     "publication.layout.load_manifest": "test_the_preview_refuses_to_drop_a_version_whose_manifest_is_damaged",
@@ -29,7 +29,7 @@ IN_PREVIEW = {
     "publication.run.Publication._listed": "test_the_preview_refuses_versions_in_a_bucket_that_is_yet_to_be_made",
     "publication.run.Publication._look": "test_the_preview_refuses_strangers_files_and_other_content",
     "publication.run.Publication._refuse_long_keys": "test_a_key_that_is_too_long_for_oss_is_refused_in_the_preview",
-    "publication.run.Publication._refuse_strangers": "test_the_preview_refuses_strangers_files_and_other_content",
+    "publication.run.Publication._refuse_foreign_files": "test_the_preview_refuses_strangers_files_and_other_content",
     "publication.run.Publication._refer": "test_the_preview_of_an_added_version_is_refused_like_its_update",
 }
 """Where an error is raised that a preview says as well, and the test of that."""
