@@ -11,6 +11,7 @@ from sandbox.engine.state import Snapshot
 from tfserving.errors import ConfigError
 
 SALT = secrets.new_salt(secrets.SANDBOX_PASSPHRASE)
+from tfserving.property_values import UNKNOWN_TEXT
 
 
 @pytest.fixture
@@ -262,7 +263,7 @@ clusters: [{name: a, cluster: {server: "https://%s:6443"}}]
         file.write_text(text % host)
         for given in (str(file), text % host):
             assert bool(config.cluster_refusals({"kubeconfig": given})) is refused
-    assert config.cluster_refusals({"kubeconfig": properties.UNKNOWN}) == []  # a cluster yet to be made
+    assert config.cluster_refusals({"kubeconfig": UNKNOWN_TEXT}) == []  # a cluster yet to be made
     for settings in ({}, {"kubeconfig": str(tmp_path / "none")}, {"kubeconfig": str(file), "context": "two"}):
         assert config.cluster_refusals(settings)
 

@@ -365,11 +365,17 @@ def test_ctrl_c_lets_running_operations_end_and_starts_no_more(project: Project)
 
 
 def test_a_second_ctrl_c_stops_at_once(project: Project) -> None:
-    project.program("import time\ntime.sleep(60)")
+    # A program that the first one does not end: else the second may come when the run has ended already.
+    project.program(
+        "import pathlib, signal, time\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
+        "pathlib.Path('deaf').touch()\ntime.sleep(60)"
+    )
     run = project.start("preview")
-    wait_for(lambda: processes_of(project))
+    wait_for((project.root / "deaf").exists)
     run.send_signal(signal.SIGINT)
     time.sleep(0.3)
+    assert run.poll() is None
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=5)
     assert run.returncode == 1
