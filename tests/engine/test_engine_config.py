@@ -9,9 +9,9 @@ import pytest
 from sandbox.engine import config, properties, secrets
 from sandbox.engine.state import Snapshot
 from tfserving.errors import ConfigError
+from tfserving.property_values import UNKNOWN_TEXT
 
 SALT = secrets.new_salt(secrets.SANDBOX_PASSPHRASE)
-from tfserving.property_values import UNKNOWN_TEXT
 
 
 @pytest.fixture
