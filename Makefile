@@ -2,7 +2,7 @@
 
 ENGINE ?= sandbox
 # Test files at a time. Most of them wait for servers rather than for a processor.
-JOBS ?= 2
+JOBS ?= 3
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 BIN := .venv/bin

@@ -554,6 +554,7 @@ def main(arguments: list[str], root: Path) -> int:
 
     The first line on standard output is the port. The engine's address is the one argument that is not a flag.
     """
+    parent = os.getppid()  # before the port is told: whoever has read it may be gone the next moment
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -569,7 +570,7 @@ def main(arguments: list[str], root: Path) -> int:
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     os.dup2(2, 1)  # whatever a library prints must not look like part of the protocol
-    threading.Thread(target=_watch, args=(log, os.getppid(), stop), daemon=True).start()
+    threading.Thread(target=_watch, args=(log, parent, stop), daemon=True).start()
     while not stop.wait(0.2):
         pass  # a signal that another thread receives is handled when this one next runs
     provider.cancelled.set()

@@ -154,7 +154,7 @@ def commands(text: str) -> list[list[str]]:
 def test_commands_in_workflows_and_in_the_docs_are_ones_that_there_are(file: Path) -> None:
     for name, *arguments in commands(file.read_text(encoding="utf-8")):
         if name != "...":
-            importlib.import_module(COMMANDS[name][0])._parser().parse_args(arguments)
+            importlib.import_module(COMMANDS[name].module)._parser().parse_args(arguments)
 
 
 def test_the_gitlab_example_is_yaml_with_the_same_three_jobs() -> None:

@@ -187,7 +187,7 @@ def test_an_interrupted_publication_is_invisible_and_continues_where_it_stopped(
 ) -> None:
     directory = models.add("m", 1)
     with open(directory / "assets" / "big.bin", "wb") as file:
-        file.truncate(128 << 20)
+        file.truncate(256 << 20)
     inputs = models.inputs("m", cloud.bucket, root)
     interrupted = Plugin(*engine)
     interrupted.configure(**config(cloud.endpoint))
@@ -209,7 +209,8 @@ def test_an_interrupted_publication_is_invisible_and_continues_where_it_stopped(
     assert failure[0].partial is not None
     assert failure[0].outputs["versions"] == {}
     assert all(key.startswith(f"{root}m/.staging-1/") for key in cloud.keys(root))
-    assert cloud.unfinished_parts(root) >= parts  # kept for the next run
+    whole = f"{root}m/.staging-1/files/assets/big.bin" in cloud.keys(root)
+    assert whole or cloud.unfinished_parts(root) >= parts  # kept for the next run
 
     model = Stack(clouded, "PublishedModel")
     assert model.up(inputs) == "create"
@@ -457,7 +458,7 @@ def test_progress_tells_files_bytes_rate_and_time_left(
 ) -> None:
     directory = models.add("m", 1)
     with open(directory / "assets" / "big.bin", "wb") as file:
-        file.truncate(128 << 20)
+        file.truncate(256 << 20)
     with Line(int(cloud.endpoint.rpartition(":")[2]), rate=6e6) as line:  # slow enough to be watched
         plugin = Plugin(*engine)
         try:
