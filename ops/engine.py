@@ -22,6 +22,9 @@ LOCAL = "local"
 
 _SELECTION_SECONDS = 20.0
 
+_FOR_CHANGES = ("PULUMI_SKIP_CONFIRMATIONS", "PULUMI_OPTION_YES", "PULUMI_OPTION_SKIP_PREVIEW")
+"""What pipelines set for `up`. Everything here only looks, and the CLI refuses `refresh --preview-only` with a yes."""
+
 CHANGES = 7
 """Exit status of both where ``--expect-no-changes`` finds some (Pulumi CLI 3.227 and later)."""
 
@@ -95,7 +98,8 @@ def _selected(project_dir: Path) -> str:
 
 def _run(command: Sequence[str], project_dir: Path, seconds: float | None) -> subprocess.CompletedProcess[str]:
     # What is printed is read, and gets into reports: no colours, of plugins and of the program neither.
-    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true", "NO_COLOR": "1"}
+    kept = {name: value for name, value in os.environ.items() if name not in _FOR_CHANGES}
+    environment = {**kept, "PULUMI_SKIP_UPDATE_CHECK": "true", "NO_COLOR": "1"}
     environment.pop("FORCE_COLOR", None)
     return subprocess.run(
         command, cwd=project_dir, env=environment, capture_output=True, text=True, timeout=seconds, check=False

@@ -112,3 +112,22 @@ def test_the_cli_is_asked_without_colours(project: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FORCE_COLOR", "1")
     done = engine.run("prod", ["refresh", "--json"], "auto", project)
     assert done.out == "refresh --json --non-interactive --color never --stack prod 1\n"
+
+
+def test_what_a_pipeline_sets_for_changes_does_not_reach_commands_that_only_look(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CLI refuses ``refresh --preview-only`` where confirmations are to be skipped."""
+    command = project.parent / "bin" / "pulumi"
+    command.write_text("#!/bin/sh\nenv\n", encoding="utf-8")
+    for name in (
+        "PULUMI_SKIP_CONFIRMATIONS",
+        "PULUMI_OPTION_YES",
+        "PULUMI_OPTION_SKIP_PREVIEW",
+        "PULUMI_OPTION_PARALLEL",
+    ):
+        monkeypatch.setenv(name, "true")
+    seen = engine.run("dev", ["refresh", "--preview-only"], "pulumi", project).out
+    assert "PULUMI_OPTION_PARALLEL=true" in seen
+    assert "SKIP" not in seen.replace("PULUMI_SKIP_UPDATE_CHECK", "")
+    assert "PULUMI_OPTION_YES" not in seen
