@@ -458,7 +458,7 @@ def test_progress_tells_files_bytes_rate_and_time_left(
 ) -> None:
     directory = models.add("m", 1)
     with open(directory / "assets" / "big.bin", "wb") as file:
-        file.truncate(256 << 20)
+        file.truncate(128 << 20)
     with Line(int(cloud.endpoint.rpartition(":")[2]), rate=6e6) as line:  # slow enough to be watched
         plugin = Plugin(*engine)
         try:
