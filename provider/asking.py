@@ -30,6 +30,7 @@ MOUNT_CACHE_SECONDS = 60.0
 ConfigMap (the kubelet looks again about once a minute)."""
 
 _ANSWER_SECONDS = 10.0
+_READ_TRIES = 3
 _LOG_LINES = 200
 _UNKNOWN_REPLICAS = 2
 _THREADS = 8
@@ -245,6 +246,21 @@ class Fleet:
         with ThreadPoolExecutor(min(_THREADS, len(asked) or 1)) as pool:
             found = pool.map(lambda service: self._answers(service, wanted), asked)
             return {service.name: answer for service, answer in zip(asked, found, strict=True)}
+
+    def ask_patiently(
+        self, services: Iterable[Service], models: Mapping[str, Iterable[str]]
+    ) -> dict[str, Answers | ServiceError]:
+        """:meth:`ask`, and ask those that did not answer a few times more: a gateway may just be changing replicas."""
+        answers: dict[str, Answers | ServiceError] = {}
+        left = list(services)
+        for attempt in range(_READ_TRIES):
+            if attempt:
+                self._ctx.sleep(1)
+            answers |= self.ask(left, models)
+            left = [service for service in left if not isinstance(answers[service.name], Answers)]
+            if not left:
+                break
+        return answers
 
     def _answers(self, service: Service, models: Mapping[str, tuple[str, ...]]) -> Answers | ServiceError:
         states: dict[str, tuple[Mapping[int, VersionStatus], ...]] = {}

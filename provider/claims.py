@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import uuid
 
+from google.protobuf import struct_pb2
+
 from provider.properties import Properties, plain
 
 STAMP = "createdBy"
@@ -58,3 +60,8 @@ def stamped(outputs: Properties, stamp: str) -> Properties:
 def stamp_of(outputs: Properties) -> str:
     """The stamp in a state; empty where there is none."""
     return str(plain(outputs.get(STAMP)) or "")
+
+
+def stamp_in(state: struct_pb2.Struct) -> str:
+    """The same of a state as it came over the protocol, which is not decoded for it."""
+    return state.fields[STAMP].string_value if STAMP in state.fields else ""

@@ -24,7 +24,7 @@ from provider.publication.layout import (
     digest_or_changes,
     load_manifest,
     manifest_key,
-    remove_version,
+    remove_files,
     staged_manifest_key,
     summary_of,
 )
@@ -245,7 +245,7 @@ class PublishedModel(Resource):
                 if stored is not None and is_anothers(stored.created_by, ctx.stamp):
                     ctx.info(stays(f"oss://{bucket.name}/{prefix}{number}/"))
                 else:
-                    remove_version(bucket, prefix, int(number), text(inputs, "owner"))
+                    remove_files(bucket, prefix, int(number), text(inputs, "owner"), stored)
         except CloudError as error:
             if error.code != NO_BUCKET:
                 raise

@@ -17,7 +17,7 @@ from provider.properties import UNKNOWN, Change, Properties, differences, has_un
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, table
 from provider.rollout.configs import in_force_by_state, pin_line, spelt_out
 from provider.rollout.files import Files
-from provider.rollout.run import Rollout, ask_patiently, questions_of
+from provider.rollout.run import Rollout, questions_of
 from provider.rollout.wanted import Wanted, results_of, union, versions_of
 from tfserving import model_config, pinning, rollout, wire
 from tfserving.errors import RolloutError, ServiceUnreachableError
@@ -151,7 +151,7 @@ class ServedConfig(Resource):
         fleet.count_replicas()
         served: dict[str, Any] = {}
         silent: list[str] = []
-        for name, answer in ask_patiently(ctx, fleet, fleet.services, questions_of(wanted.file, file)).items():
+        for name, answer in fleet.ask_patiently(fleet.services, questions_of(wanted.file, file)).items():
             if isinstance(answer, Answers):
                 served[name] = answer.as_property()
                 continue

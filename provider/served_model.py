@@ -14,12 +14,10 @@ from provider.cluster import CLUSTER_INPUTS, Cluster
 from provider.properties import UNKNOWN, Change, Properties, differences, has_unknown, plain
 from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
 from tfserving import pinning, wire
-from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
+from tfserving.errors import RolloutError, ServiceUnreachableError
 
 STEP_SECONDS = 120.0
 """How long a new version may take until it is served, the time an OSS mount may hide it included."""
-
-_READ_TRIES = 3
 
 
 class ServedModel(Resource):
@@ -117,13 +115,9 @@ class ServedModel(Resource):
         service, model = _service(inputs), text(inputs, "model")
         fleet = Fleet(ctx, [service], Cluster.of(inputs))
         fleet.count_replicas()
-        answer: Answers | ServiceError | None = None
-        for attempt in range(_READ_TRIES):
-            if attempt:
-                ctx.sleep(1)
-            answer = fleet.ask((service,), {model: ()})[service.name]
-            if isinstance(answer, Answers):
-                return Found(inputs, outputs | inputs | {"served": answer.as_property(), "unproven": False})
+        answer = fleet.ask_patiently((service,), {model: ()})[service.name]
+        if isinstance(answer, Answers):
+            return Found(inputs, outputs | inputs | {"served": answer.as_property(), "unproven": False})
         read = outputs | inputs | {"served": {}, "unproven": False}
         status = fleet.status(service.name)
         if status != "Running":

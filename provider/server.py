@@ -347,7 +347,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 refresh_before_update=resource.refresh_before_update,
             )
 
-        return self._operate(request, read, claims.stamp_of(decode(request.properties, request.type)))
+        return self._operate(request, read, claims.stamp_in(request.properties))
 
     @_answering
     def Update(self, request: provider_pb2.UpdateRequest) -> provider_pb2.UpdateResponse:
@@ -365,7 +365,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 refresh_before_update=resource.refresh_before_update,
             )
 
-        return self._operate(request, update, claims.stamp_of(decode(request.olds, request.type)))
+        return self._operate(request, update, claims.stamp_in(request.olds))
 
     @_answering
     def Delete(self, request: provider_pb2.DeleteRequest) -> empty_pb2.Empty:
@@ -374,7 +374,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             resource.delete(ctx, request.id, decode(request.old_inputs, kind), decode(request.properties, kind))
             return empty_pb2.Empty()
 
-        return self._operate(request, delete, claims.stamp_of(decode(request.properties, request.type)))
+        return self._operate(request, delete, claims.stamp_in(request.properties))
 
     def _context(self, request: _Operation | provider_pb2.DiffRequest, resource: Resource, stamp: str) -> Context:
         if self._clients is None:

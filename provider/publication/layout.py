@@ -127,8 +127,12 @@ def remove_version(bucket: Bucket, prefix: str, number: int, owner: str) -> int:
     Raises:
         SavedModelError: a manifest is damaged, so nothing says what belongs to the version.
     """
-    where = manifest_key(prefix, number)
-    published, staged = (load_manifest(bucket, key) for key in (where, staged_manifest_key(prefix, number)))
+    return remove_files(bucket, prefix, number, owner, load_manifest(bucket, manifest_key(prefix, number)))
+
+
+def remove_files(bucket: Bucket, prefix: str, number: int, owner: str, published: Manifest | None) -> int:
+    """:func:`remove_version` of one whose manifest in the bucket is known; None where it has none."""
+    staged = load_manifest(bucket, staged_manifest_key(prefix, number))
     ours = published or staged
     removed = 0
     if ours is not None and ours.owner == owner:
@@ -139,7 +143,7 @@ def remove_version(bucket: Bucket, prefix: str, number: int, owner: str) -> int:
         bucket.abort_uploads(f"{prefix}{number}/")
         clear_staging(bucket, prefix, number)
     if removed:
-        bucket.delete([where])
+        bucket.delete([manifest_key(prefix, number)])
     return removed
 
 

@@ -347,7 +347,7 @@ class Publication:
                 "run the update again"
             )
         self._seal(job, manifest)
-        objects = self._objects(number)
+        objects |= self._manifest_object(number)
         clear_staging(self._bucket, self._prefix, number)
         self._ctx.info(f"{self._title(number)}: {amounts(len(manifest.files), manifest.size)} in {self._at(number)}")
         self._finish(number, manifest.digest, summary_of(objects))
@@ -367,11 +367,14 @@ class Publication:
                 pin(self._ctx, self._inputs, self._name, seen, self._old_owner)
 
     def _objects(self, number: int) -> dict[str, ObjectInfo]:
-        """The objects of a version as they are now, by path below its directory; the manifest as ``MANIFEST``."""
-        folder, key = f"{self._prefix}{number}/", manifest_key(self._prefix, number)
-        found = {item.key.removeprefix(folder): item for item in self._bucket.list(folder) if item.key != folder}
-        manifest = next((item for item in self._bucket.list(key) if item.key == key), None)
-        return found | ({MANIFEST: manifest} if manifest else {})
+        """The files of a version as they are now, by path below its directory."""
+        folder = f"{self._prefix}{number}/"
+        return {item.key.removeprefix(folder): item for item in self._bucket.list(folder) if item.key != folder}
+
+    def _manifest_object(self, number: int) -> dict[str, ObjectInfo]:
+        """The manifest of a version, as ``MANIFEST`` beside its :meth:`_objects`; nothing where there is none."""
+        key = manifest_key(self._prefix, number)
+        return {MANIFEST: item for item in self._bucket.list(key) if item.key == key}  # noqa: B035 - one at most
 
     def _seal(self, job: Job, manifest: Manifest) -> None:
         """Write the manifest: from now on the version is published."""
@@ -461,7 +464,7 @@ class Publication:
                 continue
             ours = replace(stored, owner=self._owner, created_by=self._ctx.stamp)
             self._bucket.put_text(manifest_key(self._prefix, number), ours.to_json())
-            self._finish(number, self._done[name], summary_of(self._objects(number)))
+            self._finish(number, self._done[name], summary_of(self._objects(number) | self._manifest_object(number)))
 
     def _clean_up(self) -> None:
         """Remove what is left of uploads nobody wants any more, and dropped versions where no rollout will."""

@@ -24,7 +24,6 @@ from tfserving.rollout import Step
 STEP_SECONDS = 120.0
 """Least time a step may take before it counts as stuck."""
 
-_READ_TRIES = 3
 _SETTLE_SECONDS = 15.0
 _LOG_SECONDS = 4.0
 
@@ -157,7 +156,7 @@ class Rollout:
     def _ask_before(self, config: ModelServerConfig) -> dict[str, Answers]:
         answers: dict[str, Answers] = {}
         questions = questions_of(config, self._wanted.file)
-        for name, answer in ask_patiently(self._ctx, self._fleet, self._asked, questions).items():
+        for name, answer in self._fleet.ask_patiently(self._asked, questions).items():
             if not isinstance(answer, Answers):
                 raise RolloutError(f"nothing was changed, because {self._fleet.unanswered(name, answer)}")
             answers[name] = answer
@@ -236,10 +235,11 @@ class Rollout:
         old_lines = self._log_lines(step) if step.wait_available else set()
         for gone in self._ctx.poll(seconds, longest=2):
             pending = {}
+            answers = self._fleet.ask(self._asked, questions)
             if gone - looked >= _LOG_SECONDS and step.wait_available:
                 looked = gone
-                self._look_into_logs(step, old_lines)
-            for name, answer in self._fleet.ask(self._asked, questions).items():
+                self._look_into_logs(step, answers, old_lines)
+            for name, answer in answers.items():
                 if isinstance(answer, Answers):
                     reason = self._pending(step, name, answer, stale if gone < rereads else set())
                 else:
@@ -255,9 +255,8 @@ class Rollout:
         """What logs have said before: of another time, or of replicas that are gone."""
         return {line for service in self._asked for line in self._fleet.trouble(service.name, step.wait_available)}
 
-    def _look_into_logs(self, step: Step, old_lines: set[str]) -> None:
+    def _look_into_logs(self, step: Step, answers: Mapping[str, Answers | ServiceError], old_lines: set[str]) -> None:
         """End the wait where a log says that a version will never load: its state tells only after the last retry."""
-        answers = self._fleet.ask(self._asked, dict.fromkeys(step.wait_available, ()))
         for service, answer in answers.items():
             missing = [
                 (model, version)
@@ -446,7 +445,7 @@ class Rollout:
         reachable = [service for service in self._wanted.services if service.reachable]
         questions = questions_of(self._wanted.file, None)
         self._served = {}
-        for name, answer in ask_patiently(self._ctx, self._fleet, reachable, questions).items():
+        for name, answer in self._fleet.ask_patiently(reachable, questions).items():
             if not isinstance(answer, Answers):
                 self._ctx.record(self._id, self._outputs())
                 raise RolloutError(self._fleet.unanswered(name, answer))
@@ -478,19 +477,3 @@ def questions_of(config: ModelServerConfig, other: ModelServerConfig | None) -> 
     for model in (*config.models, *(other.models if other else ())):
         found.setdefault(model.name, set()).update(model.labels)
     return found
-
-
-def ask_patiently(
-    ctx: Context, fleet: Fleet, services: Iterable[Service], questions: Mapping[str, Iterable[str]]
-) -> dict[str, Answers | ServiceError]:
-    """Ask, and ask those that did not answer a few times more: a gateway may just be changing replicas."""
-    answers: dict[str, Answers | ServiceError] = {}
-    left = list(services)
-    for attempt in range(_READ_TRIES):
-        if attempt:
-            ctx.sleep(1)
-        answers |= fleet.ask(left, questions)
-        left = [service for service in left if not isinstance(answers[service.name], Answers)]
-        if not left:
-            break
-    return answers

@@ -387,7 +387,7 @@ CRASHED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
 def test_pods_that_do_not_become_ready_tell_state_events_and_log(
     server: ApiServer, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch, status: dict[str, Any], told: str
 ) -> None:
-    monkeypatch.setattr("provider.rollout.run._READ_TRIES", 1)
+    monkeypatch.setattr("provider.asking._READ_TRIES", 1)
     server.pods, server.statuses = {"a": "False"}, {"a": status}
     server.logs = {"a": "starting\nFailed to start server. Error: INVALID_ARGUMENT\n"}
     server.events = [
@@ -409,7 +409,7 @@ def test_pods_that_do_not_become_ready_tell_state_events_and_log(
 def test_without_the_right_to_see_events_the_state_is_told_all_the_same(
     server: ApiServer, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provider.rollout.run._READ_TRIES", 1)
+    monkeypatch.setattr("provider.asking._READ_TRIES", 1)
     server.pods, server.statuses = {"a": "False"}, {"a": UNSCHEDULABLE}
     server.events = None
     make(common, serving(1))
