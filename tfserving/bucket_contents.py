@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tfserving import config_notes
 from tfserving import manifest as manifests
 from tfserving.errors import SavedModelError
 from tfserving.manifest import Manifest
@@ -21,7 +22,6 @@ CONFIG_FILE = "model_config.pbtxt"
 _STAGED = re.compile(r"(?P<staging>(?:.*/)?\.staging-\d+/)manifest\.json")
 _PUBLISHED = re.compile(rf"(?P<prefix>(?:.*/)?)(?P<number>\d+){re.escape(manifests.SUFFIX)}")
 _START_FILE = re.compile(r"(?P<folder>(?:.*/)?)\w+\.(?:batching|monitoring)-[0-9a-f]+\.pbtxt")
-_OWNER_LINE = re.compile(r"# Managed by Pulumi project (?P<project>\S+), stack (?P<stack>\S+): ")
 _NAMES_SHOWN = 5
 
 
@@ -128,8 +128,7 @@ def _owned(texts: Mapping[str, str], owner: str) -> tuple[set[str], tuple[str, .
     roots: set[str] = set()
     for key, text in texts.items():
         if key.rpartition("/")[2] == CONFIG_FILE:
-            line = _OWNER_LINE.match(text)
-            if line and f"{line['project']}/{line['stack']}" == owner:
+            if config_notes.owner_of(text) == owner:
                 keys.add(key)
                 roots.add(key.removesuffix(CONFIG_FILE))
             continue

@@ -8,6 +8,7 @@ and codes; the PAI-EAS documentation for tokens and gateways.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -26,6 +27,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from tfserving import tensors
+from tfserving.connections import Connections
 from tfserving.errors import ServiceError, ServiceNotFoundError, ServiceUnreachableError
 from tfserving.hosts import is_loopback, opener
 from tfserving.protos import tf_serving_pb2 as pb
@@ -33,6 +35,10 @@ from tfserving.saved_model import SERVING_SIGNATURE
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds to wait for an answer."""
+
+MEMBER_HEADER = "x-sandbox-eas-service"
+"""Response header, and initial metadata, that names the member of a group that answered. It is the sandbox's: no page
+of Alibaba Cloud says that the gateway of PAI-EAS tells it."""
 
 _UNKNOWN_LABEL = "Unrecognized servable version label"
 _ERROR_TEXT_LIMIT = 1024
@@ -78,11 +84,13 @@ class Prediction:
             Of :class:`Columns`: such a value itself, for all of the request.
         version: the version that answered; over REST known only where the request named it.
         seconds: from sending the request to having read the answer.
+        member: the member of a service group that answered, where its gateway tells (:data:`MEMBER_HEADER`).
     """
 
     outputs: Any
     version: int | None
     seconds: float
+    member: str = ""
 
 
 class ModelClient(Protocol):
@@ -173,6 +181,8 @@ class RestClient(_Base):
         token: sent as it is in the ``Authorization`` header; None or empty sends no header.
         timeout: seconds to wait for a connection, and for each part of an answer.
         context: whom to trust and who to be in TLS; None: the system's authorities, and nobody.
+        keep: questions (GET) use connections again, so that what balances connections sends all of them to one replica.
+            Requests for predictions have a connection of their own each, whatever this says.
 
     Raises:
         ServiceError: the URL is not an http(s) URL without a query, or the token cannot be a header's value.
@@ -184,6 +194,8 @@ class RestClient(_Base):
         token: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         context: ssl.SSLContext | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
         try:
             parts = urlsplit(url)
@@ -201,7 +213,14 @@ class RestClient(_Base):
         self._where = self._url
         self._token = _checked_token(token)
         self._timeout = timeout
+        self._member = ""
         self._opener = opener(url, context)
+        self._kept = Connections(url, timeout, context) if keep and Connections.reach(url) else None
+
+    def close(self) -> None:
+        """Release connections."""
+        if self._kept is not None:
+            self._kept.close()
 
     def status(self, model: str) -> list[VersionStatus]:
         body = self._json("GET", f"/v1/models/{_quoted(model)}")
@@ -246,28 +265,48 @@ class RestClient(_Base):
         key = "outputs" if isinstance(instances, Columns) else "predictions"
         if key not in body:
             raise self._not_tf_serving(200)
-        return Prediction(body[key], version, seconds)
+        return Prediction(body[key], version, seconds, self._member)
+
+    def metrics(self, path: str) -> str:
+        """The Prometheus page at ``path``, below the service's address. Raises what the other methods raise."""
+        raw = self._bytes("GET", path)
+        if b"# TYPE " not in raw:
+            raise self._not_tf_serving(200, raw)
+        return raw.decode("utf-8", "replace")
 
     def _json(self, method: str, path: str, data: bytes | None = None) -> dict[str, Any]:
+        raw = self._bytes(method, path, data)
+        body = _parse_json(raw)
+        if not isinstance(body, dict):
+            raise self._not_tf_serving(200, raw)
+        return body
+
+    def _bytes(self, method: str, path: str, data: bytes | None = None) -> bytes:
         request = urllib_request.Request(self._url + path, data=data, method=method)  # noqa: S310 (scheme is checked)
         if self._token:
             request.add_unredirected_header("Authorization", self._token)
         if data is not None:
             request.add_header("Content-Type", "application/json")
         try:
+            if self._kept is not None and data is None:
+                return self._asked_again(self._kept, request)
             with self._opener.open(request, timeout=self._timeout) as response:
-                raw = response.read()
+                self._member = response.headers.get(MEMBER_HEADER) or ""
+                return bytes(response.read())
         except urllib_error.HTTPError as error:
             with error:
                 self._raise(error.code, _read(error))
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
+            reason = error.reason if isinstance(error, urllib_error.URLError) else error
             detail = f"{reason}" or type(reason).__name__
             raise ServiceUnreachableError(f"{self._where}: no answer: {detail}") from error
-        body = _parse_json(raw)
-        if not isinstance(body, dict):
-            raise self._not_tf_serving(200, raw)
-        return body
+
+    def _asked_again(self, kept: Connections, request: urllib_request.Request) -> bytes:
+        status, headers, raw = kept.get(request.selector, {**request.headers, **request.unredirected_hdrs})
+        if not 200 <= status < 300:
+            self._raise(status, raw)
+        self._member = headers.get(MEMBER_HEADER) or ""
+        return raw
 
     def _raise(self, status: int, raw: bytes) -> NoReturn:
         body = _parse_json(raw)
@@ -325,11 +364,26 @@ def _json_bytes(value: Any) -> Any:
 
 
 def _parse_json(raw: bytes) -> Any:
+    """None for what is no JSON. The server writes strings of the model as they are: those that are no text in UTF-8
+    become ``{"b64": ...}``."""
     try:
-        # The server writes strings of the model as they are, which need not be UTF-8.
-        return json.loads(raw.decode("utf-8", "replace"), strict=False)
+        try:
+            return json.loads(raw.decode(), strict=False)
+        except UnicodeDecodeError:
+            return _with_bytes(json.loads(raw.decode("utf-8", "surrogateescape"), strict=False))
     except (ValueError, RecursionError):
         return None
+
+
+def _with_bytes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_bytes(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_bytes(item) for key, item in value.items()}
+    if isinstance(value, str) and any("\udc80" <= char <= "\udcff" for char in value):
+        with contextlib.suppress(UnicodeEncodeError):
+            return {"b64": base64.b64encode(value.encode("utf-8", "surrogateescape")).decode()}
+    return value
 
 
 def _read(response: urllib_error.HTTPError) -> bytes:
@@ -387,6 +441,7 @@ class GrpcClient(_Base):
         # What is tried in this order, until one is taken.
         self._metadata = [[("authorization", form)] for form in (value, f"Bearer {value}")] if value else [[]]
         self._timeout = timeout
+        self._member = ""
         options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
@@ -476,7 +531,7 @@ class GrpcClient(_Base):
                 outputs = _rows(decoded)
         except ValueError as error:
             raise ServiceError(f"{self._where}: {error}", 400) from error
-        return Prediction(outputs, answer.model_spec.version.value, seconds)
+        return Prediction(outputs, answer.model_spec.version.value, seconds, self._member)
 
     def reflects(self) -> bool:
         """Whether the server describes its services to tools such as grpcurl (TensorFlow Serving does since 2.15.1)."""
@@ -497,7 +552,7 @@ class GrpcClient(_Base):
         self._channel.close()
 
     def _call(self, method: str, request: Message, answer: type[_M]) -> _M:
-        call: Callable[..., _M] = self._channel.unary_unary(
+        call = self._channel.unary_unary(
             f"/tensorflow.serving.{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
@@ -505,13 +560,15 @@ class GrpcClient(_Base):
         forms = self._metadata
         for metadata in forms:
             try:
-                answered = call(request, timeout=self._timeout, metadata=metadata)
+                answered, done = call.with_call(request, timeout=self._timeout, metadata=metadata)
             except grpc.RpcError as error:
                 if error.code() not in _REFUSED or metadata is forms[-1]:
                     self._raise(error)
             else:
                 self._metadata = [metadata]
-                return answered
+                self._member = str(dict(done.initial_metadata() or ()).get(MEMBER_HEADER, ""))
+                found: _M = answered
+                return found
         raise AssertionError("there is always a form to send")
 
     def _raise(self, error: Any) -> NoReturn:

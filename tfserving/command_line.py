@@ -58,13 +58,17 @@ class Commands:
     by_name: Mapping[str, Command]
     needed: str
 
-    def run(self, argv: Sequence[str]) -> int:
+    def run(self, argv: Sequence[str], tell: Callable[[TFServingError], None] | None = None) -> int:
         """Runs one command.
+
+        Args:
+            argv: its name, and its arguments.
+            tell: how an error is reported, if not as a line on stderr.
 
         Returns:
             exit status as of :func:`run`; :data:`WRONG_USAGE` where there is no such command.
         """
-        return run(lambda: self._run(argv))
+        return run(lambda: self._run(argv), tell)
 
     def _run(self, argv: Sequence[str]) -> int:
         if not argv or argv[0] in ("-h", "--help", "help"):
@@ -83,8 +87,7 @@ class Commands:
         except ModuleNotFoundError as error:
             if (_PROJECT / (error.name or "").partition(".")[0]).is_dir():
                 raise
-            _say(f"error: the Python package {error.name!r} is not installed. {self.needed}")
-            return 1
+            raise TFServingError(f"the Python package {error.name!r} is not installed. {self.needed}") from None
 
     def _usage(self) -> str:
         width = max(map(len, self.by_name)) + 2
@@ -93,8 +96,12 @@ class Commands:
         return "\n".join([*lines, "", f"python -m {self.program} COMMAND --help tells more."])
 
 
-def run(command: Callable[[], int]) -> int:
+def run(command: Callable[[], int], tell: Callable[[TFServingError], None] | None = None) -> int:
     """Runs a command.
+
+    Args:
+        command: gives the exit status.
+        tell: how an error is reported, if not as a line on stderr.
 
     Returns:
         exit status: the command's own, 1 for an error (printed on stderr, without a traceback), :data:`INTERRUPTED` or
@@ -106,7 +113,7 @@ def run(command: Callable[[], int]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            return _told(command)
+            return _told(command, tell)
         finally:
             # Here, where it can be handled, and not when the interpreter ends.
             for stream in _streams():
@@ -138,11 +145,14 @@ def _streams() -> list[TextIO]:
     return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
 
 
-def _told(command: Callable[[], int]) -> int:
+def _told(command: Callable[[], int], tell: Callable[[TFServingError], None] | None) -> int:
     try:
         return command()
     except TFServingError as error:
-        _say(f"error: {error}")
+        if tell is None:
+            _say(f"error: {error}")
+        else:
+            tell(error)
         return 1
     except KeyboardInterrupt:
         _say("interrupted")

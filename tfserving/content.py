@@ -28,7 +28,7 @@ from tfserving.wording import some_of
 _INDEX = "variables/variables.index"
 _SHARD = re.compile(r"variables/variables\.data-([0-9]{5})-of-[0-9]{5}")
 _ICLOUD = re.compile(r"\.(?P<name>.+)\.icloud")
-_BINARY = re.compile(r"saved_model\.pb|variables/variables\.(index|data-.*)")
+_BINARY = re.compile(r"saved_model\.pb|model\.tflite|variables/variables\.(index|data-.*)")
 """Files that are never text and never empty; a shard without a byte is compared with the index instead."""
 
 _POINTERS: tuple[tuple[bytes, str, str], ...] = (
@@ -47,8 +47,9 @@ _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive, or a Keras file, which is one", "unpack it, or write a SavedModel: model.export"),
     (b"\x89HDF\r\n", "an HDF5 file of Keras", "write a SavedModel: model.export"),
     (b"\0\x05\x16\x07", "what macOS keeps beside a file", "copy the file itself, without its ._"),
-    (b"saved_model_schema_version:", "a SavedModel in text form", "name it saved_model.pbtxt, or write it as binary"),
-    (b"meta_graphs {", "a SavedModel in text form", "name it saved_model.pbtxt, or write it as binary"),
+    (b"../", "the path that a symbolic link leads to, in place of the file", "copy the file itself: cp -rL"),
+    (b"saved_model_schema_version:", "a SavedModel in text form", "name it saved_model.pbtxt"),
+    (b"meta_graphs {", "a SavedModel in text form", "name it saved_model.pbtxt"),
 )
 """How files begin that are of another format than their names say; looked at where content is never text."""
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error", b'{"')
@@ -108,41 +109,31 @@ def _with_content(
     others = [item for item in found if item[0] != number]
     sound = len(others) == len(found)
     try:
-        here = placeholders(version.path, cache) or (damage(version.path, cache) if sound else [])
+        here = faults(version.path, cache, complete=sound)
     except SavedModelError as error:
         return [*found, (number, Problem(path, str(error)))] if sound else found
     new = [(number, Problem(path, f"{shown} {fault.message}", fix=fault.fix)) for fault in here]
     return [*others, *new] if here else found
 
 
-def placeholders(version_dir: Path, cache: HashCache) -> list[Fault]:
-    """Files that stand for others: the content itself is somewhere else. One fault for all of one kind.
+def faults(version_dir: Path, cache: HashCache, *, complete: bool = True) -> list[Fault]:
+    """Files that stand for others, the content itself being somewhere else: one fault for all of one kind. Without such
+    files, variables that are not those of their index.
 
     Args:
         version_dir: the version's directory.
         cache: spares reading files that were read before and have not changed.
+        complete: nothing is missing as far as the names of its files tell; else variables are not looked at.
 
     Raises:
         SavedModelError: a file cannot be read, or the directory cannot be listed.
     """
-    return _placeholders(_LocalFiles(version_dir, cache))
-
-
-def damage(version_dir: Path, cache: HashCache) -> list[Fault]:
-    """Variables that are not those of their index. Nothing where a version has none.
-
-    Args:
-        version_dir: the version's directory, complete as far as the names of its files tell.
-        cache: spares reading files that were read before and have not changed.
-
-    Raises:
-        SavedModelError: a file cannot be read, or the directory cannot be listed.
-    """
-    return _damage(_LocalFiles(version_dir, cache))
+    files = _LocalFiles(version_dir, cache)
+    return _placeholders(files) or (_damage(files) if complete else [])
 
 
 def faults_of_objects(sizes: Mapping[str, int], read: Callable[[str, int], bytes]) -> list[Fault]:
-    """:func:`placeholders`, else :func:`damage`, of a version in a bucket, as far as a listing and small reads tell.
+    """:func:`faults` of a version in a bucket, as far as a listing and small reads tell.
 
     Args:
         sizes: bytes by path below the version's prefix.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tfserving.property_path import format_path
@@ -46,7 +47,7 @@ _IDENTITY = {"storage": "mount_path", "env": "name"}
 
 _SECRET_KEYS = frozenset({"token", "dockerauth", "password", "aksecret"})
 _SECRET_NAME = re.compile(r"secret|token|passw|credential|access_?key|api_?key|private_?key", re.IGNORECASE)
-KEPT = frozenset({"metadata.workspace_id"})
+KEPT = frozenset({"metadata.workspace_id", "metadata.group"})
 """What a service keeps when a write leaves it out."""
 
 _Step = str | int | tuple[str, str]
@@ -66,7 +67,8 @@ def normalize(server_config: Mapping[str, Any]) -> dict[str, Any]:
     """A service JSON in the form in which two of them are compared.
 
     Whole floats become integers, null and empty values disappear, ``cloud.computing.instance_type`` becomes the one
-    element of ``instances``, OSS paths end in a slash, and the workspace, which EAS shows at the top as well, stands in
+    element of ``instances``, OSS paths end in a slash and mount paths in none, and the workspace, which EAS shows at
+    the top as well, stands in
     ``metadata``. Secrets stay: see :func:`baseline` for a form to store.
     """
     config: dict[str, Any] = _tidy(server_config)
@@ -91,6 +93,8 @@ def _spell_out(config: dict[str, Any]) -> None:
         oss = item.get("oss") if isinstance(item, dict) else None
         if isinstance(oss, dict) and isinstance(oss.get("path"), str):
             oss["path"] = oss["path"].rstrip("/") + "/"
+        if isinstance(item, dict) and isinstance(item.get("mount_path"), str):
+            item["mount_path"] = item["mount_path"].rstrip("/") or "/"
 
 
 def baseline(
@@ -190,6 +194,44 @@ def actual(
         if found is _ABSENT:
             _remove(result, path)
     return result
+
+
+@dataclass(frozen=True)
+class HiddenSecret:
+    """A secret of a service JSON.
+
+    Attributes:
+        path: where it is.
+        variable: name of the environment variable that it is the value of; empty for any other one.
+    """
+
+    path: str
+    variable: str
+
+
+def without_secrets(server: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[HiddenSecret, ...]]:
+    """A service JSON without its secrets, normalized, and what was taken out: variables with their names."""
+    names = _Names(server, server)
+    rest = normalize(server)
+    found = []
+    for path in reversed([path for path in _flatten(rest) if _is_secret(path)]):
+        step = path[-2] if len(path) > 1 and path[-1] == "value" else None
+        variable = step[1] if isinstance(step, tuple) else ""
+        found.append(HiddenSecret(names.text(path), variable))
+        _remove(rest, path)
+        if isinstance(step, tuple):
+            _remove(rest, (*path[:-1], step[0]))
+    return rest, tuple(reversed(found))
+
+
+def without_defaults(server: Mapping[str, Any]) -> dict[str, Any]:
+    """A service JSON, normalized, without what EAS documents as the default of a key that is left out."""
+    names = _Names(server, server)
+    rest = normalize(server)
+    for path, value in reversed(_flatten(rest).items()):
+        if _is_default(names.text(path), value):
+            _remove(rest, path)
+    return rest
 
 
 def equivalent(one: object, other: object) -> bool:

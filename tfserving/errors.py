@@ -81,6 +81,10 @@ class RolloutError(TFServingError):
     """A rollout stopped before the wanted config was served. The last accepted config stays in force."""
 
 
+class TrafficError(TFServingError):
+    """The requests of a service group cannot be shared as wanted. They are shared as they were, or on the way."""
+
+
 class CloudError(TFServingError):
     """An Alibaba Cloud API refused a call.
 

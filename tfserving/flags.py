@@ -265,6 +265,15 @@ def _has_type(flag: Flag, value: object) -> bool:
     return isinstance(value, str)
 
 
+def prefers_tflite(flags: Mapping[str, Any] | None) -> bool:
+    """Whether a server with these flags loads ``model.tflite`` where a version has one.
+
+    Args:
+        flags: by name, as :func:`parse` gives them or as a stack file has them; ``None``: another server.
+    """
+    return flags is not None and str(flags.get("prefer_tflite_model")).lower() == "true"
+
+
 def render(flags: Mapping[str, FlagValue]) -> list[str]:
     """The flags as arguments, in the mapping's order: ``["--enable_batching=true", ...]``."""
     return [f"--{name}={_to_text(value)}" for name, value in flags.items()]
@@ -462,19 +471,20 @@ def warnings(flags: Mapping[str, FlagValue], *, remote_mount: bool = True) -> li
 @dataclass(frozen=True)
 class _BatchingField:
     type: type
+    sentence: str
     least: int = 0
 
 
 BATCHING_FIELDS: Mapping[str, _BatchingField] = {
-    "max_batch_size": _BatchingField(int, 1),
-    "batch_timeout_micros": _BatchingField(int, 0),
-    "max_enqueued_batches": _BatchingField(int, 1),
-    "num_batch_threads": _BatchingField(int, 1),
-    "thread_pool_name": _BatchingField(str),
-    "allowed_batch_sizes": _BatchingField(list, 1),
-    "pad_variable_length_inputs": _BatchingField(bool),
-    "enable_large_batch_splitting": _BatchingField(bool),
-    "max_execution_batch_size": _BatchingField(int, 1),
+    "max_batch_size": _BatchingField(int, "rows of a batch at most", 1),
+    "batch_timeout_micros": _BatchingField(int, "microseconds to wait for a batch to fill"),
+    "max_enqueued_batches": _BatchingField(int, "batches that may wait; further requests are refused", 1),
+    "num_batch_threads": _BatchingField(int, "batches that run at a time", 1),
+    "thread_pool_name": _BatchingField(str, "name of the thread pool that batches share"),
+    "allowed_batch_sizes": _BatchingField(list, "ascending sizes, one of which a batch is padded to", 1),
+    "pad_variable_length_inputs": _BatchingField(bool, "rows of different sizes are padded to the largest"),
+    "enable_large_batch_splitting": _BatchingField(bool, "a request may be split over several batches"),
+    "max_execution_batch_size": _BatchingField(int, "rows of one run at most, where requests are split", 1),
 }
 """Fields of ``BatchingParameters`` (session_bundle_config.proto)."""
 

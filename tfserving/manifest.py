@@ -15,6 +15,7 @@ version directory itself may be reached through one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -248,7 +249,8 @@ class HashCache:
         self.bytes_read = 0
         self._path = path
         self._lock = threading.Lock()
-        self._entries = _read_cache(path) if path else {}
+        self._real_directories: dict[str, str] = {}
+        self._entries: _Entries = _read_cache(path) if path else {}
         self._changed: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -279,9 +281,15 @@ class HashCache:
         Raises:
             SavedModelError: the file is no regular file, cannot be read, or changed while it was read.
         """
-        key = os.path.abspath(path)
+        # Links that a version may hold were looked at by list_files.
+        folder, name = os.path.split(path)
+        real = os.path.join(self._real_directory(folder), name)
         try:
-            before = os.lstat(path)
+            before = os.lstat(real)
+            if stat.S_ISLNK(before.st_mode):
+                real = os.path.realpath(real)
+                before = os.lstat(real)
+            key = real
             if not stat.S_ISREG(before.st_mode):
                 raise SavedModelError(f"{path} is not a regular file")
             with self._lock:
@@ -289,7 +297,7 @@ class HashCache:
                 if entry and entry[0] == _identity(before) and kind in entry[1]:
                     return entry[1][kind], before.st_size
             started = time.time_ns()
-            with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb", buffering=0) as file:
+            with open(os.open(real, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb", buffering=0) as file:
                 value = compute(self._count(_chunks(file)))
                 after = os.fstat(file.fileno())
         except OSError as error:
@@ -303,6 +311,12 @@ class HashCache:
                 self._entries[key] = (_identity(after), {**kept, kind: value})
                 self._changed.add(key)
         return value, after.st_size
+
+    def _real_directory(self, directory: str) -> str:
+        """A directory without links on the way; remembered, since most files lie in few directories."""
+        if (real := self._real_directories.get(directory)) is None:
+            real = self._real_directories[directory] = os.path.realpath(directory)
+        return real
 
     def _count(self, chunks: Iterator[memoryview]) -> Iterator[memoryview]:
         for chunk in chunks:
@@ -338,13 +352,19 @@ class HashCache:
                         os.unlink(temporary)
 
 
-def user_cache() -> HashCache:
-    """What is known of model files from earlier runs, in the person's cache directory. A context manager: it saves."""
+def cache_directory() -> Path | None:
+    """Where this project keeps what spares it work, of the person who runs it; None where there is no such place."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a container's user without a home
-        return HashCache()
-    return HashCache(base / "tf-serving-stacks" / "hashes.json")
+        return None
+    return base / "tf-serving-stacks"
+
+
+def user_cache() -> HashCache:
+    """What is known of model files from earlier runs, in the person's cache directory. A context manager: it saves."""
+    directory = cache_directory()
+    return HashCache(directory / "hashes.json" if directory else None)
 
 
 _Identity = tuple[int, int, int]
@@ -377,64 +397,112 @@ def _hash_chunks(chunks: Iterator[memoryview]) -> list[str]:
     return [str(crc), sha.hexdigest()]
 
 
-def _read_cache(path: Path) -> dict[str, tuple[_Identity, dict[str, Any]]]:
+_Entries = dict[str, tuple[_Identity, dict[str, Any]]]
+_last_read: dict[Path, tuple[_Identity, _Entries]] = {}
+_reading = threading.Lock()
+
+
+def _read_cache(path: Path) -> _Entries:
+    """The entries of a cache file; parsed once, since a provider opens the same cache for each of its models."""
     try:
-        content = json.loads(path.read_bytes())
-        if content["format"] != _CACHE_FORMAT:
+        with _reading, open(path, "rb") as file:
+            identity = _identity(os.fstat(file.fileno()))
+            known = _last_read.get(path)
+            if known is None or known[0] != identity:
+                known = _last_read[path] = identity, _parse_cache(file.read())
+            return dict(known[1])
+    except OSError:
+        return {}
+
+
+def _parse_cache(content: bytes) -> _Entries:
+    try:
+        found = json.loads(content)
+        if found["format"] != _CACHE_FORMAT:
             return {}
         return {
             str(key): ((int(size), int(mtime), int(inode)), dict(values))
-            for key, ((size, mtime, inode), values) in content["files"].items()
+            for key, ((size, mtime, inode), values) in found["files"].items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 
 def list_files(version_dir: Path) -> list[str]:
     """Paths of all files that belong to a version, relative, with forward slashes, in order.
 
+    Symbolic links are followed, as a server on the same disk follows them: what is published is the content of their
+    targets. A link is refused that leads to nothing, in a circle, or out of what the version belongs to: its model's
+    directory, and the ``blobs`` of a hub's cache where it is one of the cache's ``snapshots``. So nobody who hands over
+    a model publishes files of this machine with it.
+
     Raises:
-        SavedModelError: something is no regular file, has a name that cannot be an OSS key, or cannot be listed.
+        SavedModelError: something is no regular file, has a name that cannot be an OSS key, or cannot be listed; or a
+            link is refused.
     """
-    return sorted(_walk(version_dir, ""))
+    return sorted(_walk(os.fspath(version_dir), "", (os.fspath(version_dir),)))
 
 
-def _walk(directory: Path, prefix: str) -> Iterable[str]:
+def _walk(directory: str, prefix: str, entered: tuple[str, ...]) -> Iterator[str]:
+    """Files below a directory; ``entered`` are the version's directory and those on the way to this one."""
     try:
         with os.scandir(directory) as entries:
             children = list(entries)
     except OSError as error:
         raise SavedModelError(f"{directory} cannot be listed: {error.strerror}") from error
     for child in children:
-        path = f"{prefix}{child.name}"
-        if child.is_symlink():
-            raise SavedModelError(f"{directory / child.name} is a symbolic link{_link_fix(directory / child.name)}")
+        path, place = f"{prefix}{child.name}", child.path
+        if child.is_symlink() and (problem := _link_problem(place, entered)):
+            raise SavedModelError(f"{place} is a symbolic link{problem}")
         if child.is_dir():
             if child.name not in JUNK_DIRS:
-                yield from _walk(directory / child.name, f"{path}/")
+                yield from _walk(place, f"{path}/", (*entered, place))
         elif child.name in JUNK_FILES or child.name.startswith("._"):
             continue
         elif not child.is_file():
-            raise SavedModelError(f"{directory / child.name} is not a regular file")
+            raise SavedModelError(f"{place} is not a regular file")
         elif bad := _bad_path(path):
-            raise SavedModelError(f"{str(directory / child.name)!r} cannot be published: {bad}")
+            raise SavedModelError(f"{place!r} cannot be published: {bad}")
         else:
             yield path
 
 
-def _link_fix(link: Path) -> str:
-    """What to do about a link, by where it leads."""
+def _own_directories(version_dir: str) -> tuple[str, ...]:
+    """Real directories that links of a version may lead into."""
+    real = os.path.realpath(version_dir)
+    own = [real, os.path.realpath(os.path.dirname(version_dir))]
+    for above in Path(real).parents:
+        if above.name == "snapshots":
+            own.append(str(above.with_name("blobs")))
+            break
+    return tuple(own)
+
+
+def _link_problem(link: str, entered: tuple[str, ...]) -> str:
+    """Why a link is not followed, and what to do about it, by where it leads; empty where it is followed."""
     try:
         target = os.readlink(link)
     except OSError:
         target = ""
+    real = os.path.realpath(link)
     if "annex/objects/" in target:
         return " into git-annex: git annex get, then git annex unlock"
     if ".dvc/cache/" in target or "/files/md5/" in target:
         return " into a cache of DVC: dvc config cache.type copy, then dvc checkout --relink"
-    if not link.exists():
-        return f": put the file itself there (the link leads to {target}, which is not there)"
-    return ": put the file itself there (cp -rL copies what links lead to)"
+    try:
+        os.stat(link)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return f" that leads back to itself ({target}): put the file itself there"
+        fetch = "; a hub's cache that is not complete: download the model again" if "/blobs/" in f"/{target}" else ""
+        return f": put the file itself there (the link leads to {target}, which is not there{fetch})"
+    within = [os.path.realpath(each) for each in entered]
+    if real in within or any(each.startswith(f"{real}{os.sep}") for each in within):
+        return f" to a directory that it is in ({target}): remove it"
+    own = _own_directories(entered[0])
+    if not any(real == each or real.startswith(f"{each}{os.sep}") for each in own):
+        return f" out of the model's directory, to {real}: put the file itself there (cp -rL copies what links lead to)"
+    return ""
 
 
 def build(version_dir: Path, cache: HashCache | None = None) -> Manifest:

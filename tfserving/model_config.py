@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from tfserving import logging_config
 from tfserving.errors import ConfigError, ModelConfigError, Problem
 from tfserving.property_path import join_path
 from tfserving.protos import tf_serving_pb2 as pb
@@ -30,7 +31,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 LABEL = re.compile(r"[a-zA-Z0-9_]+")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MAX_UINT32 = 2**32 - 1
-_MODEL_KEYS = ("basePath", "platform", "policy", "labels")
+_MODEL_KEYS = ("basePath", "platform", "policy", "labels", "logging")
 _LABELS = "labels: {stable: 1, canary: 2}"
 _POLICY_FORMS = "all, {latest: N} or {specific: [N, ...]}"
 
@@ -101,6 +102,7 @@ class Model:
         platform: always ``tensorflow`` for the stock server.
         policy: which versions are served.
         labels: label to version number, read-only, in the order of the labels' names.
+        logging: the lines inside of its ``logging_config``; empty without one.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Model:
     platform: str = PLATFORM
     policy: VersionPolicy = VersionPolicy()
     labels: Mapping[str, int] = field(default_factory=dict, hash=False)
+    logging: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_path", self.base_path.rstrip("/") or self.base_path[:1])
@@ -160,14 +163,27 @@ def parse(text: str) -> ModelServerConfig:
     """Read a model config file as TensorFlow Serving does.
 
     No policy, and ``latest`` without a number, mean the latest version; the deprecated ``model_type`` is read where
-    ``model_platform`` is missing. ``logging_config`` is not part of what this project declares and is left out.
+    ``model_platform`` is missing.
 
     Raises:
         ModelConfigError: not a ``ModelServerConfig`` in text format, or one without a ``model_config_list``, which a
             running server refuses.
     """
+    return ModelServerConfig(models_in_order(text))
+
+
+def models_in_order(text: str, *, lenient: bool = False) -> tuple[Model, ...]:
+    """The models of :func:`parse` in the order of the file, those that are listed twice included.
+
+    Args:
+        text: the file.
+        lenient: fields that TensorFlow Serving refuses are passed over.
+
+    Raises:
+        ModelConfigError: as :func:`parse`.
+    """
     what = "model config file"
-    message = parse_text(text, pb.ModelServerConfig(), what)
+    message = parse_text(text, pb.ModelServerConfig(), what, lenient=lenient)
     chosen = message.WhichOneof("config")
     if chosen == "custom_model_config":
         raise ModelConfigError(
@@ -177,7 +193,7 @@ def parse(text: str) -> ModelServerConfig:
         raise ModelConfigError(
             f"{what}: holds no model_config_list; no models at all are written `model_config_list {{}}`"
         )
-    return ModelServerConfig(tuple(_model_from_proto(model) for model in message.model_config_list.config))
+    return tuple(_model_from_proto(model) for model in message.model_config_list.config)
 
 
 def _model_from_proto(message: pb.ModelConfig) -> Model:
@@ -192,7 +208,8 @@ def _model_from_proto(message: pb.ModelConfig) -> Model:
             policy = VersionPolicy.specific(choice.specific.versions)
         case _:
             policy = VersionPolicy.latest(choice.latest.num_versions or 1)
-    return Model(message.name, message.base_path, platform, policy, dict(message.version_labels))
+    logging = logging_config.text_of(message.logging_config)
+    return Model(message.name, message.base_path, platform, policy, dict(message.version_labels), logging)
 
 
 # ---- plain data ----------------------------------------------------------------------------------------------------
@@ -201,7 +218,8 @@ def _model_from_proto(message: pb.ModelConfig) -> Model:
 def to_dict(config: ModelServerConfig) -> dict[str, Any]:
     """``config`` as JSON-compatible data, by model name: ``basePath``, ``platform``, ``policy`` and ``labels``.
 
-    ``policy`` is ``"all"``, ``{"latest": N}`` or ``{"specific": [N, ...]}``.
+    ``policy`` is ``"all"``, ``{"latest": N}`` or ``{"specific": [N, ...]}``. A model with a ``logging_config`` has
+    ``logging`` as well.
     """
     return {
         model.name: {
@@ -209,6 +227,7 @@ def to_dict(config: ModelServerConfig) -> dict[str, Any]:
             "platform": model.platform,
             "policy": policy_to_dict(model.policy),
             "labels": dict(model.labels),
+            **({"logging": model.logging} if model.logging else {}),
         }
         for model in config.models
     }
@@ -237,16 +256,16 @@ def from_dict(data: Mapping[str, Any], path: str = "models") -> ModelServerConfi
     for name, value in data.items():
         where = join_path(path, name)
         if not isinstance(value, Mapping):
-            problems.append(Problem(where, f"{value!r} is not a mapping", "basePath, platform, policy and labels"))
+            problems.append(Problem(where, f"{_shown(value)} is not a mapping", ", ".join(_MODEL_KEYS)))
             continue
         problems += unknown_keys(value, _MODEL_KEYS, where)
-        texts: dict[str, str] = {"basePath": "", "platform": PLATFORM}
+        texts: dict[str, str] = {"basePath": "", "platform": PLATFORM, "logging": ""}
         for key in texts:
             text = value.get(key, texts[key])
             if isinstance(text, str):
                 texts[key] = text
             else:
-                problems.append(Problem(join_path(where, key), f"{text!r} is not a text", "text"))
+                problems.append(Problem(join_path(where, key), f"{_shown(text)} is not a text", "text"))
         if "basePath" not in value:
             problems.append(
                 Problem(where, "basePath is missing", fix="add the model's directory as the server sees it")
@@ -255,7 +274,7 @@ def from_dict(data: Mapping[str, Any], path: str = "models") -> ModelServerConfi
         problems += found
         labels, found = read_labels(value.get("labels"), join_path(where, "labels"))
         problems += found
-        models.append(Model(str(name), texts["basePath"], texts["platform"], policy, labels))
+        models.append(Model(str(name), texts["basePath"], texts["platform"], policy, labels, texts["logging"]))
     if problems:
         raise ConfigError(problems, "models")
     return ModelServerConfig(tuple(models))
@@ -276,13 +295,13 @@ def read_policy(value: Any, path: str) -> tuple[VersionPolicy, list[Problem]]:
         fix = did_you_mean(value, ("all", "latest", "specific")) or "write `policy: all`"
         if value == "specific":
             fix = "name the versions: `policy: {specific: [1, 2]}`"
-        return default, [Problem(path, f"{value!r} is not a version policy", _POLICY_FORMS, fix)]
+        return default, [Problem(path, f"{_shown(value)} is not a version policy", _POLICY_FORMS, fix)]
     if isinstance(value, (int, float, list)):
         numbers = value if isinstance(value, list) else [value]
         fix = f"write {{specific: {numbers}}} to serve exactly that"
-        return default, [Problem(path, f"{value!r} is not a version policy", _POLICY_FORMS, fix)]
+        return default, [Problem(path, f"{_shown(value)} is not a version policy", _POLICY_FORMS, fix)]
     if not isinstance(value, Mapping):
-        return default, [Problem(path, f"{value!r} is not a version policy", _POLICY_FORMS)]
+        return default, [Problem(path, f"{_shown(value)} is not a version policy", _POLICY_FORMS)]
     problems = unknown_keys(value, ("latest", "specific"), path, _POLICY_FORMS)
     if "all" in value:
         problems = [Problem(path, "all takes no settings", _POLICY_FORMS, "write `policy: all`")]
@@ -298,7 +317,7 @@ def read_policy(value: Any, path: str) -> tuple[VersionPolicy, list[Problem]]:
     where = join_path(path, "specific")
     if not isinstance(versions, (list, tuple)):
         fix = f"write specific: [{versions}]" if isinstance(versions, (int, float)) else "write a list, e.g. [1, 2]"
-        return default, [Problem(where, f"{versions!r} is not a list", "a list of version numbers", fix)]
+        return default, [Problem(where, f"{_shown(versions)} is not a list", "a list of version numbers", fix)]
     integers: list[int] = []
     for index, item in enumerate(versions):
         number, problem = _integer(item, f"{where}[{index}]", "a version number")
@@ -312,7 +331,8 @@ def read_labels(value: Any, path: str) -> tuple[dict[str, int], list[Problem]]:
     if value is None:
         return {}, []
     if not isinstance(value, Mapping):
-        return {}, [Problem(path, f"{value!r} is not a mapping", "label: version number", f"write {_labels(value)}")]
+        message = f"{_shown(value)} is not a mapping"
+        return {}, [Problem(path, message, "label: version number", f"write {_labels(value)}")]
     labels: dict[str, int] = {}
     problems: list[Problem] = []
     for label, item in value.items():
@@ -333,6 +353,11 @@ def _labels(value: Any) -> str:
     return f"labels: {{{', '.join(f'{label}: {version}' for label, version in pairs)}}}"
 
 
+def _shown(value: object) -> str:
+    """A value for a message, as a stack file has it: booleans are ``true`` and ``false`` there."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
 def _integer(value: Any, path: str, allowed: str) -> tuple[int, list[Problem]]:
     if isinstance(value, int) and not isinstance(value, bool):
         return value, []
@@ -342,7 +367,7 @@ def _integer(value: Any, path: str, allowed: str) -> tuple[int, list[Problem]]:
         message = f"{value!r} is a floating-point number, whose last digits are lost above 2^53"
         return 1, [Problem(path, message, allowed, "write all digits, without a point or an exponent")]
     fix = f"write {value.strip()} without quotes" if isinstance(value, str) and value.strip().isdecimal() else ""
-    return 1, [Problem(path, f"{value!r} is not a whole number", allowed, fix)]
+    return 1, [Problem(path, f"{_shown(value)} is not a whole number", allowed, fix)]
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
@@ -456,6 +481,9 @@ def changes(old: ModelServerConfig, new: ModelServerConfig) -> list[str]:
         if before.policy != after.policy:
             lines.append(f"{name}: policy {before.policy} -> {after.policy}")
         lines += _label_changes(name, before.labels, after.labels)
+        if before.logging != after.logging:
+            kind = "changed" if before.logging and after.logging else "added" if after.logging else "removed"
+            lines.append(f"{name}: logging_config {kind}")
     return lines
 
 

@@ -70,8 +70,11 @@ def operations(version_dir: Path, cache: HashCache | None = None) -> frozenset[s
         version_dir: the version's directory.
         cache: spares reading a file that was read before and has not changed.
     """
+    graph = saved_model.graph_in(version_dir)
+    if graph is None or graph.name != saved_model.GRAPH_FILE:
+        return frozenset()
     try:
-        found, _ = (cache or HashCache()).derive(version_dir / saved_model.GRAPH_FILE, "operations", _listed)
+        found, _ = (cache or HashCache()).derive(graph, "operations", _listed)
     except SavedModelError:
         return frozenset()
     return frozenset(found)

@@ -12,6 +12,7 @@ import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import StrEnum
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -32,12 +33,14 @@ class _Said:
     key: str | None = None
     unit: str = ""
     least: int | None = None
+    most: int | None = None
     configured: bool = True
     written: Any = None
     also: tuple[Any, ...] = ()
     secret: bool = False
     otherwise: str = ""
     topic: str = ""
+    late: str = ""
 
 
 def option(
@@ -47,12 +50,14 @@ def option(
     key: str = "",
     unit: str = "",
     least: int | None = None,
+    most: int | None = None,
     configured: bool = True,
     secret: bool = False,
     written: Any = None,
     also: tuple[Any, ...] = (),
     otherwise: str = "",
     topic: str = "",
+    late: str = "",
 ) -> Any:
     """A dataclass field with what its name and type cannot say about the option.
 
@@ -62,14 +67,17 @@ def option(
         key: key of the stack file, where it is not the name in camelCase.
         unit: of a number, where the name does not end in it: ``MB``, ``vCPUs``.
         least: the lowest number that is allowed.
+        most: the highest one.
         configured: the stack file says it here. False: it follows from the rest of the stack.
         secret: the value is left out of the object's ``repr``.
         written: the type in the stack file, where that is another one: prices by instance type for a tuple of objects.
         also: further values that the stack file may have: ``False`` for no health check at all.
         otherwise: what holds where the option is not given, in words, where the default does not say it.
         topic: begins a group of options: this one and those that follow it.
+        late: the form of its texts, ``vpc-{}``, where a component also takes an output of another resource: nothing of
+            what a stack consists of depends on its value (:mod:`tfserving.late_values`).
     """
-    said = {_METADATA: _Said(key or None, unit, least, configured, written, also, secret, otherwise, topic)}
+    said = {_METADATA: _Said(key or None, unit, least, most, configured, written, also, secret, otherwise, topic, late)}
     if factory is not MISSING:
         return field(default_factory=factory, repr=not secret, metadata=said)
     if default is not MISSING:
@@ -90,10 +98,12 @@ class Option:
             that says nothing.
         unit: unit of a number; empty without one.
         least: the lowest number that is allowed; ``None`` without a limit.
+        most: the highest one, likewise.
         also: further values that are allowed, whatever the type.
         secret: the value is one.
         otherwise: what holds where it is not given, in words; empty where ``default`` says it.
         topic: the group of options it belongs to; empty without groups.
+        late: the form of its texts, where an output of another resource is taken; empty where the value is plain.
     """
 
     key: str
@@ -103,10 +113,12 @@ class Option:
     sentence: str
     unit: str
     least: int | None
+    most: int | None = None
     also: tuple[Any, ...] = ()
     secret: bool = False
     otherwise: str = ""
     topic: str = ""
+    late: str = ""
 
     @property
     def markdown(self) -> str:
@@ -131,7 +143,7 @@ def options(cls: type) -> tuple[Option, ...]:
     Args:
         cls: the dataclass.
     """
-    hints, sentences = get_type_hints(cls), _sentences(cls)
+    hints, sentences = get_type_hints(cls), sentences_of(cls)
     known = {each.name: each.metadata.get(_METADATA, _Said()).key or camel_case(each.name) for each in fields(cls)}
     found, topic = [], ""
     for declared in fields(cls):
@@ -147,10 +159,12 @@ def options(cls: type) -> tuple[Option, ...]:
                     sentence=_FIELD.sub(lambda name: known.get(name[0], name[0]), sentences.get(declared.name, "")),
                     unit=said.unit or next((unit for end, unit in _UNITS.items() if declared.name.endswith(end)), ""),
                     least=said.least,
+                    most=said.most,
                     also=said.also,
                     secret=said.secret,
                     otherwise=said.otherwise,
                     topic=topic,
+                    late=said.late,
                 )
             )
     return tuple(found)
@@ -176,7 +190,9 @@ def without_none(hint: Any) -> Any:
 
 
 def choices(hint: Any) -> tuple[str, ...]:
-    """The values of a ``Literal``, or of several in a union; empty for other types."""
+    """The values of a ``Literal`` or a ``StrEnum``, or of several in a union; empty for other types."""
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return tuple(map(str, hint))
     if get_origin(hint) is Literal:
         return tuple(get_args(hint))
     if is_union(hint):
@@ -201,8 +217,8 @@ def _default(declared: Field[Any]) -> Any:
     return MISSING if declared.default_factory is MISSING else declared.default_factory()
 
 
-def _sentences(cls: type) -> dict[str, str]:
-    """The ``Attributes`` of a class docstring, each as one line."""
+def sentences_of(cls: type) -> dict[str, str]:
+    """The ``Attributes`` of a class docstring by name, each as one line."""
     found: dict[str, str] = {}
     name, inside = "", False
     for line in inspect.cleandoc(cls.__doc__ or "").splitlines():

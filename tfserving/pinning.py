@@ -158,7 +158,8 @@ def announcement(before: ModelServerConfig, after: ModelServerConfig) -> str:
 def unlabelled(before: Mapping[str, Collection[int]], after: Mapping[str, Iterable[int]]) -> list[str]:
     """A line for each model whose requests without label and version move.
 
-    TensorFlow Serving answers them by the highest version that it serves.
+    TensorFlow Serving answers them by the highest version that it serves: a higher one answers as soon as it is loaded,
+    before any gate and before a label moves to it; a lower one once those above it are gone.
 
     Args:
         before: versions served now, by model; a model that serves none has no requests to move.
@@ -168,5 +169,6 @@ def unlabelled(before: Mapping[str, Collection[int]], after: Mapping[str, Iterab
     for name in sorted(before):
         old, new = max(before[name], default=None), max(after.get(name, ()), default=None)
         if old is not None and new is not None and old != new:
-            lines.append(f"{name}: requests without a label: version {old} -> {new}")
+            when = f"once {'it' if new > old else f'version {old}'} is {'loaded' if new > old else 'gone'}"
+            lines.append(f"{name}: requests without a label: version {old} -> {new} {when}")
     return lines

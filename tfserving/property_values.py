@@ -1,4 +1,4 @@
-"""How Pulumi marks property values that are more than JSON.
+"""Property values that are more than JSON: secret and unknown ones, and how Pulumi marks them.
 
 On the wire and in states, a secret, a reference or an output is an object with a signature key, and a value that is not
 known yet is a reserved string, one for each kind of value. Source: Pulumi's Go SDK (``sdk/go/common/resource/sig``,
@@ -7,7 +7,10 @@ known yet is a reserved string, one for each kind of value. Source: Pulumi's Go 
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
 
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 """The key that marks an object; its value is one of the next three, or that of an asset or archive."""
@@ -31,3 +34,63 @@ UNKNOWNS: Final = frozenset(
     }
 )
 """What stands for values that are not known before the update runs, of every kind."""
+
+Properties = dict[str, Any]
+"""A resource's properties: JSON values, :class:`Secret` and :data:`UNKNOWN`."""
+
+
+class Unknown(Enum):
+    """The type of :data:`UNKNOWN`."""
+
+    UNKNOWN = "unknown"
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+"""A value that is not known before the update runs."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that Pulumi encrypts in its state and masks in its output.
+
+    Attributes:
+        value: the value itself; never part of ``repr``.
+    """
+
+    value: Any = field(repr=False)
+
+
+def secret(value: Any) -> Secret:
+    """``value`` as a secret; a secret stays one secret."""
+    return value if isinstance(value, Secret) else Secret(value)
+
+
+def plain(value: Any) -> Any:
+    """``value`` without its secret marks, at any depth. Unknown values stay."""
+    match value:
+        case Secret():
+            return plain(value.value)
+        case Mapping():
+            return {key: plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
+def has_unknown(value: Any) -> bool:
+    """Whether an unknown value is anywhere in ``value``."""
+    match value:
+        case Unknown():
+            return True
+        case Secret():
+            return has_unknown(value.value)
+        case Mapping():
+            return any(has_unknown(item) for item in value.values())
+        case list() | tuple():
+            return any(has_unknown(item) for item in value)
+        case _:
+            return False

@@ -17,6 +17,8 @@ Sources: TensorFlow Serving's ``server_core.cc`` (order of checks, label rules),
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -24,8 +26,10 @@ from typing import Literal
 from tfserving.errors import RolloutError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy, changes, validate
 
-StepKind = Literal["widen", "move", "narrow", "replace"]
+StepKind = Literal["widen", "gate", "move", "narrow", "replace"]
 Versions = Mapping[str, tuple[int, ...]]
+
+_PHRASES = 12
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Step:
     """One write of the config file, and what to wait for on every instance of every service that reads it.
 
     Attributes:
-        kind: ``widen``, ``move`` or ``narrow``; ``replace`` for services that read the file at start only.
+        kind: ``widen``, ``move`` or ``narrow``; ``gate``, which writes nothing, for versions that are tried before
+            requests move to them; ``replace`` for services that read the file at start only.
         config: what the file says.
         needs_available: versions that must be AVAILABLE before the write: else the server refuses it, or nothing wanted
             would be there to take over from what it drops. They are after the steps before; after an interruption the
@@ -53,6 +58,12 @@ class Step:
     summary: tuple[str, ...] = ()
     needs_available: Versions = field(default_factory=dict)
     wait_labels_gone: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """The summary on one line that can be read: of many phrases the first ones."""
+        more = len(self.summary) - _PHRASES
+        return "; ".join([*self.summary[:_PHRASES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def plan(
@@ -100,6 +111,25 @@ def plan(
     if wanted != moved:
         steps.append(_narrow(moved, wanted, all_changes))
     return steps
+
+
+def with_gate(
+    steps: Sequence[Step], in_force: ModelServerConfig | None, tried: Versions, summary: Sequence[str]
+) -> list[Step]:
+    """``steps`` with a gate: after everything is loaded, and before any label moves or version goes.
+
+    Args:
+        steps: of :func:`plan`.
+        in_force: the config in force before the first of them.
+        tried: by model: versions that are tried, and those they are compared with; none: there is no gate.
+        summary: what is tried, one phrase per model.
+    """
+    if not tried:
+        return list(steps)
+    widened = 1 if steps and steps[0].kind == "widen" else 0
+    config = steps[0].config if widened else in_force or ModelServerConfig()
+    gate = Step("gate", config, needs_available=tried, summary=tuple(summary))
+    return [*steps[:widened], gate, *steps[widened:]]
 
 
 def replacement(wanted: ModelServerConfig, published: Mapping[str, Iterable[int]]) -> Step:
@@ -182,10 +212,22 @@ def observed(
 
 def served_models_rollout_summary(steps: Sequence[Step]) -> list[str]:
     """One line per step for a preview: ``step 1 of 2, widen: modelB serves 1, 2, 3; wait until 3 is AVAILABLE``."""
-    return [
-        f"step {number} of {len(steps)}, {step.kind}: {'; '.join(step.summary)}"
-        for number, step in enumerate(steps, start=1)
-    ]
+    return [f"step {number} of {len(steps)}, {step.kind}: {step.said}" for number, step in enumerate(steps, start=1)]
+
+
+def sample(names: Iterable[str], change: str, size: int) -> frozenset[str]:
+    """A few of many models, the same ones for the same change and others for another.
+
+    Args:
+        names: the models.
+        change: what is changed, as a text.
+        size: how many.
+    """
+
+    def place(name: str) -> bytes:
+        return hashlib.sha256(f"{change}\0{name}".encode()).digest()
+
+    return frozenset(heapq.nsmallest(size, names, key=place))
 
 
 # ---- one model -----------------------------------------------------------------------------------------------------

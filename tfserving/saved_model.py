@@ -9,16 +9,19 @@ then fails every request. So a graph with variables must come with ``variables/v
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
+from tfserving import tflite
 from tfserving.errors import Problem, SavedModelError
 from tfserving.manifest import JUNK_DIRS, JUNK_FILES, HashCache, list_files
 from tfserving.protos import tf_serving_pb2 as pb
@@ -26,11 +29,26 @@ from tfserving.protos import tf_serving_pb2 as pb
 SERVING_SIGNATURE = "serving_default"
 """The signature that a request without one means."""
 
+PREDICT_METHOD = "tensorflow/serving/predict"
+"""The method of a signature that any request may use."""
+
 SERVE_TAG = "serve"
 """The tag set TensorFlow Serving loads unless told otherwise (``--saved_model_tags``)."""
 
 GRAPH_FILE = "saved_model.pb"
-"""Without this file TensorFlow Serving does not load a version: it has to appear after all others."""
+"""The graph in binary form."""
+
+GRAPH_TEXT = "saved_model.pbtxt"
+"""The same in text form, read where there is no binary one (``tensorflow/cc/saved_model/reader.cc``)."""
+
+GRAPHS = (GRAPH_FILE, GRAPH_TEXT)
+"""Files that a graph is read from, in the order in which they are looked for."""
+
+TFLITE_FILE = "model.tflite"
+"""With ``--prefer_tflite_model``, this is loaded where it is there, and no graph is looked for."""
+
+MODEL_FILES = (*GRAPHS, TFLITE_FILE)
+"""Files that make a directory a version that loads: they have to appear after all others."""
 
 INIT_SIGNATURE = "__saved_model_init_op"
 """A signature TensorFlow adds for itself; no request can use it."""
@@ -41,6 +59,7 @@ MAX_WARMUP_RECORDS = 1000
 _MAX_VERSION = 2**63 - 1
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*(-?[0-9]+)[ \t\n\v\f\r]*")
 _UNFINISHED = re.compile(r"temp-[0-9]+")  # what an Estimator writes to, and renames when it is done
+_MISNAMED = re.compile(r"[vV](?:ersion)?[-_]?([0-9]{1,18})")
 _SHARD = re.compile(r"variables/variables\.data-([0-9]{5})-of-([0-9]{5})")
 _POINTER = re.compile(r"[0-9]+\.dvc")
 _OWN_FILE = re.compile(r"[0-9]+\.manifest\.json")
@@ -126,7 +145,7 @@ def versions(model_dir: Path) -> tuple[VersionDir, ...]:
     for name in _children(model_dir):
         # Of equal numbers TensorFlow Serving takes the last in the order of the names.
         number = parse_number(name)
-        if number is not None and number >= 0 and (model_dir / name).is_dir():
+        if number is not None and number >= 0 and os.path.isdir(os.path.join(model_dir, name)):
             found[number] = VersionDir(number, model_dir / name)
     return tuple(found[number] for number in sorted(found))
 
@@ -139,6 +158,54 @@ def parse_number(name: str) -> int | None:
     match = _NUMBER.fullmatch(name)
     number = int(match[1]) if match else None
     return number if number is not None and -_MAX_VERSION - 1 <= number <= _MAX_VERSION else None
+
+
+def misnamed(name: str) -> int | None:
+    """The version that only people read in a directory's name, such as ``v3``; None where they read none."""
+    match = _MISNAMED.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def why_no_version(name: str) -> str:
+    """Why a directory of a model is no version that a stack can have: the rest of a sentence that begins with its name.
+
+    Empty where nobody would take it for one, and for a version.
+    """
+    number = parse_number(name)
+    if number is not None and name != str(number):
+        return (
+            f"is read as version {number} by TensorFlow Serving, and a stack has plain numbers only: name it {number}"
+        )
+    if number is not None and number < 0:
+        return "is a negative version: give it a higher number than the others"
+    if number is None and _NUMBER.fullmatch(name):
+        return "is too large for a version number"
+    if _UNFINISHED.fullmatch(name):
+        return "is an export that has not ended"
+    if (meant := misnamed(name)) is not None:
+        return f"is no number, and TensorFlow Serving passes over it: name it {meant}"
+    return ""
+
+
+def graph_of(paths: Collection[str]) -> str:
+    """The file that the graph of a version is read from; empty without one."""
+    return next((name for name in GRAPHS if name in paths), "")
+
+
+def graph_in(version_dir: Path) -> Path | None:
+    """:func:`graph_of` a directory."""
+    name = graph_of([name for name in GRAPHS if os.path.isfile(os.path.join(version_dir, name))])
+    return version_dir / name if name else None
+
+
+def loads_tflite(version_dir: Path, preferred: bool = False) -> bool:
+    """Whether a server loads ``model.tflite`` of a version, or there is nothing else that it could load.
+
+    Args:
+        version_dir: the version's directory.
+        preferred: the server has ``--prefer_tflite_model``.
+    """
+    return (version_dir / TFLITE_FILE).is_file() and (preferred or graph_in(version_dir) is None)
 
 
 def examine(
@@ -200,7 +267,7 @@ def examine(
 def _no_version(model_dir: Path, shown: str, names: Iterable[str]) -> tuple[str, str, str]:
     """What to say of a model directory without any version: what is wrong, what is allowed, how to put it right."""
     fix = "put the model's files into a directory called 1"
-    if (model_dir / GRAPH_FILE).is_file():
+    if graph_in(model_dir) is not None:
         return f"{shown} is a SavedModel itself, where version directories are expected", f"{shown}/1, ...", fix
     others = [name for name in names if (model_dir / name).is_dir() and name not in JUNK_DIRS]
     if others and all(_UNFINISHED.fullmatch(name) for name in others):
@@ -249,7 +316,7 @@ def warnings(model_dir: Path, cache: HashCache | None = None, only: Collection[i
         if version.path.name != str(version.number):
             found.append(f"directory {version.path.name} is published as version {version.number}")
         try:
-            known = signatures(version.path, cache)
+            known = loaded_signatures(version.path, cache)
         except SavedModelError:
             continue
         if SERVING_SIGNATURE not in known:
@@ -279,6 +346,38 @@ def signatures(
         name: Signature(_tensors(found["inputs"]), _tensors(found["outputs"]), found["method_name"])
         for name, found in graph["signatures"].items()
     }
+
+
+def loaded_signatures(
+    version_dir: Path,
+    cache: HashCache | None = None,
+    tags: Collection[str] = frozenset({SERVE_TAG}),
+    *,
+    prefer_tflite: bool = False,
+) -> dict[str, Signature]:
+    """:func:`signatures` of what a server loads of a version: of ``model.tflite``, or of the graph.
+
+    The former has one signature. It holds for sizes that a request may choose what the file says; the server itself
+    tells 1 for each of them. None where only the server knows what inputs are called.
+
+    Args:
+        version_dir: the version's directory.
+        cache: spares reading a file that was read before and has not changed.
+        tags: of the graph that is loaded.
+        prefer_tflite: the server has ``--prefer_tflite_model``.
+
+    Raises:
+        SavedModelError: what is loaded cannot be read, or no graph in it has exactly these tags.
+    """
+    if not loads_tflite(version_dir, prefer_tflite):
+        return signatures(version_dir, cache, tags)
+    found = _read_tflite(version_dir, cache or HashCache())
+    if isinstance(found, str):
+        raise SavedModelError(f"{version_dir / TFLITE_FILE} {found}")
+    if found is None:
+        return {}
+    inputs, outputs = map(_tensors, found)
+    return {SERVING_SIGNATURE: Signature(inputs, outputs, PREDICT_METHOD)}
 
 
 def tag_problem(version_dir: Path, cache: HashCache, tags: Collection[str]) -> str:
@@ -344,16 +443,16 @@ def _children(model_dir: Path) -> list[str]:
 def _incomplete(version_dir: Path, cache: HashCache, tags: Collection[str] | None) -> Iterator[str]:
     """What a version lacks, as the rest of a sentence that begins with its name."""
     files = frozenset(list_files(version_dir))
-    if "saved_model.pb" not in files:
-        yield _no_graph(files)
+    if not graph_of(files):
+        if TFLITE_FILE not in files:
+            yield _no_graph(files)
+        elif isinstance(found := _read_tflite(version_dir, cache), str):
+            yield f"has a {TFLITE_FILE} that {found}"
         return
     graphs = _read(version_dir, cache)
     # Without tags, what any graph needs: one of them is loaded.
     loaded = graphs if tags is None and graphs else [_serving_graph(graphs, version_dir, tags or {SERVE_TAG})]
-    yield from _incomplete_variables(files, any(graph["variables"] for graph in loaded))
-    missing = [name for graph in loaded for name in graph["assets"] if f"assets/{name}" not in files]
-    if missing:
-        yield f"has no assets/{missing[0]}, which its graph reads"
+    yield from _incomplete_files(files, loaded)
     if WARMUP_FILE in files:
         records, _ = cache.derive(version_dir / WARMUP_FILE, "records", _count_records)
         if records is None:
@@ -362,28 +461,81 @@ def _incomplete(version_dir: Path, cache: HashCache, tags: Collection[str] | Non
             yield f"has {records} warm-up records, and TensorFlow Serving loads no more than {MAX_WARMUP_RECORDS}"
 
 
-def incomplete(paths: Iterable[str]) -> list[str]:
+def incomplete(paths: Iterable[str], graph: bytes | None = None, *, tflite: bool = False) -> list[str]:
     """What a version lacks as far as the names of its files tell, as the rest of a sentence that begins with its name.
 
-    For versions whose files are somewhere else: what a graph needs beside them is not known then.
+    For versions whose files are somewhere else.
+
+    Args:
+        paths: the files, relative, with forward slashes.
+        graph: content of the graph file; None: what the graph needs beside it is not known.
+        tflite: whatever serves it has ``--prefer_tflite_model``.
     """
     files = frozenset(paths)
-    if GRAPH_FILE not in files:
+    name = graph_of(files)
+    if not name and tflite and TFLITE_FILE in files:
+        return []
+    if not name:
         return [_no_graph(files)]
-    return list(_incomplete_variables(files, expected=False))
+    if graph is None:
+        return list(_incomplete_variables(files, expected=False))
+    graphs = _parser(name)(iter([memoryview(graph)]))
+    if graphs is None:
+        return [f"has a {name} that cannot be parsed"]
+    return list(_incomplete_files(files, graphs))
+
+
+def tflite_fault(content: bytes) -> str:
+    """Why a file is no model of TensorFlow Lite that a server loads; the rest of a sentence. Empty where it is one."""
+    try:
+        tflite.read(io.BytesIO(content))
+    except SavedModelError as error:
+        return str(error)
+    return ""
+
+
+def _read_tflite(version_dir: Path, cache: HashCache) -> Sequence[Mapping[str, Any]] | str | None:
+    """Inputs and outputs as JSON values; what is wrong with the file, in words; ``None`` where the file does not say.
+
+    Of the file, some bytes are read, however large it is.
+    """
+    path = version_dir / TFLITE_FILE
+
+    def read(_: Iterator[memoryview]) -> Any:
+        try:
+            with path.open("rb") as file:
+                found = tflite.read(file)
+        except SavedModelError as error:
+            return str(error)
+        return None if found is None else [{name: list(each) for name, each in some.items()} for some in found]
+
+    found: Sequence[Mapping[str, Any]] | str | None = cache.derive(path, "tflite signature", read)[0]
+    return found
 
 
 def _no_graph(files: Collection[str]) -> str:
     """That a version lacks its graph, and what may be there instead of it."""
     for path in sorted(files):
         suffix = path.rpartition(".")[2].lower()
-        if path == "saved_model.pbtxt":
-            return f"has no {GRAPH_FILE}; saved_model.pbtxt is not read here"
-        if path.startswith((f"{GRAPH_FILE}.", f".{GRAPH_FILE}")):
+        if path == TFLITE_FILE:
+            return (
+                f"has no {GRAPH_FILE}; TensorFlow Serving loads {path} with --prefer_tflite_model only: set "
+                "flags.prefer_tflite_model of every service that serves it, or export the model it was made of"
+            )
+        if path.startswith((f"{GRAPH_FILE}.", f".{GRAPH_FILE}", f"{GRAPH_TEXT}.", f".{GRAPH_TEXT}")):
             return f"has no {GRAPH_FILE}, only {path}: unpack it, or let its transfer end"
         if how := _OTHER_MODELS.get(suffix):
             return f"has no {GRAPH_FILE}; {path} is not read by TensorFlow Serving: {how}"
     return f"has no {GRAPH_FILE}"
+
+
+def _incomplete_files(files: frozenset[str], graphs: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """What of the files that graphs read is not there."""
+    loaded = list(graphs)
+    yield from _incomplete_variables(files, any(graph["variables"] for graph in loaded))
+    missing = [name for graph in loaded for name in graph["assets"] if f"assets/{name}" not in files]
+    if missing:
+        yield f"has no assets/{missing[0]}, which its graph reads"
 
 
 def _incomplete_variables(files: frozenset[str], expected: bool) -> Iterator[str]:
@@ -427,14 +579,19 @@ def _count_records(chunks: Iterator[memoryview]) -> int | None:
 
 def _read(version_dir: Path, cache: HashCache) -> list[dict[str, Any]]:
     """What is needed of each graph, as JSON values, so that it can be cached."""
-    file = version_dir / "saved_model.pb"
-    if not file.is_file():
-        raise SavedModelError(f"{version_dir} has no saved_model.pb")
-    graphs, _ = cache.derive(file, "graphs", _parse)
+    file = graph_in(version_dir)
+    if file is None:
+        raise SavedModelError(f"{version_dir} has no {GRAPH_FILE}")
+    graphs, _ = cache.derive(file, "graphs", _parser(file.name))
     if graphs is None:
         raise SavedModelError(f"{file} is not a SavedModel (it cannot be parsed)")
     found: list[dict[str, Any]] = graphs
     return found
+
+
+def _parser(name: str) -> Callable[[Iterator[memoryview]], list[dict[str, Any]] | None]:
+    """What reads a graph from a file of this name."""
+    return _parse_text if name == GRAPH_TEXT else _parse
 
 
 def _parse(chunks: Iterator[memoryview]) -> list[dict[str, Any]] | None:
@@ -443,6 +600,18 @@ def _parse(chunks: Iterator[memoryview]) -> list[dict[str, Any]] | None:
         model.ParseFromString(b"".join(map(bytes, chunks)))
     except DecodeError:
         return None
+    return _graphs(model)
+
+
+def _parse_text(chunks: Iterator[memoryview]) -> list[dict[str, Any]] | None:
+    try:
+        text = b"".join(map(bytes, chunks)).decode()
+        return _graphs(text_format.Parse(text, pb.SavedModel(), allow_unknown_field=True))
+    except (UnicodeDecodeError, text_format.ParseError, RecursionError):
+        return None
+
+
+def _graphs(model: pb.SavedModel) -> list[dict[str, Any]]:
     return [
         {
             "tags": sorted(graph.meta_info_def.tags),
@@ -470,7 +639,7 @@ def _serving_graph(graphs: Sequence[dict[str, Any]], version_dir: Path, tags: Co
             return graph
     there = "; ".join(", ".join(graph["tags"]) or "no tag" for graph in graphs) or "no graph at all"
     shown = f"tag{'s' * (len(wanted) > 1)} `{','.join(wanted)}`"
-    raise SavedModelError(f"{version_dir / GRAPH_FILE} has no graph with the {shown} ({there})")
+    raise SavedModelError(f"{graph_in(version_dir) or version_dir} has no graph with the {shown} ({there})")
 
 
 def _tensors_to_json(tensors: Mapping[str, pb.TensorInfo]) -> dict[str, Any]:

@@ -6,9 +6,12 @@ Text format of ``BatchingParameters`` (``session_bundle_config.proto``, flag ``-
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from google.protobuf import json_format
 
 from tfserving import flags
 from tfserving.errors import ConfigError, Problem
@@ -82,6 +85,55 @@ def render_monitoring(params: Mapping[str, Any] | None = None, path: str = "moni
     text = render_template("monitoring.pbtxt.j2", enable=_literal(enable), path=metrics)
     parse_text(text, pb.MonitoringConfig(), "monitoring config file")
     return text
+
+
+def metrics_path(text: str) -> str:
+    """Where a server with this monitoring config file serves its metrics; empty where they are switched off."""
+    config = pb.MonitoringConfig()
+    parse_text(text, config, "monitoring config file")
+    prometheus = config.prometheus_config
+    return (prometheus.path or METRICS_PATH) if prometheus.enable else ""
+
+
+def start_file_name(service: str, kind: str, text: str) -> str:
+    """Name of such a file beside the models: it holds a digest of the text, so that a change is another file.
+
+    Args:
+        service: name of the service that reads it.
+        kind: ``batching`` or ``monitoring``.
+        text: what is in it.
+    """
+    return f"{service}.{kind}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.pbtxt"
+
+
+def batching_of(text: str) -> dict[str, Any]:
+    """What :func:`render_batching` made a text of.
+
+    Raises:
+        ModelConfigError: it is no batching parameters file.
+    """
+    message = parse_text(text, pb.BatchingParameters(), "batching parameters file")
+    # 64-bit integers are text in JSON.
+    numbers = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return {name: _from_json(value) for name, value in numbers.items()}
+
+
+def monitoring_of(text: str) -> Any:
+    """What :func:`render_monitoring` made a text of: ``true``, or a mapping of what is not at its default.
+
+    Raises:
+        ModelConfigError: it is no monitoring config file.
+    """
+    found = parse_text(text, pb.MonitoringConfig(), "monitoring config file").prometheus_config
+    given = {"enable": found.enable, "path": found.path or METRICS_PATH}
+    rest = {key: value for key, value in given.items() if value not in (True, METRICS_PATH)}
+    return rest or True
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    return int(value) if isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value) else value
 
 
 def _whole(value: Any) -> Any:

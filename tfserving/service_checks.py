@@ -45,7 +45,7 @@ _SYSTEM_DIRS = (
 _LABELS_OVER_HTTP = (2, 3, 0)
 
 
-class Service(Protocol):
+class CheckedService(Protocol):
     """What the rules look at."""
 
     @property
@@ -68,7 +68,7 @@ class Service(Protocol):
     def env(self) -> Mapping[str, str]: ...
 
 
-AnyService = TypeVar("AnyService", bound=Service, covariant=True)
+AnyService = TypeVar("AnyService", bound=CheckedService, covariant=True)
 
 
 class Checks(Generic[AnyService]):
@@ -103,14 +103,14 @@ def is_amount(value: int | str, *, least: int = 0) -> bool:
     return not isinstance(value, bool) and value >= least
 
 
-def check_bucket(checks: Checks[Service], bucket: str) -> None:
+def check_bucket(checks: Checks[CheckedService], bucket: str) -> None:
     """A name OSS takes."""
     if not cloud_names.BUCKET.fullmatch(bucket):
         allowed = "3 to 63 lower-case letters, digits and hyphens, no hyphen at the ends"
         checks.refuse("bucket", f"`{bucket}` is not a bucket name", allowed)
 
 
-def check_models(checks: Checks[Service]) -> None:
+def check_models(checks: Checks[CheckedService]) -> None:
     """One model, or those of the config file; and names TensorFlow Serving's URLs can hold."""
     spec = checks.spec
     if spec.config_file and spec.model:
@@ -123,7 +123,7 @@ def check_models(checks: Checks[Service]) -> None:
             checks.refuse(key, f"`{name}` is not a model name", "letters, digits and _ . -")
 
 
-def check_mount(checks: Checks[Service], key: str, directory: str) -> None:
+def check_mount(checks: Checks[CheckedService], key: str, directory: str) -> None:
     """An absolute path that hides nothing the image needs. A colon ends a path in a mount of a container runtime."""
     allowed = "/models, /mnt/models, ..."
     parts = directory.rstrip("/").split("/")
@@ -136,7 +136,7 @@ def check_mount(checks: Checks[Service], key: str, directory: str) -> None:
         checks.refuse(key, f"`{directory}` would hide the image's own {where}", allowed)
 
 
-def is_pinned(checks: Checks[Service], image: str, allowed: str) -> bool:
+def is_pinned(checks: Checks[CheckedService], image: str, allowed: str) -> bool:
     """Whether an image has a tag or a digest; one whose tag moves is refused all the same.
 
     Args:
@@ -157,7 +157,7 @@ def is_pinned(checks: Checks[Service], image: str, allowed: str) -> bool:
     return True
 
 
-def check_labels_over_http(checks: Checks[Service], version: tuple[int, ...] | None) -> None:
+def check_labels_over_http(checks: Checks[CheckedService], version: tuple[int, ...] | None) -> None:
     """Version labels in REST paths exist since TensorFlow Serving 2.3 (its release notes)."""
     if version and version < _LABELS_OVER_HTTP:
         shown = ".".join(map(str, version))
@@ -165,31 +165,39 @@ def check_labels_over_http(checks: Checks[Service], version: tuple[int, ...] | N
         checks.refuse("image", message, "2.3.0 or later")
 
 
-def check_labels_at_start(checks: Checks[Service]) -> None:
-    """Labels in the config file of a server without the flag that lets it start with them."""
+def check_labels_at_start(checks: Checks[CheckedService], command: str = "") -> None:
+    """Labels in the config file of a server without the flag that lets it start with them.
+
+    Args:
+        checks: takes the problem.
+        command: the key with a start command of its own, which options add nothing to; empty without one.
+    """
     if checks.spec.uses_labels:
+        message = "the config file has version labels, which TensorFlow Serving refuses at start, before a version is"
+        flag = "--allow_version_labels_for_unavailable_models=true"
+        key = command or "allowLabelsForUnavailableVersions"
         checks.refuse(
-            "allowLabelsForUnavailableVersions",
-            "the config file has version labels, which TensorFlow Serving refuses at start, before a version is loaded",
-            "true",
-            "set allowLabelsForUnavailableVersions: true",
+            key,
+            f"{message} loaded",
+            flag if command else "true",
+            f"add {flag} to it" if command else f"set {key}: true",
         )
 
 
-def check_flag_keys(checks: Checks[Service], keys: Mapping[str, str]) -> None:
+def check_flag_keys(checks: Checks[CheckedService], keys: Mapping[str, str]) -> None:
     """No flag that a key sets already."""
     for name, key in keys.items():
         if name in checks.spec.flags:
             checks.refuse(f"flags.{name}", f"--{name} is set by {key}", "", f"use {key}")
 
 
-def check_batching(checks: Checks[Service]) -> None:
+def check_batching(checks: Checks[CheckedService]) -> None:
     """No flag that makes the batching parameters void."""
     if checks.spec.flags.get("enable_batching") is False:
         checks.refuse("flags.enable_batching", "batching is set, and turned off here", "", "remove one of them")
 
 
-def check_slice_flag(checks: Checks[Service], share: float | None) -> None:
+def check_slice_flag(checks: Checks[CheckedService], share: float | None) -> None:
     """A slice of a card, and a flag that lets TensorFlow take more than that."""
     given = checks.spec.flags.get("per_process_gpu_memory_fraction")
     if share is None or isinstance(given, bool) or not isinstance(given, int | float):
@@ -199,7 +207,7 @@ def check_slice_flag(checks: Checks[Service], share: float | None) -> None:
         checks.refuse("flags.per_process_gpu_memory_fraction", message, f"up to {share}", "remove the flag")
 
 
-def check_slice_keys(checks: Checks[Service]) -> None:
+def check_slice_keys(checks: Checks[CheckedService]) -> None:
     """What says something about a slice of a card needs the slice."""
     spec = checks.spec
     checks.within("gpuCardMemory", spec.gpu_card_memory, 0)
@@ -211,7 +219,7 @@ def check_slice_keys(checks: Checks[Service]) -> None:
             checks.refuse("gpuCorePercentage", "gpuCorePercentage needs gpuMemory", "", "set gpuMemory")
 
 
-def check_environment(checks: Checks[Service], reserved: Iterable[str] = ()) -> None:
+def check_environment(checks: Checks[CheckedService], reserved: Iterable[str] = ()) -> None:
     """Names and values a process can be given.
 
     Args:

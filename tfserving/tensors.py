@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,9 @@ _NUMBERS: dict[pb.DataType, tuple[str, str]] = {
     pb.DT_UINT64: ("uint64_val", "Q"),
     pb.DT_BOOL: ("bool_val", "?"),
 }
+_SHOWN = 80
+"""Characters of a value in an error."""
+
 _HALVES = (pb.DT_HALF, pb.DT_BFLOAT16)
 _FLOATS = (pb.DT_FLOAT, pb.DT_DOUBLE, *_HALVES)
 _NAMES = {pb.DT_FLOAT: "float32", pb.DT_DOUBLE: "float64", pb.DT_HALF: "float16"}
@@ -96,7 +100,7 @@ def encode(value: Any, dtype: pb.DataType, what: str) -> pb.TensorProto:
         raise ValueError(f"{what}: tensors of type {dtype_name(dtype)} cannot be written as plain values")
     for item in values:
         if not _fits(item, dtype):
-            raise ValueError(f"{what}: {item!r} is not of type {dtype_name(dtype)}")
+            raise ValueError(f"{what}: {_shown(item)} is not of type {dtype_name(dtype)}")
     if dtype in _HALVES:
         try:
             tensor.half_val.extend(_half_bits(float(item), dtype) for item in values)
@@ -168,7 +172,12 @@ def _bytes(value: Any, what: str) -> bytes:
             return base64.b64decode(value["b64"], validate=True)
         except binascii.Error as error:
             raise ValueError(f"{what}: b64 holds no base64 text") from error
-    raise ValueError(f"{what}: {value!r} is not a text or {{'b64': ...}}")
+    raise ValueError(f"{what}: {_shown(value)} is not a text or {{'b64': ...}}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def decode(tensor: pb.TensorProto, name: str) -> Any:
@@ -176,7 +185,8 @@ def decode(tensor: pb.TensorProto, name: str) -> Any:
 
     Args:
         tensor: with ``tensor_content`` or typed fields.
-        name: the output's name: bytes come as ``{"b64": ...}`` where it ends in ``_bytes``, as text elsewhere.
+        name: the output's name: bytes come as ``{"b64": ...}`` where it ends in ``_bytes``, and where they are no
+            UTF-8; as text elsewhere.
 
     Raises:
         ValueError: a data type that is not offered, or fewer or more values than the shape has.
@@ -213,9 +223,10 @@ def decode(tensor: pb.TensorProto, name: str) -> Any:
 
 
 def _text(value: bytes, name: str) -> Any:
-    if name.endswith("_bytes"):
-        return {"b64": base64.b64encode(value).decode()}
-    return value.decode(errors="replace")
+    if not name.endswith("_bytes"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+    return {"b64": base64.b64encode(value).decode()}
 
 
 def _nest(values: Iterator[Any], shape: Sequence[int]) -> Any:

@@ -38,23 +38,24 @@ def _environment() -> Environment:
 
 
 def render_template(name: str, **context: Any) -> str:
-    """The template ``templates/<name>`` filled in. A variable the template names and the context lacks is an error."""
+    """``templates/<name>`` filled in. A variable the template names and the context lacks is an error."""
     return _environment().get_template(name).render(**context)
 
 
-def parse_text(text: str, message: _M, what: str) -> _M:
+def parse_text(text: str, message: _M, what: str, *, lenient: bool = False) -> _M:
     """Fill ``message`` from text format, as the server does: unknown fields and repeated scalars are errors.
 
     Args:
         text: the whole file.
         message: an empty message of the type to read.
         what: names the file in errors (``model config file``).
+        lenient: fields that are not known are passed over, which the server does not do.
 
     Raises:
         ModelConfigError: naming line and column where the parser knows them.
     """
     try:
-        return text_format.Parse(text, message)
+        return text_format.Parse(text, message, allow_unknown_field=lenient)
     except text_format.ParseError as error:
         line, column = error.GetLine(), error.GetColumn()
         # A person looks the field up in TensorFlow Serving's documents, not in our copy.

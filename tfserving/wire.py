@@ -1,9 +1,9 @@
 """Version numbers on Pulumi's wire: 64-bit integers that cross it as text.
 
 Pulumi's properties are protobuf Structs, whose only number is a double. Above 2^53 a double is rounded in silence, and
-versions named by time are above it: ``20240115093000123`` becomes ``20240115093000124``. So whatever is declared here
-is text on the wire, in the state and in what a program is handed, and ``int`` everywhere inside the provider and the
-components. Both translate at their border with :func:`encode` and :func:`decode`, and nowhere else.
+versions named by time are above it: ``20240115093000123`` becomes ``20240115093000124``. So whatever the contract of a
+resource declares as a version number (:mod:`tfserving.contract`) is text on the wire, in the state and in what a
+program is handed, and ``int`` everywhere inside the provider and the components.
 
 A state of release 0.1.0 holds numbers. They decode to the same integers, so it previews without a change.
 
@@ -14,7 +14,7 @@ are 9 PB, and OSS holds at most 48.8 TB in one object).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from tfserving.property_path import join_path
@@ -34,30 +34,6 @@ Path = tuple[str | int, ...]
 Lift = Callable[[Any, Callable[[Any], Any]], Any]
 """Applies a change inside of a wrapper (a secret, an output of another resource); anything else it returns as it is."""
 
-
-def _models(*at: str) -> tuple[Pattern, ...]:
-    """The integers of models in the form of :func:`tfserving.model_config.to_dict`."""
-    return (*at, "*", "policy", "specific", "*"), (*at, "*", "labels", "*")
-
-
-def _served(*at: str) -> tuple[Pattern, ...]:
-    """The integers of what a service serves, by model."""
-    return (*at, "*", "versions", "*"), (*at, "*", "labels", "*")
-
-
-INTEGERS: Final[Mapping[str, tuple[Pattern, ...]]] = {
-    "tfserving:index:ModelConfigFile": _models("initial"),
-    "tfserving:index:PublishedModel": _models("serving"),
-    "tfserving:index:ServedConfig": (
-        *_models("models"),
-        *_models("file"),
-        *_served("served", "*"),
-        ("published", "*", "*"),
-        ("obsolete", "*", "*"),
-    ),
-    "tfserving:index:ServedModel": (("versions", "*"), *_served("served")),
-}
-"""By type of resource: where its 64-bit integers are. The versions of a ``PublishedModel`` are keys, which are text."""
 
 # As str() writes an integer; what has more digits than any int64 is left to those who check the range.
 _TEXT = re.compile(r"0|-?[1-9][0-9]{0,39}")
@@ -85,35 +61,25 @@ def is_version(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER
 
 
-def encode(kind: str, properties: Mapping[str, Any], lift: Lift = lambda value, _: value) -> dict[str, Any]:
-    """``properties`` of a resource with its 64-bit integers as text.
+def rewritten(
+    properties: Mapping[str, Any],
+    patterns: Iterable[Pattern],
+    change: Callable[[Any, Path], Any],
+    lift: Lift = lambda value, _: value,
+) -> dict[str, Any]:
+    """A copy of ``properties`` with ``change`` applied to what ``patterns`` lead to.
 
     Args:
-        kind: type of the resource; of a type without such integers the properties stay as they are.
-        properties: inputs or outputs, whole or in part.
+        properties: properties of a resource, whole or in part.
+        patterns: where its 64-bit integers are.
+        change: makes another value of one, given its path.
         lift: how to look into values that are neither lists nor mappings.
     """
-    return _rewritten(kind, properties, encode_integer, lift)
-
-
-def decode(kind: str, properties: Mapping[str, Any], lift: Lift = lambda value, _: value) -> dict[str, Any]:
-    """``properties`` of a resource with its 64-bit integers as ``int``, the reverse of :func:`encode`."""
-    return _rewritten(kind, properties, decode_integer, lift)
-
-
-def rounded(kind: str, properties: Mapping[str, Any], lift: Lift = lambda value, _: value) -> dict[Path, int]:
-    """Integers of a resource that came as numbers so large that they may have been rounded, by their path."""
-    found: dict[Path, int] = {}
-
-    def look(value: Any, at: Path) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= EXACT:
-            found[at] = int(value)
-        return value
-
-    for path in INTEGERS.get(kind, ()):
-        if path[0] in properties:
-            _walk(properties[path[0]], path[1:], path[:1], look, lift)
-    return found
+    result = dict(properties)
+    for path in patterns:
+        if path[0] in result:
+            result[path[0]] = _walk(result[path[0]], path[1:], path[:1], change, lift)
+    return result
 
 
 def exact(value: Any) -> Any:
@@ -138,14 +104,6 @@ def inexact(value: Any, path: str) -> list[tuple[str, int]]:
         return [found for index, item in enumerate(value) for found in inexact(item, f"{path}[{index}]")]
     whole = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > EXACT
     return [(path, int(value))] if whole and abs(value) < float("inf") else []
-
-
-def _rewritten(kind: str, properties: Mapping[str, Any], change: Callable[[Any], Any], lift: Lift) -> dict[str, Any]:
-    result = dict(properties)
-    for path in INTEGERS.get(kind, ()):
-        if path[0] in result:
-            result[path[0]] = _walk(result[path[0]], path[1:], path[:1], lambda value, _: change(value), lift)
-    return result
 
 
 def _walk(value: Any, path: Pattern, at: Path, change: Callable[[Any, Path], Any], lift: Lift) -> Any:

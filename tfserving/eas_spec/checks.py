@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from tfserving import cloud_names, wire
+from tfserving import cloud_names, schedule, wire
 from tfserving.eas_spec.description import (
     DEFAULT_INSTANCE_TYPE,
     GRPC_PORT,
@@ -20,7 +20,9 @@ from tfserving.eas_spec.description import (
     HealthChecks,
     ServiceSpec,
     config_file_path,
+    config_file_polls,
     gpu_memory_fraction,
+    model_directory,
     mount_path,
     own_flags,
     runs_tf_serving,
@@ -107,7 +109,8 @@ def warnings(spec: ServiceSpec) -> list[str]:
         )
     if spec.vpc:
         surge = spec.rolling_strategy.max_surge if spec.rolling_strategy else 1
-        most = spec.autoscaler.max if spec.autoscaler else spec.replicas or 1
+        sizes = [spec.replicas or 1, *([spec.autoscaler.max] if spec.autoscaler else [])]
+        most = max(*sizes, spec.schedule.most if spec.schedule and spec.schedule.jobs else 1)
         extra = f" and {surge} more" if surge else ""
         found.append(f"each replica takes an address of the vSwitch: up to {most}{extra} during an update")
     return found
@@ -271,7 +274,7 @@ def _check_start(checks: Checks[ServiceSpec]) -> None:
             message = "configFile is set, and the start command does not name the file"
             checks.problems.append(Problem(here, message, "", f"add --model_config_file={config_file_path(spec)}"))
         started = str(own.values.get("model_base_path", "")).rstrip("/")
-        named = posixpath.join(mount_path(spec), spec.model)
+        named = posixpath.join(mount_path(spec), model_directory(spec))
         if spec.model and started and started != named:
             message = f"model is {spec.model}, and the start command serves {started}"
             checks.refuse("model", message, "", f"start it with --model_base_path={named}, or name the model it serves")
@@ -327,18 +330,19 @@ def _check_labels(checks: Checks[ServiceSpec]) -> None:
         return
     own = own_flags(spec)
     allowed = spec.allow_labels_for_unavailable_versions
-    polls = spec.config_poll_seconds
+    polls = config_file_polls(spec)
     if own is not None:
         allowed = bool(own.values.get("allow_version_labels_for_unavailable_models"))
-        polls = int(own.values.get("model_config_file_poll_wait_seconds", 0))
+    command = "" if own is None else "command" if spec.command else "script"
     if not allowed:
-        check_labels_at_start(checks)
+        check_labels_at_start(checks, command)
     if spec.uses_labels and not polls:
+        flag = "--model_config_file_poll_wait_seconds"
         checks.refuse(
-            "configPollSeconds",
+            command or "configPollSeconds",
             "the config file has version labels, and is read only once: a label would not move without a restart",
-            "1 or more",
-            "set configPollSeconds: 30",
+            f"{flag}=1 or more" if command else "1 or more",
+            f"add {flag}=30 to it" if command else "set configPollSeconds: 30",
         )
 
 
@@ -442,9 +446,23 @@ def _check_network(checks: Checks[ServiceSpec]) -> None:
         )
 
 
+def _check_schedule(checks: Checks[ServiceSpec]) -> None:
+    spec = checks.spec
+    if spec.schedule is None:
+        return
+    path = f"{checks.path}.schedule"
+    checks.problems += schedule.problems(spec.schedule, path)
+    if problem := schedule.zone_problem(spec.schedule.time_zone, f"{path}.timeZone"):
+        checks.problems.append(problem)
+    if spec.replicas is not None:
+        message = f"the schedule sets the replica count, and replicas: {spec.replicas} does too"
+        checks.refuse("replicas", message, "", "remove one of them")
+
+
 def _check_scaling(checks: Checks[ServiceSpec]) -> None:
     spec = checks.spec
     scaler = spec.autoscaler
+    _check_schedule(checks)
     if scaler:
         if spec.replicas is not None:
             message = f"the autoscaler sets the replica count, and replicas: {spec.replicas} does too"

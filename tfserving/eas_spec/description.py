@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tfserving.flags import FlagValue, Parsed, parse, render
+from tfserving.model_sets import DEFAULT_FILE, Choice, ModelChoice
 from tfserving.options import ACCESS, PLACE, SERVED, START, option
+from tfserving.schedule import Schedule
 
 DEFAULT_IMAGE = "tensorflow-serving:2.14.1"
 """EAS's own image, the version its TensorFlow Serving page uses."""
@@ -60,9 +62,9 @@ class Vpc:
         security_group_id: ``sg-...``.
     """
 
-    vpc_id: str
-    vswitch_ids: tuple[str, ...] = option(written=tuple[str, ...] | str)
-    security_group_id: str
+    vpc_id: str = option(late="vpc-{}")
+    vswitch_ids: tuple[str, ...] = option(written=tuple[str, ...] | str, late="vsw-{}")
+    security_group_id: str = option(late="sg-{}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +168,17 @@ class ServiceSpec:
         bucket_region: region of the bucket; empty means the service's.
         config_file_name: name of the model config file under ``root``.
         uses_labels: the config file maps version labels (``stable``, ``canary``).
+        group: service group that it is made in; empty for none.
         batching_parameters_file: path in the container; also turns batching on. Empty: no batching.
         monitoring_config_file: path in the container. Empty: no Prometheus metrics.
         deployment: ``scenario`` is EAS's TensorFlow Serving form: port 8501, no flags.
         model: serve this one model; with a start command of your own that starts TensorFlow Serving: the model it
             serves, so that it is proven.
+        model_path: directory of ``model`` below ``root``; empty: its name.
         model_name: custom: the model's name in requests (``--model_name``); without it ``model``.
-        config_file: serve all models, as ``model_config.pbtxt`` says.
+        config_file: serve several models, as a model config file says.
+        models: with a config file: only these models: names, or a mapping in which ``policy`` and ``labels`` of a model
+            may be others than its own.
         config_poll_seconds: custom: how often the file is read again; 0 is once, at start, so that each change restarts
             the replicas.
         allow_labels_for_unavailable_versions: custom: required with labels. TensorFlow Serving checks labels before it
@@ -198,8 +204,9 @@ class ServiceSpec:
         gpu_core_percentage: computing power of the slice, 1 to 100; needs ``gpu_memory``.
         gpu_card_memory: memory of the whole card: TensorFlow Serving is told its share by
             ``--per_process_gpu_memory_fraction``.
-        replicas: number of replicas; excludes ``autoscaler``.
+        replicas: number of replicas; excludes ``autoscaler`` and ``schedule``.
         autoscaler: horizontal autoscaling.
+        schedule: numbers of replicas by the clock; before the first job runs, the largest of them.
         rolling_strategy: how replicas are replaced when the service itself changes.
         vpc: the VPC it joins; each replica takes an address of the vSwitch.
         gateway: dedicated gateway, ``gw-...``; needs ``vpc``.
@@ -215,26 +222,31 @@ class ServiceSpec:
     bucket: str = option(configured=False)
     root: str = option("", configured=False)
     bucket_region: str = option("", configured=False)
-    config_file_name: str = option("model_config.pbtxt", configured=False)
+    config_file_name: str = option(DEFAULT_FILE, configured=False)
     uses_labels: bool = option(False, configured=False)
+    group: str = option("", configured=False)
     batching_parameters_file: str = option("", configured=False)
     monitoring_config_file: str = option("", configured=False)
 
     deployment: Deployment = option("custom", otherwise="required", topic=SERVED)
     model: str = ""
+    model_path: str = option("", configured=False)
     model_name: str = ""
     config_file: bool = False
+    models: Mapping[str, Choice] = option(
+        factory=dict, written=tuple[str, ...] | Mapping[str, ModelChoice], otherwise="all models"
+    )
     config_poll_seconds: int = 0
     allow_labels_for_unavailable_versions: bool = False
     mount_path: str = "/models"
 
-    image: str = option(DEFAULT_IMAGE, topic=START)
+    image: str = option(DEFAULT_IMAGE, topic=START, late="registry/{}:late")
     port: int | None = option(None, otherwise="8500 with `grpc`, else 8501")
     grpc: bool = False
     flags: Mapping[str, FlagValue] = field(default_factory=dict)
     command: str = ""
     script: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = option(factory=dict, late="{}")
     health_checks: HealthChecks | None = option(
         None, key="healthCheck", also=(False,), otherwise="fits TensorFlow Serving"
     )
@@ -242,7 +254,7 @@ class ServiceSpec:
 
     instance_types: tuple[InstanceType, ...] = option((), written=tuple[InstanceType | str, ...], topic=PLACE)
     disable_spot_protection: bool = False
-    resource: str = ""
+    resource: str = option("", late="eas-r-{}")
     cpu: int | None = option(None, unit="vCPUs")
     memory: int | None = option(None, unit="MB")
     gpu: int = 0
@@ -251,15 +263,16 @@ class ServiceSpec:
     gpu_card_memory: int = option(0, unit="GB")
     replicas: int | None = option(None, otherwise="1")
     autoscaler: Autoscaler | None = None
+    schedule: Schedule | None = None
     rolling_strategy: RollingStrategy | None = option(None, otherwise="EAS's")
     vpc: Vpc | None = None
-    gateway: str = option("", otherwise="shared gateway")
-    workspace_id: str = option("", otherwise="EAS's")
+    gateway: str = option("", otherwise="shared gateway", late="gw-{}")
+    workspace_id: str = option("", otherwise="EAS's", late="{}")
 
-    token: str = option("", secret=True, otherwise="EAS makes one", topic=ACCESS)
+    token: str = option("", secret=True, otherwise="EAS makes one", topic=ACCESS, late="{}")
     rpc_keepalive_ms: int = 60_000
-    labels: Mapping[str, str] = field(default_factory=dict)
-    extra_config: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = option(factory=dict, late="{}")
+    extra_config: Mapping[str, Any] = option(factory=dict, late="{}")
 
 
 def runs_tf_serving(spec: ServiceSpec) -> bool:
@@ -300,6 +313,11 @@ def model_name(spec: ServiceSpec) -> str:
     return spec.model_name or IMAGE_MODEL_NAME
 
 
+def model_directory(spec: ServiceSpec) -> str:
+    """Directory of the one model of a service, below the root."""
+    return spec.model_path or spec.model
+
+
 def mount_path(spec: ServiceSpec) -> str:
     """Where the model files are mounted in the container, without a trailing slash."""
     if spec.deployment == "scenario" and not spec.config_file:
@@ -316,8 +334,17 @@ def oss_uri(spec: ServiceSpec) -> str:
     """What is mounted: the directory of all models, or for a scenario deployment of one model that directory."""
     key = spec.root.strip("/")
     if spec.deployment == "scenario" and not spec.config_file:
-        key = f"{key}/{spec.model}" if key else spec.model
+        key = f"{key}/{model_directory(spec)}" if key else model_directory(spec)
     return f"oss://{spec.bucket}/{key}/" if key else f"oss://{spec.bucket}/"
+
+
+def config_file_polls(spec: ServiceSpec) -> int:
+    """Seconds between two looks at the config file; 0 where it is read once, at start.
+
+    A start command of one's own says it itself.
+    """
+    own = own_flags(spec)
+    return spec.config_poll_seconds if own is None else int(own.values.get("model_config_file_poll_wait_seconds", 0))
 
 
 def gpu_memory_fraction(spec: ServiceSpec) -> float | None:
@@ -345,7 +372,7 @@ def tf_serving_flags(spec: ServiceSpec) -> dict[str, FlagValue]:
         if spec.allow_labels_for_unavailable_versions:
             flags["allow_version_labels_for_unavailable_models"] = True
     else:
-        base_path = posixpath.join(spec.mount_path, spec.model)
+        base_path = posixpath.join(spec.mount_path, model_directory(spec))
         if spec.model_name:
             flags["model_name"] = spec.model_name
         if spec.model_name not in ("", IMAGE_MODEL_NAME) or base_path != IMAGE_BASE_PATH:

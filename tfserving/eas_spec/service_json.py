@@ -52,7 +52,7 @@ def build(spec: ServiceSpec) -> dict[str, Any]:
         config["labels"] = labels
     if spec.token:
         config["token"] = spec.token
-    merged: dict[str, Any] = _merge(config, spec.extra_config, "")
+    merged: dict[str, Any] = merge(config, spec.extra_config)
     return merged
 
 
@@ -84,7 +84,7 @@ def autoscaler(spec: ServiceSpec) -> dict[str, Any] | None:
 def _metadata(spec: ServiceSpec) -> dict[str, Any]:
     replicas = spec.replicas
     if replicas is None:
-        replicas = spec.autoscaler.min if spec.autoscaler else 1
+        replicas = spec.autoscaler.min if spec.autoscaler else spec.schedule.most if spec.schedule else 1
     metadata: dict[str, Any] = {"name": spec.name, "instance": replicas}
     optional = {
         "workspace_id": spec.workspace_id or None,
@@ -94,6 +94,7 @@ def _metadata(spec: ServiceSpec) -> dict[str, Any]:
         "gpu_memory": spec.gpu_memory or None,
         "gpu_core_percentage": spec.gpu_core_percentage or None,
         "resource": spec.resource or None,
+        "group": spec.group or None,
         "enable_grpc": spec.grpc or None,
         "rpc": {"keepalive": spec.rpc_keepalive_ms} if spec.rpc_keepalive_ms else None,
     }
@@ -188,7 +189,54 @@ def _probe(probe: Probe, service_port: int) -> dict[str, Any]:
     }
 
 
-_LIST_KEYS = {"storage": "mount_path", "env": "name"}
+LIST_KEYS = {"storage": "mount_path", "env": "name"}
+"""Lists whose elements are told apart by one of their keys."""
+
+
+def merge(base: Any, extra: Any) -> Any:
+    """``extra`` merged over ``base``, as :func:`build` does with ``extra_config``."""
+    return _merge(base, extra, "")
+
+
+def extra_for(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The least ``extra_config`` that makes ``wanted`` of ``base``: the reverse of :func:`merge`.
+
+    Elements of ``containers``, ``storage`` and ``env`` that ``base`` has and ``wanted`` has not stay: no extra config
+    takes them away, unless the whole list is to go.
+    """
+    found: dict[str, Any] = _extra(base, wanted, "")
+    return {} if found is _SAME else found
+
+
+_SAME: Any = object()
+
+
+def _extra(base: Any, wanted: Any, key: str) -> Any:
+    if isinstance(base, Mapping) and isinstance(wanted, Mapping):
+        found = {name: _extra(base[name], item, name) if name in base else item for name, item in wanted.items()}
+        found = {name: item for name, item in found.items() if item is not _SAME}
+        found |= {name: None for name in base if name not in wanted}
+        return found or _SAME
+    if isinstance(base, list) and isinstance(wanted, list) and base and wanted and are_objects([*base, *wanted]):
+        if key == "containers":
+            shared = [_extra(old, new, "") for old, new in zip(base, wanted, strict=False)]
+            while shared and shared[-1] is _SAME and len(wanted) <= len(base):
+                shared.pop()
+            items = [{} if item is _SAME else item for item in shared] + wanted[len(base) :]
+            return items if any(items) or len(wanted) > len(base) else _SAME
+        if key in LIST_KEYS:
+            return _extra_by(LIST_KEYS[key], base, wanted)
+    return _SAME if base == wanted else wanted
+
+
+def _extra_by(key: str, base: Sequence[Any], wanted: Sequence[Any]) -> Any:
+    items = []
+    for new in wanted:
+        old = next((item for item in base if key in new and item.get(key) == new[key]), None)
+        item = new if old is None else _extra(old, new, "")
+        if item is not _SAME:
+            items.append(item if old is None else {key: new[key], **item})
+    return items or _SAME
 
 
 def _merge(base: Any, extra: Any, key: str) -> Any:
@@ -204,8 +252,8 @@ def _merge(base: Any, extra: Any, key: str) -> Any:
         if key == "containers":
             shared = [_merge(old, new, "") for old, new in zip(base, extra, strict=False)]
             return [*shared, *base[len(shared) :], *(_merge({}, new, "") for new in extra[len(shared) :])]
-        if key in _LIST_KEYS:
-            return _merge_by(_LIST_KEYS[key], base, extra)
+        if key in LIST_KEYS:
+            return _merge_by(LIST_KEYS[key], base, extra)
     if isinstance(extra, Mapping):
         return _merge({}, extra, key)
     return list(extra) if isinstance(extra, tuple) else extra

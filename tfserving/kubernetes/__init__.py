@@ -26,7 +26,7 @@ from tfserving.kubernetes.description import (
     tf_serving_flags,
 )
 from tfserving.kubernetes.gpu import parse_instance_type
-from tfserving.kubernetes.manifests import Manifest, Manifests, build, selector
+from tfserving.kubernetes.manifests import Manifest, Manifests, alert_rules, build, selector
 from tfserving.kubernetes.names import Taint, Toleration
 from tfserving.kubernetes.node_pool import (
     KUBELET_KEYS,
@@ -69,6 +69,7 @@ __all__ = [
     "Spot",
     "Taint",
     "Toleration",
+    "alert_rules",
     "build",
     "config_map_name",
     "gpu_memory_fraction",

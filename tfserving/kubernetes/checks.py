@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
-from tfserving import cloud_names
+from tfserving import cloud_names, schedule
 from tfserving.errors import Problem
 from tfserving.flags import image_version
 from tfserving.flags import validate as validate_flags
@@ -102,6 +102,11 @@ def warnings(spec: KubernetesServingSpec) -> list[str]:
             found.append("everybody on the internet can ask this service: TensorFlow Serving knows no access control")
     if spec.volume.secret_name and not spec.volume.claim:
         found.append(f"Secret {spec.volume.secret_name} holds a long-lived access key; roleName (RRSA) needs none")
+    if spec.schedule:
+        found.append(
+            "a schedule does not say how many pods there are before its first job runs: a new service has one until "
+            "then, and so has one whose replicas were a fixed number before"
+        )
     if spec.run_as_user in (None, 0):
         found.append("the container may run as root")
     if spec.config_file and spec.rollout == "restart":
@@ -314,7 +319,7 @@ def _check_capacity(checks: Checks[KubernetesServingSpec]) -> None:
     spec = checks.spec
     fitting = _pods_per_pool(spec)
     if spec.pool and fitting and most_pods(spec) > fitting:
-        key = "autoscaler.max" if spec.autoscaler else "replicas"
+        key = "autoscaler.max" if spec.autoscaler else "schedule.jobs" if spec.schedule else "replicas"
         message = f"{most_pods(spec)} pods, and the cards of pool {spec.pool.name} are enough for {fitting}"
         checks.refuse(key, message, f"1 to {fitting}", "raise the pool's scaling.max or desiredSize")
 
@@ -347,8 +352,26 @@ def _check_placement(checks: Checks[KubernetesServingSpec]) -> None:
                 checks.refuse(join_path("nodeSelector", key), message, labels[key])
 
 
+def _check_schedule(checks: Checks[KubernetesServingSpec]) -> None:
+    spec = checks.spec
+    if spec.schedule is None:
+        return
+    path = f"{checks.path}.schedule"
+    checks.problems += schedule.problems(spec.schedule, path)
+    if spec.schedule.time_zone:
+        message = "on Kubernetes times are in the time zone of the controller, and nothing else can be said"
+        checks.refuse("schedule.timeZone", message, "", "remove timeZone")
+    if spec.replicas is not None:
+        message = f"the schedule sets the number of pods, and replicas: {spec.replicas} does too"
+        checks.refuse("replicas", message, "", "remove one of them")
+    if spec.autoscaler:
+        message = "the schedule and the autoscaler would undo each other's number of pods"
+        checks.refuse("autoscaler", message, "", "remove one of them")
+
+
 def _check_scaling(checks: Checks[KubernetesServingSpec]) -> None:
     spec, scaler = checks.spec, checks.spec.autoscaler
+    _check_schedule(checks)
     checks.within("replicas", spec.replicas, 0, _MAX_PODS)
     if scaler:
         if spec.replicas is not None:

@@ -14,7 +14,9 @@ from tfserving.flags import FlagValue, render
 from tfserving.kubernetes.names import Toleration
 from tfserving.kubernetes.node_pool import POOL_LABEL, GpuNodePoolSpec, GpuSharing, cards
 from tfserving.model_config import ModelServerConfig
+from tfserving.model_sets import DEFAULT_FILE, Choice, ModelChoice
 from tfserving.options import ACCESS, PLACE, SERVED, START, option
+from tfserving.schedule import Schedule
 
 DEFAULT_IMAGE = "tensorflow/serving:2.19.1"
 """The stock image; ``-gpu`` is appended for services that ask for a GPU."""
@@ -25,7 +27,7 @@ SERVER = "/usr/bin/tensorflow_model_server"
 GRPC_PORT = 8500
 HTTP_PORT = 8501
 
-CONFIG_FILE_NAME = "model_config.pbtxt"
+CONFIG_FILE_NAME = DEFAULT_FILE
 CONFIG_DIR = "/etc/tf-serving/config"
 """Where the ConfigMap with the model config file is mounted: a directory, since a subPath never sees an update."""
 
@@ -161,13 +163,17 @@ class KubernetesServingSpec:
         name: name of the objects, a DNS label of at most 45 characters.
         namespace: namespace of the objects; it exists.
         region: region of the cluster and the bucket.
-        config_map: ConfigMap with the model config file that the services of the stack share, with ``rollout: poll``.
+        config_map: ConfigMap with the model config file that services of the stack share, with ``rollout: poll``.
+        config_file_name: name of that file in the ConfigMap.
         config: with ``rollout: restart``, what the config file says: part of the pod template.
         uses_labels: the config file maps version labels.
         metrics_path: path of the metrics, for the scrape annotations.
         model: serve this one model.
+        model_path: directory of ``model`` below the volume's root; empty: its name.
         model_name: the name of that model in requests.
-        config_file: serve all models of ``tf-serving:models``.
+        config_file: serve several models, as a model config file says.
+        models: with a config file: only these models: names, or a mapping in which ``policy`` and ``labels`` of a model
+            may be others than its own.
         rollout: ``poll``: in place, no pod restarts. ``restart``: a new ConfigMap and a rolling update per change.
         config_poll_seconds: with ``rollout: poll``, how often TensorFlow Serving reads the config file.
         allow_labels_for_unavailable_versions: required with labels, as on EAS
@@ -193,8 +199,9 @@ class KubernetesServingSpec:
         gpu_card_memory: memory of a card, for nodes of somebody else.
         cpu: requested per pod.
         memory: per pod, requested and limit.
-        replicas: number of pods; excludes ``autoscaler``.
+        replicas: number of pods; excludes ``autoscaler`` and ``schedule``.
         autoscaler: HorizontalPodAutoscaler.
+        schedule: numbers of pods by the clock; excludes ``autoscaler``. Before the first job runs there is one pod.
         spread: spread pods over zones and nodes where possible.
         max_surge: extra pods during an update; a share is written ``"25%"``. Without a free card for one more pod:
             ``maxSurge: 0``, ``maxUnavailable: 1``.
@@ -216,25 +223,32 @@ class KubernetesServingSpec:
     namespace: str = option("default", configured=False)
     region: str = option(configured=False)
     config_map: str = option(DEFAULT_CONFIG_MAP, configured=False)
+    config_file_name: str = option(DEFAULT_FILE, configured=False)
     config: ModelServerConfig | None = option(None, configured=False)
     uses_labels: bool = option(False, configured=False)
     metrics_path: str = option("/monitoring/prometheus/metrics", configured=False)
 
     model: str = option("", topic=SERVED)
+    model_path: str = option("", configured=False)
     model_name: str = option("", otherwise="`model`'s")
     config_file: bool = False
+    models: Mapping[str, Choice] = option(
+        factory=dict, written=tuple[str, ...] | Mapping[str, ModelChoice], otherwise="all models"
+    )
     rollout: Rollout = "poll"
     config_poll_seconds: int = 10
     allow_labels_for_unavailable_versions: bool = False
     mount_path: str = "/models"
     volume: ModelVolume = option(otherwise="the cluster's")
 
-    image: str = option("", otherwise=f"`{DEFAULT_IMAGE}`, with `-gpu` where a GPU is asked for", topic=START)
+    image: str = option(
+        "", otherwise=f"`{DEFAULT_IMAGE}`, with `-gpu` where a GPU is asked for", topic=START, late="registry/{}:late"
+    )
     image_pull_secrets: tuple[str, ...] = ()
     flags: Mapping[str, FlagValue] = field(default_factory=dict)
     batching: str = option("", written=Mapping[str, Any])
     monitoring: str = option("", written=bool | Mapping[str, Any])
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = option(factory=dict, late="{}")
     run_as_user: int | None = option(1000, also=("image",))
     startup_seconds: int = 600
 
@@ -250,6 +264,7 @@ class KubernetesServingSpec:
     memory: int = option(2048, unit="MiB")
     replicas: int | None = option(None, otherwise="1")
     autoscaler: PodAutoscaler | None = None
+    schedule: Schedule | None = None
     spread: bool = True
     max_surge: int | str = 1
     max_unavailable: int | str = 0
@@ -324,17 +339,21 @@ def fewest_pods(spec: KubernetesServingSpec) -> int:
     """How many pods there are at least."""
     if spec.autoscaler:
         return spec.autoscaler.min
+    if spec.schedule and spec.schedule.jobs:
+        return spec.schedule.least
     return 1 if spec.replicas is None else spec.replicas
 
 
 def most_pods(spec: KubernetesServingSpec) -> int:
     """How many pods there can be, updates aside."""
+    if spec.schedule and spec.schedule.jobs:
+        return spec.schedule.most
     return spec.autoscaler.max if spec.autoscaler else fewest_pods(spec)
 
 
 def config_file_path(spec: KubernetesServingSpec) -> str:
     """Where TensorFlow Serving finds its config file in the container."""
-    return posixpath.join(CONFIG_DIR, CONFIG_FILE_NAME)
+    return posixpath.join(CONFIG_DIR, spec.config_file_name if spec.rollout == "poll" else CONFIG_FILE_NAME)
 
 
 def config_map_name(spec: KubernetesServingSpec) -> str:
@@ -367,7 +386,7 @@ def tf_serving_flags(spec: KubernetesServingSpec) -> dict[str, FlagValue]:
             flags["allow_version_labels_for_unavailable_models"] = True
     else:
         flags["model_name"] = model_name(spec)
-        flags["model_base_path"] = posixpath.join(spec.mount_path, spec.model)
+        flags["model_base_path"] = posixpath.join(spec.mount_path, spec.model_path or spec.model)
     if spec.batching:
         flags["enable_batching"] = True
         flags["batching_parameters_file"] = posixpath.join(FILES_DIR, BATCHING_FILE)

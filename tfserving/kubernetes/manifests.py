@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfserving import model_config
+from tfserving.alerts import RULE_API, RULE_KIND, Alerts, prometheus_rules
 from tfserving.kubernetes.description import (
     CONFIG_DIR,
     CONFIG_FILE_NAME,
@@ -39,6 +40,7 @@ from tfserving.kubernetes.names import Toleration
 
 Manifest = dict[str, Any]
 
+CRON_API, CRON_KIND = "autoscaling.alibabacloud.com/v1beta1", "CronHorizontalPodAutoscaler"
 ANNOTATION_PREFIX = "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-"
 CSI_DRIVER = "ossplugin.csi.alibabacloud.com"
 
@@ -59,6 +61,7 @@ class Manifests:
         service: Service with both ports.
         headless: second Service, for client-side balancing of gRPC.
         autoscaler: HorizontalPodAutoscaler.
+        schedule: CronHorizontalPodAutoscaler.
         disruption_budget: PodDisruptionBudget.
         ingress: Ingress for gRPC.
     """
@@ -71,6 +74,7 @@ class Manifests:
     service: Manifest
     headless: Manifest | None
     autoscaler: Manifest | None
+    schedule: Manifest | None
     disruption_budget: Manifest | None
     ingress: Manifest | None
 
@@ -78,7 +82,7 @@ class Manifests:
         """Every object, in an order in which they can be made."""
         found = (
             self.volume, self.claim, self.config, self.files, self.deployment, self.service, self.headless,
-            self.autoscaler, self.disruption_budget, self.ingress,
+            self.autoscaler, self.schedule, self.disruption_budget, self.ingress,
         )  # fmt: skip
         return [manifest for manifest in found if manifest is not None]
 
@@ -100,6 +104,7 @@ def build(spec: KubernetesServingSpec) -> Manifests:
         service=_service(spec),
         headless=_headless(spec) if spec.headless else None,
         autoscaler=_autoscaler(spec),
+        schedule=_schedule(spec),
         disruption_budget=_disruption_budget(spec),
         ingress=_ingress(spec, spec.ingress) if spec.ingress else None,
     )
@@ -141,7 +146,7 @@ def oss_url(spec: KubernetesServingSpec) -> str:
 
 
 def _volume_attributes(spec: KubernetesServingSpec) -> dict[str, str]:
-    """What the CSI driver is told."""
+    """What the CSI driver gets: attributes of the volume."""
     volume = spec.volume
     root = volume.root.strip("/")
     attributes: dict[str, str] = {
@@ -230,7 +235,7 @@ def _deployment(spec: KubernetesServingSpec) -> Manifest:
             "spec": _pod(spec),
         },
     }
-    if not spec.autoscaler:
+    if not spec.autoscaler and not spec.schedule:
         deployment["replicas"] = fewest_pods(spec)
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(spec), "spec": deployment}
 
@@ -484,6 +489,30 @@ def _autoscaler(spec: KubernetesServingSpec) -> Manifest | None:
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": scaler.scale_down_stabilization_seconds}},
         },
     }
+
+
+def _schedule(spec: KubernetesServingSpec) -> Manifest | None:
+    """The object of ``ack-kubernetes-cronhpa-controller``, which sets the number of pods of the Deployment."""
+    if spec.schedule is None:
+        return None
+    jobs = [{"name": job.name, "schedule": job.at, "targetSize": job.replicas} for job in spec.schedule.jobs]
+    days = {"excludeDates": list(spec.schedule.exclude)} if spec.schedule.exclude else {}
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": spec.name}
+    return {
+        "apiVersion": CRON_API,
+        "kind": CRON_KIND,
+        "metadata": _metadata(spec),
+        "spec": {"scaleTargetRef": target, "jobs": jobs, **days},
+    }
+
+
+def alert_rules(spec: KubernetesServingSpec, alerts: Alerts) -> Manifest:
+    """The object of the Prometheus operator with a service's alerts."""
+    metadata = _metadata(spec)
+    metadata["labels"] = dict(sorted({**metadata["labels"], **alerts.labels}.items()))
+    rules = prometheus_rules(alerts, spec.name, spec.namespace)
+    groups = [{"name": f"tf-serving-{spec.name}", "rules": rules}]
+    return {"apiVersion": RULE_API, "kind": RULE_KIND, "metadata": metadata, "spec": {"groups": groups}}
 
 
 def _disruption_budget(spec: KubernetesServingSpec) -> Manifest | None:

@@ -170,7 +170,9 @@ class GpuNodePoolSpec:
 
     name: str = option(configured=False)
     instance_types: tuple[str, ...]
-    vswitch_ids: tuple[str, ...] | None = option((), otherwise="those of `cluster`")  # None: made by the same stack
+    vswitch_ids: tuple[str, ...] | None = option(
+        (), otherwise="those of `cluster`", late="vsw-{}"
+    )  # None: made by the same stack
     scaling: Scaling | None = None
     desired_size: int | None = None
     gpu_sharing: GpuSharing = "default"
@@ -187,9 +189,9 @@ class GpuNodePoolSpec:
     auto_repair: bool = True
     auto_upgrade: bool = False
     max_unavailable: int = 1
-    security_group_ids: tuple[str, ...] = option((), otherwise="the cluster's")
-    tags: Mapping[str, str] = field(default_factory=dict)
-    resource_group_id: str = option("", otherwise="the account's default")
+    security_group_ids: tuple[str, ...] = option((), otherwise="the cluster's", late="sg-{}")
+    tags: Mapping[str, str] = option(factory=dict, late="{}*")
+    resource_group_id: str = option("", otherwise="the account's default", late="rg-{}")
 
 
 def node_labels(spec: GpuNodePoolSpec) -> dict[str, str]:
