@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from config.alerts import read_alerts
 from config.option_reader import number_or_share, read_plain, with_blanks
 from config.reader import Reader
 from config.service_entry import EntryReader, Timeouts
 from config.services import ServiceContext
-from tfserving import kubernetes
+from tfserving import kubernetes, model_sets, server_config
+from tfserving.alerts import Alerts
 from tfserving.hosts import is_loopback
 from tfserving.kubeconfig import KubeconfigError, api_server, is_content, located
 from tfserving.kubernetes import (
@@ -33,7 +35,8 @@ from tfserving.kubernetes import (
     Taint,
     Toleration,
 )
-from tfserving.kubernetes.names import DNS_LABEL
+from tfserving.kubernetes.names import DNS_LABEL, is_subdomain
+from tfserving.late_values import is_stand_in
 from tfserving.model_config import ModelServerConfig, did_you_mean
 from tfserving.options import ACCESS, keys, option
 from tfserving.property_path import join_path
@@ -41,8 +44,21 @@ from tfserving.property_path import join_path
 TARGETS = ("eas", "ack")
 """Where a service can run: on PAI-EAS, or on a Kubernetes cluster."""
 
-_OWN_WAY = ("volume", "runAsUser", "imagePullSecrets", "disruptionBudget", "batching", "monitoring", "pool", "env")
+_OWN_WAY = (
+    "volume",
+    "runAsUser",
+    "imagePullSecrets",
+    "disruptionBudget",
+    "batching",
+    "monitoring",
+    "pool",
+    "env",
+    "models",
+)
 """Keys of a service whose type does not say how they are read."""
+
+CLUSTER_ID = r"c[a-z0-9]{8,}"
+"""Pattern of the id of an ACK cluster."""
 
 _CIDR = re.compile(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}")
 
@@ -83,6 +99,8 @@ class KubernetesSettings:
             loopback.
         context: context of the kubeconfig.
         namespace: namespace of everything this stack makes in the cluster; it exists already.
+        gateway: Gateway of the Gateway API that routes of ``tf-serving:traffic`` are attached to: ``namespace/name``,
+            or a name in the same namespace; it exists already.
         cluster_id: id of an ACK cluster that exists, ``c...``; for node pools only.
         cluster: a managed cluster that this stack makes, with RRSA on and without nodes of its own; excludes
             ``cluster_id``.
@@ -90,10 +108,13 @@ class KubernetesSettings:
         secret_kubeconfig: Pulumi holds the kubeconfig as secret.
     """
 
-    kubeconfig: str = option("", secret=True, otherwise="`KUBECONFIG`, then `~/.kube/config`; of `cluster`: ACK's")
+    kubeconfig: str = option(
+        "", secret=True, otherwise="`KUBECONFIG`, then `~/.kube/config`; of `cluster`: ACK's", late="{}"
+    )
     context: str = option("", otherwise="its current one")
     namespace: str = "default"
-    cluster_id: str = ""
+    gateway: str = ""
+    cluster_id: str = option("", late="c{}")
     cluster: ClusterSettings | None = None
     volume: ModelVolume = option(ModelVolume())
     secret_kubeconfig: bool = option(False, configured=False)
@@ -109,6 +130,7 @@ class AckServiceSettings:
         reachable: whether the machine that runs Pulumi may ask the pods through the API server (``get`` of
             ``pods/proxy``). If not, the rollout waits by time and proves nothing.
         timeouts: how long Pulumi waits, as on EAS.
+        alerts: over those of the stack, key by key; ``false``: none.
         secret_values: values of its environment may be secret.
     """
 
@@ -116,12 +138,23 @@ class AckServiceSettings:
     spec: KubernetesServingSpec = option(configured=False)
     reachable: bool = option(True, topic=ACCESS)
     timeouts: Timeouts = option(factory=Timeouts, otherwise="30 minutes")
+    alerts: Alerts | None = option(None, also=(False,), otherwise="those of the stack")
     secret_values: bool = option(False, configured=False)
+
+    @property
+    def config_file_polls(self) -> int:
+        """Seconds between two looks at the config file; 0: only at start."""
+        return self.spec.config_poll_seconds
 
     @property
     def request_name(self) -> str:
         """The name of a single model in requests."""
         return kubernetes.model_name(self.spec)
+
+    @property
+    def metrics_path(self) -> str:
+        """Where each pod's own counters are; empty where it has none."""
+        return server_config.metrics_path(self.spec.monitoring) if self.spec.monitoring else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +190,10 @@ def read_kubernetes(
         local: the stack is for this machine only, so its cluster must be named.
         volume: where models come from, as far as the rest of the stack says it.
     """
+    before = len(reader.problems)
     given = reader.mapping(value, path, keys(KubernetesSettings))
+    if not given and len(reader.problems) > before:
+        value = None  # no mapping: that is told, and nothing follows from it
     kubeconfig = _read_kubeconfig(reader, given, path, project_dir, secret)
     if local and value is not None and not kubeconfig and given.get("cluster") is None:
         message = "a local stack must not guess its cluster: the default kubeconfig may be of a real one"
@@ -165,26 +201,34 @@ def read_kubernetes(
         reader.add(join_path(path, "kubeconfig"), message, "the path of a kubeconfig", fix)
     cluster = None
     if given.get("cluster") is not None:
-        cluster = _read_cluster(reader, given["cluster"], join_path(path, "cluster"))
+        cluster = read_cluster(reader, given["cluster"], join_path(path, "cluster"))
         if given.get("clusterId"):
             message = "clusterId names a cluster that exists, cluster describes one to make"
             reader.add(join_path(path, "clusterId"), message, fix="keep one of them")
     cluster_id = reader.text(given.get("clusterId"), join_path(path, "clusterId"))
-    if cluster_id and not re.fullmatch(r"c[a-z0-9]{8,}", cluster_id):
+    if cluster_id and not re.fullmatch(CLUSTER_ID, cluster_id):
         reader.add(join_path(path, "clusterId"), f"{cluster_id!r} is not the id of an ACK cluster", "c...")
     at = join_path(path, "namespace")
     namespace = reader.text(given.get("namespace"), at, "default")
     if not DNS_LABEL.fullmatch(namespace):
         reader.add(at, f"{namespace!r} is not a namespace", "lower-case letters, digits and hyphens")
     volume_path = join_path(path, "volume")
+    gateway_path = join_path(path, "gateway")
+    gateway = reader.text(given.get("gateway"), gateway_path)
+    place, slash, gateway_name = gateway.rpartition("/")
+    if gateway and not (is_subdomain(gateway_name) and (DNS_LABEL.fullmatch(place) if slash else True)):
+        reader.add(gateway_path, f"{gateway!r} names no Gateway", "namespace/name, or a name")
+    if gateway and not slash:
+        gateway = f"{namespace}/{gateway}"
     return KubernetesSettings(
         kubeconfig=kubeconfig,
         context=reader.text(given.get("context"), join_path(path, "context")),
         namespace=namespace,
+        gateway=gateway,
         cluster_id=cluster_id,
         cluster=cluster,
         volume=_read_volume(reader, given.get("volume"), volume_path, volume),
-        secret_kubeconfig=is_content(kubeconfig),
+        secret_kubeconfig=is_content(kubeconfig) or is_stand_in(kubeconfig),
     )
 
 
@@ -197,7 +241,7 @@ def _read_kubeconfig(
     if secret is False and is_content(found):
         fix = f"pulumi config set --secret --path '{at}'"
         reader.add(at, "the kubeconfig stands in the stack file in the clear", "a path, or a secret value", fix)
-    return located(found, project_dir)
+    return found if is_stand_in(found) else located(found, project_dir)
 
 
 def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *, local: bool) -> None:
@@ -209,12 +253,13 @@ def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *,
         path: where the kubeconfig stands in the stack config.
         local: the stack is for this machine only, and so must its cluster be.
     """
-    if not settings.kubeconfig:
+    if not settings.kubeconfig or is_stand_in(settings.kubeconfig):
         return
     try:
         server = api_server(settings.kubeconfig, settings.context)
     except OSError as error:
-        fix = "start the cluster: python -m sandbox kube start" if local else "get it from the ACK console or CLI"
+        start = "start the cluster: .venv/bin/python -m sandbox kube start"
+        fix = start if local else "get it from the ACK console or CLI"
         reader.add(
             path, f"{settings.kubeconfig} cannot be read: {error.strerror or error}", "the path of a kubeconfig", fix
         )
@@ -227,7 +272,8 @@ def check_kubeconfig(reader: Reader, settings: KubernetesSettings, path: str, *,
         reader.add(path, message, "a cluster on 127.0.0.1", "set .sandbox/kube/cluster/kubeconfig")
 
 
-def _read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:
+def read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:
+    """Reads and checks ``tf-serving:kubernetes.cluster``."""
     given = reader.mapping(value, path, keys(ClusterSettings))
     default = ClusterSettings(name="")
 
@@ -403,6 +449,7 @@ class _AckServiceReader(EntryReader):
     def read(self, secret: bool | None) -> AckServiceSettings:
         reader, context = self.reader, self.context
         self._plain(KubernetesServingSpec, but=_OWN_WAY)
+        self._models(context.stack.declared)
         self._keep("runAsUser", "run_as_user", self._user)
         self._keep("cpu", "cpu", lambda value, at: reader.number(value, at, allowed="CPUs, such as 0.5 or 4"))
         self._keep(
@@ -410,6 +457,7 @@ class _AckServiceReader(EntryReader):
         )
         self._keep("flags", "flags", self._flags)
         self._keep("autoscaler", "autoscaler", self._autoscaler)
+        self._keep("schedule", "schedule", self._schedule)
         self._keep("pool", "pool", self._pool)
         self._keep("tolerations", "tolerations", self._tolerations)
         self._keep("loadBalancer", "load_balancer", self._load_balancer)
@@ -419,13 +467,17 @@ class _AckServiceReader(EntryReader):
         self._files()
         volume = _read_volume(reader, self.given.get("volume"), self._at("volume"), context.kubernetes.volume)
         stack = context.stack
+        part = model_sets.part_of(self.name, self.fields.get("models", {}), stack.models)
         spec = KubernetesServingSpec(
             **{
                 "name": self.name,
                 "namespace": context.kubernetes.namespace,
                 "region": stack.region,
                 "volume": volume,
-                "uses_labels": stack.labels and self.fields.get("config_file", False),
+                "model_path": stack.paths.get(self.fields.get("model", ""), ""),
+                "uses_labels": stack.uses_labels(self.fields),
+                "config_map": model_sets.config_map_name(kubernetes.DEFAULT_CONFIG_MAP, part),
+                "config_file_name": model_sets.file_name(part),
                 **self.fields,
             }
         )
@@ -434,9 +486,18 @@ class _AckServiceReader(EntryReader):
             name=self.name,
             spec=spec,
             timeouts=self._timeouts(),
+            alerts=self._alerts(spec),
             secret_values=bool(secret),
             **read_plain(reader, self.given, self.path, AckServiceSettings),
         )
+
+    def _alerts(self, spec: KubernetesServingSpec) -> Alerts | None:
+        """Rules for a Prometheus, which has nothing to go by without the server's counters."""
+        found = read_alerts(self.reader, self.given.get("alerts"), self._at("alerts"))
+        if found is not None and found.rules and not spec.monitoring:
+            message = "alerts go by the server's counters, and these are switched off"
+            self.reader.add(self._at("monitoring"), message, "true, or a mapping", "set monitoring: true")
+        return found
 
     def _user(self, value: Any, path: str) -> int | None:
         """``image`` leaves the user to the image."""
@@ -460,18 +521,11 @@ class _AckServiceReader(EntryReader):
             self.fields["metrics_path"] = monitoring["path"]
 
     def _autoscaler(self, value: Any, path: str) -> PodAutoscaler:
-        reader = self.reader
-        given = reader.mapping(value, path, keys(PodAutoscaler))
-        for key in ("min", "max"):
-            if given and given.get(key) is None:
-                reader.add(join_path(path, key), f"{key} is missing", "a number of pods")
-        at = join_path(path, "pods")
-        metrics = reader.mapping(given.get("pods"), at, allowed="averages per pod by metric, such as {requests: 200}")
-        averages = tuple(
-            PodMetric(name=name, average=reader.text(item, join_path(at, name))) for name, item in metrics.items()
-        )
-        found = read_plain(reader, given, path, PodAutoscaler)
-        return PodAutoscaler(**with_blanks(PodAutoscaler, found) | {"pods": averages})
+        def metric(name: str, item: Any, at: str) -> PodMetric:
+            return PodMetric(name=name, average=self.reader.text(item, at))
+
+        allowed = "averages per pod by metric, such as {requests: 200}"
+        return self._autoscaling(PodAutoscaler, value, path, counts="pods", key="pods", allowed=allowed, metric=metric)
 
     def _pool(self, value: Any, path: str) -> GpuNodePoolSpec | None:
         name = self.reader.text(value, path)

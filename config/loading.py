@@ -1,4 +1,4 @@
-"""What the flags of a service say about how it loads models, wherever it runs."""
+"""How a service loads models, wherever it runs: what its command and its flags say."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from typing import Any
 
 from config.kubernetes import AckServiceSettings
 from config.services import ServiceSettings
-from tfserving import eas_spec, saved_model
+from tfserving import eas_spec, flags, saved_model
 from tfserving.eas_spec.description import own_flags
 
 AnyService = ServiceSettings | AckServiceSettings
+
+
+def answers_as_tf_serving(service: AnyService) -> bool:
+    """Whether what runs answers as TensorFlow Serving does; on Kubernetes nothing else is deployed."""
+    return isinstance(service, AckServiceSettings) or eas_spec.answers_as_tf_serving(service.spec)
 
 
 def effective_flags(service: AnyService) -> Mapping[str, Any] | None:
@@ -31,3 +36,14 @@ def saved_model_tags(service: AnyService) -> set[str] | None:
         return None
     given = str(found.get("saved_model_tags") or saved_model.SERVE_TAG)
     return {tag.strip() for tag in given.split(",") if tag.strip()}
+
+
+def prefers_tflite(service: AnyService) -> bool:
+    """Whether a service loads ``model.tflite`` where a version has one."""
+    return flags.prefers_tflite(effective_flags(service))
+
+
+def may_serve(service: AnyService, model: str) -> bool:
+    """Whether a model is one of those that a service chose from the stack's, or serves alone."""
+    spec = service.spec
+    return (not spec.models or model in spec.models) if spec.config_file else spec.model == model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,6 @@ from tfserving import content, saved_model
 from tfserving.errors import Problem, SavedModelError
 from tfserving.manifest import JUNK_DIRS, HashCache
 from tfserving.model_config import VersionPolicy
-
-_MISNAMED = re.compile(r"[vV](?:ersion)?[-_]?([0-9]{1,18})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +99,14 @@ def read(name: str, directory: Path, path: str, wanted: Wanted, cache: HashCache
 def _misnamed(directory: Path, path: str, present: Collection[int]) -> Iterator[Problem]:
     """Whole versions under a name that only people read as a number: ignored, they would be missed."""
     for child in sorted(directory.iterdir()):
-        match = _MISNAMED.fullmatch(child.name)
-        if match and int(match[1]) not in present and (child / saved_model.GRAPH_FILE).is_file():
+        number = saved_model.misnamed(child.name)
+        if number is None or saved_model.graph_in(child) is None:
+            continue
+        if number not in present:
             message = (
                 f"directory {child.name} in {directory.name} is no version: TensorFlow Serving reads plain numbers"
             )
-            yield Problem(path, message, "directories named by a number", f"rename it to {int(match[1])}")
-        elif match and (child / saved_model.GRAPH_FILE).is_file():
-            message = f"directory {child.name} in {directory.name} is no version, and there is {match[1]} beside it"
+            yield Problem(path, message, "directories named by a number", f"rename it to {number}")
+        else:
+            message = f"directory {child.name} in {directory.name} is no version, and there is {number} beside it"
             yield Problem(path, message, "directories named by a number", "remove or move one of them")

@@ -17,7 +17,7 @@ def read_plain(
 ) -> dict[str, Any]:
     """The fields of ``cls`` whose type alone says how they are read, as far as they are given and nothing is wrong.
 
-    Text, whole numbers, booleans, lists of texts, mappings of texts, and counts that may be a share. Other types are
+    Text, numbers, booleans, lists of texts, mappings of texts, and counts that may be a share. Other types are
     read by whoever knows them.
 
     Args:
@@ -33,8 +33,12 @@ def read_plain(
         read = None if each.key in but or value is None else reader_of(reader, each)
         if read is None:
             continue
-        before = len(reader.problems)
-        result = read(value, join_path(path, each.key))
+        before, at = len(reader.problems), join_path(path, each.key)
+        result = read(value, at)
+        if result == "" and each.default and not choices(each.plain_type):
+            # Nothing would fill it in: whoever means the default leaves the key out.
+            fix = f"remove the key, which means {each.default}"
+            reader.add(at, "the text is empty", f"a text, such as {each.default}", fix)
         if len(reader.problems) == before:
             found[each.name] = result
     return found
@@ -54,7 +58,13 @@ def reader_of(reader: Reader, option: Option) -> Read | None:
         return reader.text
     if hint is int:
         unit = option.unit if option.least is not None else ""
-        return lambda value, at: reader.integer(value, at, option.least or 0, least=option.least, unit=unit)
+        most = {} if option.most is None else {"most": option.most}
+        return lambda value, at: reader.integer(value, at, option.least or 0, least=option.least, unit=unit, **most)
+    if hint is float:
+        zero = option.least == 0
+        allowed = f"a number{f' of {option.unit}' if option.unit else ''}, {'0 or more' if zero else 'above 0'}"
+        allowed += "" if option.most is None else f", at most {option.most}"
+        return lambda value, at: float(reader.number(value, at, allowed=allowed, zero=zero, most=option.most))
     if hint is bool:
         return reader.boolean
     if is_union(hint) and set(get_args(hint)) == {int, str}:

@@ -12,13 +12,21 @@ from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from config.bucket import BucketSettings
+from config.cloud import AlicloudSettings, Endpoints
 from config.kubernetes import AckServiceSettings, ClusterSettings, KubernetesSettings
+from config.models import ModelOptions, VersionsFrom
 from config.service_entry import Timeouts
 from config.services import OneInstanceType, ServiceSettings, StartFiles
-from config.stack import AlicloudSettings, BucketSettings, Endpoints, ModelOptions, StackOptions
-from tfserving import eas_spec, kubernetes
+from config.stack import StackOptions
+from config.traffic import MirrorOptions, TrafficOptions
+from tfserving import alerts, eas_spec, kubernetes
+from tfserving.alerts import Alerts
+from tfserving.contract.gates import Agreement, Gate, Latency, Tolerance
 from tfserving.kubernetes import names
+from tfserving.model_sets import ModelChoice
 from tfserving.options import Option, choices, is_mapping, is_union, options
+from tfserving.schedule import Schedule, ScheduledSize
 
 PAGES = ("docs/stack-config.md", "docs/kubernetes.md")
 """Pages with tables, relative to the project."""
@@ -30,6 +38,14 @@ CLASSES: Mapping[str, type] = {
         Endpoints,
         BucketSettings,
         ModelOptions,
+        VersionsFrom,
+        TrafficOptions,
+        MirrorOptions,
+        Gate,
+        Tolerance,
+        Agreement,
+        Latency,
+        ModelChoice,
         AlicloudSettings,
         eas_spec.ServiceSpec,
         OneInstanceType,
@@ -37,7 +53,15 @@ CLASSES: Mapping[str, type] = {
         ServiceSettings,
         eas_spec.InstanceType,
         eas_spec.Vpc,
+        Alerts,
+        alerts.ErrorRate,
+        alerts.SlowAnswers,
+        alerts.NoReplica,
+        alerts.FailedLoad,
+        alerts.CloudMonitor,
         eas_spec.Autoscaler,
+        Schedule,
+        ScheduledSize,
         eas_spec.RollingStrategy,
         eas_spec.HealthChecks,
         eas_spec.Probe,
@@ -62,7 +86,7 @@ CLASSES: Mapping[str, type] = {
 
 _TABLE = re.compile(r"(?P<begin><!-- options: (?P<what>[^>]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-_HEAD = ("| key | type | default | |", "|---|---|---|---|")
+_HEAD = ("| key | type | default |  |", "| -- | -- | -- | -- |")
 
 
 def write(project_dir: Path, page: str) -> str:
@@ -81,7 +105,7 @@ def write(project_dir: Path, page: str) -> str:
     def table(match: re.Match[str]) -> str:
         above = _HEADING.findall(texts[page], 0, match.start())
         rows = [_row(each, _link(each, above[-1], page, headings)) for each in _wanted(match["what"])]
-        return match["begin"] + "\n".join((*_HEAD, *rows)) + "\n" + match["end"]
+        return match["begin"] + "\n" + "\n".join((*_HEAD, *rows)) + "\n\n" + match["end"]
 
     return _TABLE.sub(table, texts[page])
 
@@ -102,7 +126,7 @@ def _wanted(what: str) -> list[Option]:
 def _row(option: Option, link: str) -> str:
     kind = f"[{type_words(option)}]({link})" if link else type_words(option)
     sentence = option.markdown.replace("|", "\\|")
-    return f"| `{option.key}` | {kind} | {default_words(option)} | {sentence} |".replace(" |  |", " | |")
+    return f"| `{option.key}` | {kind} | {default_words(option)} | {sentence} |"
 
 
 def _link(option: Option, heading: str, page: str, headings: Sequence[tuple[str, str]]) -> str:
@@ -120,7 +144,9 @@ def _link(option: Option, heading: str, page: str, headings: Sequence[tuple[str,
 def type_words(option: Option) -> str:
     """The type of an option, as a person says it."""
     words = _type(option.plain_type, option.unit)
-    if option.least:
+    if option.most is not None:
+        words += f", {option.least or 0} to {option.most}"
+    elif option.least:
         words += f", {option.least} or more"
     return " or ".join([*(_code(value) for value in option.also), words])
 

@@ -15,6 +15,7 @@ import yaml
 
 from config.stack import Settings, parse
 from tfserving import stack_file
+from tfserving.contract.found import FindVersionsResult
 from tfserving.errors import ConfigError
 from tfserving.manifest import HashCache
 from tfserving.stack_file import Doubts
@@ -63,20 +64,21 @@ def doubts(project_dir: Path, stack: str) -> Doubts:
         return Doubts()
 
 
-def load(project_dir: Path, stack: str, cache: HashCache) -> Settings:
+def load(project_dir: Path, stack: str, cache: HashCache, found: FindVersionsResult | None = None) -> Settings:
     """The settings of the running program.
 
     Args:
         project_dir: the directory of ``Pulumi.yaml``.
         stack: name of the stack.
         cache: what is known of model files from earlier runs.
+        found: as for :func:`config.stack.parse`.
 
     Raises:
         ConfigError: every problem of the stack file and of what it says.
     """
     raw = read(project_dir, stack)
     try:
-        settings = parse(raw.values, project_dir, secret_keys=raw.secret_keys, cache=cache)
+        settings = parse(raw.values, project_dir, secret_keys=raw.secret_keys, cache=cache, found=found)
     except ConfigError as error:
         raise ConfigError(raw.doubts.beside(error.problems)) from None
     if raw.doubts.problems:

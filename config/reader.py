@@ -48,7 +48,7 @@ class Reader:
             return "nothing"
         if self.secret:
             return f"this {_type_name(value)}"
-        text = repr(value)
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
         return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
     def text(self, value: Any, path: str, default: str = "", *, allowed: str = "text", lines: bool = False) -> str:
@@ -141,14 +141,24 @@ class Reader:
         """A whole number, or ``None`` where there is no value."""
         return None if value is None else self.integer(value, path, least or 0, least=least, unit=unit)
 
-    def number(self, value: Any, path: str, default: float = 0.0, *, allowed: str = "a number above 0") -> float:
-        """A finite number above 0."""
+    def number(
+        self,
+        value: Any,
+        path: str,
+        default: float = 0.0,
+        *,
+        allowed: str = "a number above 0",
+        zero: bool = False,
+        most: float | None = None,
+    ) -> float:
+        """A finite number above 0, up to ``most``; with ``zero``, 0 as well."""
         number: float | None = None
         if isinstance(value, int | float) and not isinstance(value, bool):
             number = float(value) if abs(value) < 1e300 else None
         elif isinstance(value, str) and _NUMBER.fullmatch(value):
             number = float(value)
-        if number is None or not math.isfinite(number) or number <= 0:
+        too_large = number is not None and most is not None and number > most
+        if number is None or not math.isfinite(number) or number < 0 or not (number or zero) or too_large:
             self.add(path, f"{self.show(value)} is not allowed here", allowed)
             return default
         return int(number) if number.is_integer() else number
@@ -198,7 +208,8 @@ class Reader:
         if not isinstance(value, Mapping):
             few = known is not None and len(known) <= _FEW
             allowed = allowed or (f"a mapping of {', '.join(known or ())}" if few else "a mapping of keys and values")
-            self.add(path, f"{self.show(value)} is not a mapping", allowed)
+            fix = "remove the key: without it there is none" if value in (False, "false") else ""
+            self.add(path, f"{self.show(value)} is not a mapping", allowed, fix)
             return {}
         if known is not None:
             found = unknown_keys(value, known, path)
@@ -271,3 +282,14 @@ def _plain_number(value: int | float) -> str:
 def _type_name(value: object) -> str:
     names = {bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "mapping"}
     return names.get(type(value), "value")
+
+
+def whole_numbers(value: Any) -> Any:
+    """``value`` with texts that are whole numbers turned into such, at any depth."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,39}", value):
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [whole_numbers(item) for item in value]
+    return value

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, is_dataclass
 from typing import Any, get_args, get_origin
 
+from config.cloud import AlicloudSettings
 from config.kubernetes import TARGETS, AckServiceSettings, KubernetesSettings
 from config.service_entry import Timeouts
 from config.services import OneInstanceType, ServiceSettings, StartFiles
-from config.stack import NAMESPACE, AlicloudSettings, StackOptions
+from config.stack import StackOptions
+from config.stack_config import NAMESPACE
 from tfserving import eas_spec, kubernetes
 from tfserving.options import Option, choices, is_mapping, is_union, options, without_none
 
@@ -29,8 +31,11 @@ _INTEGER = r"^[-+]?[0-9]+$"
 _SHARE = r"^([-+]?[0-9]+|.*%)$"
 _NUMBER = r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?$"
 
-_EAS = (eas_spec.ServiceSpec, OneInstanceType, StartFiles, ServiceSettings)
-_ACK = (kubernetes.KubernetesServingSpec, AckServiceSettings)
+EAS_SERVICE = (eas_spec.ServiceSpec, OneInstanceType, StartFiles, ServiceSettings)
+"""What declares the options of a service on PAI-EAS."""
+
+ACK_SERVICE = (kubernetes.KubernetesServingSpec, AckServiceSettings, StartFiles)
+"""What declares those of a service on Kubernetes."""
 
 
 def stack_schema() -> Schema:
@@ -39,7 +44,7 @@ def stack_schema() -> Schema:
     own[f"{NAMESPACE}:services"] = _described(
         _mapping_of({"$ref": "#/$defs/service"}), _option(StackOptions, "services")
     )
-    both = {**_properties(*_ACK, *_EAS)}
+    both = {**_properties(*ACK_SERVICE, *EAS_SERVICE)}
     own[f"{NAMESPACE}:serviceDefaults"] = _described(_object(both), _option(StackOptions, "serviceDefaults"))
     cluster = _object(_properties(KubernetesSettings))
     own[f"{NAMESPACE}:kubernetes"] = _described(cluster, _option(StackOptions, "kubernetes"))
@@ -70,8 +75,8 @@ def stack_schema() -> Schema:
             },
             "service": {
                 "if": {"type": "object", "properties": {"target": {"const": "ack"}}, "required": ["target"]},
-                "then": _object({"target": {"enum": list(TARGETS)}, **_properties(*_ACK, StartFiles)}),
-                "else": _object({"target": {"enum": list(TARGETS)}, **_properties(*_EAS)}),
+                "then": _object({"target": {"enum": list(TARGETS)}, **_properties(*ACK_SERVICE)}),
+                "else": _object({"target": {"enum": list(TARGETS)}, **_properties(*EAS_SERVICE)}),
             },
         },
     }
@@ -113,6 +118,8 @@ def _of(hint: Any, option: Option | None = None) -> Schema:
         kind: Schema = {"type": "integer" if hint is int else "number"}
         if option is not None and option.least is not None:
             kind["minimum"] = option.least
+        if option is not None and option.most is not None:
+            kind["maximum"] = option.most
         return _any(kind, {"type": "string", "pattern": _INTEGER if hint is int else _NUMBER})
     if is_dataclass(hint) and isinstance(hint, type):
         return _object(_timeouts() if hint is Timeouts else _properties(hint))

@@ -17,8 +17,10 @@ from tfserving.property_path import join_path
 _TOGETHER = (
     frozenset({"instanceType", "instanceTypes", "resource"}),
     frozenset({"replicas", "autoscaler"}),
+    frozenset({"replicas", "schedule"}),
     frozenset({"command", "script"}),
     frozenset({"model", "configFile"}),
+    frozenset({"model", "models"}),
     frozenset({"gpu", "gpuMemory"}),
 )
 """Keys that exclude each other: a service that has one of them takes none of the others from the defaults."""
@@ -50,7 +52,7 @@ def _unfit(entry: Mapping[str, Any]) -> frozenset[str]:
     unfit: frozenset[str] = frozenset()
     if entry.get("deployment") == "scenario":
         unfit |= _NOT_IN_SCENARIOS
-    if entry.get("configFile") not in (True, "true"):
+    if entry.get("configFile") not in (True, "true") and entry.get("models") is None:
         unfit |= _CONFIG_FILE
     if entry.get("command") is not None or entry.get("script") is not None:
         unfit |= _START

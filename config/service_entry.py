@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from config.option_reader import read_plain
-from config.reader import Reader
-from tfserving import server_config
+from config.option_reader import read_plain, with_blanks
+from config.reader import Reader, whole_numbers
+from tfserving import model_config, schedule, server_config
 from tfserving.errors import ConfigError, ModelConfigError
+from tfserving.model_config import ModelServerConfig, did_you_mean
+from tfserving.model_sets import Choice, ModelChoice
 from tfserving.options import keys, option
 from tfserving.property_path import join_path
+from tfserving.schedule import Schedule, ScheduledSize
 
+_Autoscaler = TypeVar("_Autoscaler")
 _DURATION = re.compile(r"(?=[0-9])([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
 
 
@@ -67,6 +71,52 @@ class EntryReader:
         """Reads every option of ``cls`` whose type says how."""
         self.fields |= read_plain(self.reader, self.given, self.path, cls, but=but)
 
+    def _models(self, declared: ModelServerConfig) -> None:
+        """``models``: a list of names, or a mapping in which policies and labels may be others than the models' own."""
+        value, path = self.given.get("models"), self._at("models")
+        if value is None:
+            return
+        if self.given.get("configFile") in (False, "false"):
+            fix = "remove configFile, or models"
+            self.reader.add(path, "models are read from a config file, and configFile is false", fix=fix)
+        before = len(self.reader.problems)
+        is_mapping = isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip()[:1] == "{")
+        choices = self._chosen(value, path) if is_mapping else self._named(value, path)
+        known = [model.name for model in declared.models]
+        for name in choices.keys() - set(known):
+            where = join_path(path, name) if is_mapping else path
+            fix = did_you_mean(name, known)
+            self.reader.add(where, f"there is no model {name!r} in this stack", ", ".join(known) or "none", fix)
+        if not choices and len(self.reader.problems) == before:
+            fix = "name models, or leave models out: then it serves all"
+            self.reader.add(path, "no model is named", ", ".join(known) or "none", fix)
+        if len(self.reader.problems) == before:
+            self.fields["models"] = choices
+        self.fields["config_file"] = True
+
+    def _named(self, value: Any, path: str) -> dict[str, Choice]:
+        allowed = "a list of model names, or a mapping of them with policy and labels"
+        items = self.reader.items(value, path, allowed)
+        names = [self.reader.text(item, f"{path}[{index}]") for index, item in enumerate(items)]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.reader.add(path, f"model {name} is named twice", fix="keep one")
+        return {name: Choice() for name in names if name}
+
+    def _chosen(self, value: Any, path: str) -> dict[str, Choice]:
+        found = {}
+        for name, item in self.reader.mapping(value, path).items():
+            at = join_path(path, name)
+            given = self.reader.mapping(item, at, keys(ModelChoice))
+            policy = labels = None
+            if given.get("policy") is not None:
+                policy, problems = model_config.read_policy(whole_numbers(given["policy"]), join_path(at, "policy"))
+                self.reader.problems += problems
+            if given.get("labels") is not None:
+                labels, problems = model_config.read_labels(whole_numbers(given["labels"]), join_path(at, "labels"))
+                self.reader.problems += problems
+            found[name] = Choice(policy=policy, labels=labels)
+        return found
+
     def _flags(self, value: Any, path: str) -> dict[str, Any]:
         given = self.reader.mapping(value, path, allowed="flags of TensorFlow Serving with their values")
         found = {}
@@ -100,6 +150,46 @@ class EntryReader:
             else:
                 found[name] = self.reader.scalar(item, at)
         return found
+
+    def _autoscaling(
+        self,
+        cls: type[_Autoscaler],
+        value: Any,
+        path: str,
+        *,
+        counts: str,
+        key: str,
+        allowed: str,
+        metric: Callable[[str, Any, str], object],
+    ) -> _Autoscaler:
+        """An autoscaler: ``min``, ``max`` and, under ``key``, a target for each metric."""
+        given = self.reader.mapping(value, path, keys(cls))
+        for bound in ("min", "max"):
+            if given and given.get(bound) is None:
+                self.reader.add(join_path(path, bound), f"{bound} is missing", f"a number of {counts}")
+        at = join_path(path, key)
+        targets = self.reader.mapping(given.get(key), at, allowed=allowed)
+        metrics = tuple(metric(name, item, join_path(at, name)) for name, item in targets.items())
+        found = read_plain(self.reader, given, path, cls)
+        return cls(**with_blanks(cls, found) | {key: metrics})
+
+    def _schedule(self, value: Any, path: str) -> Schedule:
+        """``schedule``: under ``jobs``, by name, when and how many."""
+        reader = self.reader
+        given = reader.mapping(value, path, keys(Schedule))
+        at = join_path(path, "jobs")
+        jobs = []
+        for name, item in reader.mapping(
+            given.get("jobs"), at, allowed="names of jobs, each with at and replicas"
+        ).items():
+            here = join_path(at, name)
+            entry = reader.mapping(item, here, keys(ScheduledSize))
+            for key, allowed in (("at", schedule.FORM), ("replicas", "a number of replicas")):
+                if entry and entry.get(key) is None:
+                    reader.add(join_path(here, key), f"{key} is missing", allowed)
+            found: dict[str, Any] = {"at": "", "replicas": 1} | read_plain(reader, entry, here, ScheduledSize)
+            jobs.append(ScheduledSize(name=name, **found))
+        return Schedule(**read_plain(reader, given, path, Schedule, but=("jobs",)) | {"jobs": tuple(jobs)})
 
     def _batching_text(self) -> str | None:
         """The batching parameters file; ``None`` without batching."""

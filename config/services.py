@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from config.alerts import read_alerts
 from config.option_reader import number_or_share, read_plain, with_blanks
 from config.reader import Reader
 from config.service_entry import EntryReader, Timeouts
-from tfserving import eas_spec, server_config
+from tfserving import eas_spec, model_sets, server_config
+from tfserving.alerts import Alerts, alarms, unseen
 from tfserving.eas_spec import Autoscaler, HealthChecks, InstanceType, Probe, RollingStrategy, ScaleMetric, Vpc
-from tfserving.model_config import did_you_mean
+from tfserving.model_config import ModelServerConfig, did_you_mean
 from tfserving.options import ACCESS, PLACE, START, keys, option
 from tfserving.property_path import join_path
 
-_OWN_WAY = ("deployment", "script", "env", "token")
+_OWN_WAY = ("deployment", "script", "env", "token", "models")
 """Keys whose type does not say how they are read."""
 
 _CHECKS = ("startup", "liveness", "readiness")
@@ -33,15 +34,27 @@ class ServiceContext:
         region: region of the stack.
         bucket: bucket with the models.
         root: key prefix of the model directories.
-        models: names of the stack's models.
-        labels: some model has version labels.
+        declared: the stack's models, as they are to be served.
+        config_file_name: name of the config file of all models, below the root.
+        paths: directories below the root of models that are not called like theirs.
     """
 
     region: str
     bucket: str
     root: str
-    models: tuple[str, ...]
-    labels: bool
+    declared: ModelServerConfig
+    paths: Mapping[str, str] = field(default_factory=dict)
+    config_file_name: str = eas_spec.ServiceSpec.config_file_name
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the stack's models."""
+        return self.declared.names
+
+    def uses_labels(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a service with a config file, by the fields of its spec, has version labels."""
+        served = model_sets.chosen(self.declared, fields.get("models", {}))
+        return bool(fields.get("config_file")) and any(model.labels for model in served.models)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +121,10 @@ class ServiceSettings:
         spec: everything that ends up in EAS's service JSON.
         reachable: whether the machine that runs Pulumi reaches the service. If not (VPC only), waits go by time and the
             output says that nothing was proven.
-        adopt: take over a service of this name that is not this stack's; without it such a service is refused.
+        adopt: take over a service of this name that is not this stack's, and with ``configFile`` the model config file;
+            without it such a service is refused.
         timeouts: how long Pulumi waits.
+        alerts: over those of the stack, key by key; ``false``: none.
         start_files: further files it reads at start.
         secret_values: values of its environment and of ``extraConfig`` may be secret.
     """
@@ -119,6 +134,7 @@ class ServiceSettings:
     reachable: bool = option(True, topic=ACCESS)
     adopt: bool = False
     timeouts: Timeouts = option(factory=Timeouts, otherwise="30 minutes")
+    alerts: Alerts | None = option(None, also=(False,), otherwise="those of the stack")
     start_files: tuple[StartFile, ...] = option((), configured=False)
     secret_values: bool = option(False, configured=False)
 
@@ -128,9 +144,21 @@ class ServiceSettings:
         return "grpc" if self.spec.grpc else "http"
 
     @property
+    def config_file_polls(self) -> int:
+        """Seconds between two looks at the config file; 0: only at start."""
+        return eas_spec.config_file_polls(self.spec)
+
+    @property
     def request_name(self) -> str:
         """The name of a single model in requests."""
         return eas_spec.model_name(self.spec)
+
+    @property
+    def metrics_path(self) -> str:
+        """Where the server's own counters are, below its address; empty where it has none."""
+        return next(
+            (server_config.metrics_path(each.text) for each in self.start_files if each.kind == "monitoring"), ""
+        )
 
 
 KEYS = tuple(key for cls in (eas_spec.ServiceSpec, OneInstanceType, StartFiles, ServiceSettings) for key in keys(cls))
@@ -165,25 +193,30 @@ class _ServiceReader(EntryReader):
             return self._empty()
         self._deployment()
         self._plain(eas_spec.ServiceSpec, but=_OWN_WAY)
+        self._models(self.context.declared)
         self._keep("script", "script", lambda value, at: self.reader.text(value, at, lines=True))
         self._keep("flags", "flags", self._flags)
         self._instance_types()
         self._keep("vpc", "vpc", self._vpc)
         self._keep("autoscaler", "autoscaler", self._autoscaler)
+        self._keep("schedule", "schedule", self._schedule)
         self._keep("rollingStrategy", "rolling_strategy", self._rolling_strategy)
         self._keep("healthCheck", "health_checks", self._health_checks)
         self._keep("env", "env", self._env)
         self._keep("extraConfig", "extra_config", self.reader.mapping)
         self._token(secret)
         start_files = self._start_files()
-        timeouts = self._timeouts()
+        timeouts, alerts = self._timeouts(), self._alerts()
         of_ours = read_plain(self.reader, self.given, self.path, ServiceSettings)
+        part = model_sets.part_of(self.name, self.fields.get("models", {}), self.context.models)
         spec = eas_spec.ServiceSpec(
             name=self.name,
             region=self.context.region,
             bucket=self.context.bucket,
             root=self.context.root,
-            uses_labels=self.context.labels and self.fields.get("config_file", False),
+            model_path=self.context.paths.get(self.fields.get("model", ""), ""),
+            uses_labels=self.context.uses_labels(self.fields),
+            config_file_name=model_sets.file_name(part, self.context.config_file_name),
             **self.fields,
         )
         self._check(spec)
@@ -191,10 +224,19 @@ class _ServiceReader(EntryReader):
             name=self.name,
             spec=spec,
             timeouts=timeouts,
+            alerts=alerts,
             start_files=start_files,
             secret_values=bool(secret),
             **of_ours,
         )
+
+    def _alerts(self) -> Alerts | None:
+        """Alarms of CloudMonitor, which need somebody to tell."""
+        found = read_alerts(self.reader, self.given.get("alerts"), self._at("alerts"))
+        if found is not None and alarms(found) and not found.contact_groups:
+            at, fix = join_path(self._at("alerts"), "contactGroups"), "set tf-serving:alerts.contactGroups"
+            self.reader.add(at, "alarms tell nobody", "contact groups of CloudMonitor, which exist", fix)
+        return found
 
     def _empty(self) -> ServiceSettings:
         """An entry without any setting, or one that is no mapping: one problem is enough."""
@@ -258,18 +300,13 @@ class _ServiceReader(EntryReader):
         return Vpc(**with_blanks(Vpc, found) | {"vswitch_ids": reader.texts(switches, at, "a list of vSwitch ids")})
 
     def _autoscaler(self, value: Any, path: str) -> Autoscaler:
-        reader = self.reader
-        given = reader.mapping(value, path, keys(Autoscaler))
-        for key in ("min", "max"):
-            if given and given.get(key) is None:
-                reader.add(join_path(path, key), f"{key} is missing", "a number of replicas")
-        at = join_path(path, "metrics")
-        metrics = reader.mapping(given.get("metrics"), at, allowed="metrics with their thresholds, such as {qps: 50}")
-        targets = tuple(
-            ScaleMetric(name=name, threshold=reader.number(item, join_path(at, name))) for name, item in metrics.items()
+        def metric(name: str, item: Any, at: str) -> ScaleMetric:
+            return ScaleMetric(name=name, threshold=self.reader.number(item, at))
+
+        allowed = "metrics with their thresholds, such as {qps: 50}"
+        return self._autoscaling(
+            Autoscaler, value, path, counts="replicas", key="metrics", allowed=allowed, metric=metric
         )
-        found = read_plain(reader, given, path, Autoscaler)
-        return Autoscaler(**with_blanks(Autoscaler, found) | {"metrics": targets})
 
     def _rolling_strategy(self, value: Any, path: str) -> RollingStrategy:
         given = self.reader.mapping(value, path, keys(RollingStrategy))
@@ -320,7 +357,7 @@ class _ServiceReader(EntryReader):
             "monitoring": self._monitoring_text(),
         }
         files = tuple(
-            StartFile(kind=kind, name=f"{self.name}.{kind}-{_digest(text)}.pbtxt", text=text)
+            StartFile(kind=kind, name=server_config.start_file_name(self.name, kind, text), text=text)
             for kind, text in texts.items()
             if text is not None
         )
@@ -351,5 +388,13 @@ class _ServiceReader(EntryReader):
             self.reader.add(at, f"there is no model {spec.model!r}", allowed, did_you_mean(spec.model, models))
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def alert_warnings(service: ServiceSettings) -> list[str]:
+    """What alarms of a service do not see."""
+    if service.alerts is None:
+        return []
+    found = [unseen(service.alerts)]
+    if service.spec.grpc and service.alerts.error_rate:
+        found.append(
+            "alarms count answers of the gateway by HTTP status: an error of gRPC is a 200 there, and is not counted"
+        )
+    return [each for each in found if each]
