@@ -14,13 +14,15 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from provider.cluster import Cluster, Pod, Pods
+from provider.cluster import ClusterApi, Pod, Pods
 from provider.eas.story import about_trouble, failure_story, trouble_lines
 from provider.resource import Context
 from tfserving import client
 from tfserving.client import ModelClient, VersionStatus
+from tfserving.contract import serving as contract
+from tfserving.contract.parts import ServedVersions
 from tfserving.errors import CloudError, ServiceError, ServiceNotFoundError, ServiceUnreachableError
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ _THREADS = 8
 
 
 @dataclass(frozen=True)
-class Service:
+class AskedService:
     """One service that reads the model config file.
 
     Attributes:
@@ -59,16 +61,16 @@ class Service:
     pods: Pods | None = None
 
     @classmethod
-    def from_property(cls, name: str, value: Mapping[str, Any]) -> Service:
-        """The service as the property ``services`` describes it."""
+    def of(cls, name: str, declared: contract.Service) -> AskedService:
+        """The service as a resource declares it."""
         return cls(
             name=name,
-            url=str(value.get("url") or ""),
-            target=str(value.get("target") or ""),
-            token=str(value.get("token") or ""),
-            poll_seconds=float(value.get("pollSeconds") or 0),
-            reachable=bool(value.get("reachable", True)),
-            pods=Pods.from_property(value["pods"]) if value.get("pods") else None,
+            url=declared.url or "",
+            target=declared.target or "",
+            token=declared.token or "",
+            poll_seconds=declared.poll_seconds if isinstance(declared, contract.ConfiguredService) else 0,
+            reachable=declared.reachable,
+            pods=Pods(declared.pods.namespace, declared.pods.selector) if declared.pods else None,
         )
 
 
@@ -132,22 +134,22 @@ class Answers:
                 seen.add(f"{status.state} with {status.error_code}: {status.error_message}")
         return " or ".join(sorted(seen)) or "not known to the server"
 
-    def as_property(self) -> dict[str, Any]:
-        """``{model: {"versions": [...], "labels": {...}}}`` of models that serve something.
+    def served(self) -> dict[str, ServedVersions]:
+        """Versions and labels of models that serve something.
 
         Where replicas disagree about a label, its value is a text that names every version: ``"1 or 2"``.
         """
-        served: dict[str, Any] = {}
+        served: dict[str, ServedVersions] = {}
         for model in sorted(self.states):
-            labels: dict[str, Any] = {}
+            labels: dict[str, int | str] = {}
             for label, versions in sorted(self.labels.get(model, {}).items()):
                 found = sorted({str(version) for version in versions if version is not None})
-                if len(found) == 1 and None not in versions:
+                if len(found) == 1 and versions[0] is not None and None not in versions:
                     labels[label] = versions[0]
                 elif found:
                     labels[label] = " or ".join([*found, *(["nothing"] if None in versions else [])])
             if self.available(model) or labels:
-                served[model] = {"versions": list(self.available(model)), "labels": labels}
+                served[model] = ServedVersions(versions=self.available(model), labels=labels)
         return served
 
 
@@ -160,19 +162,19 @@ class Fleet:
         cluster: where those with pods run; None: the environment's.
     """
 
-    def __init__(self, ctx: Context, services: Iterable[Service], cluster: Cluster | None = None) -> None:
+    def __init__(self, ctx: Context, services: Iterable[AskedService], cluster: ClusterApi | None = None) -> None:
         self._ctx = ctx
-        self._cluster = cluster or Cluster("", "")
+        self._cluster = cluster or ClusterApi("", "")
         self.services = tuple(services)
         self._replicas: dict[str, int] = {}
 
     @property
-    def polling(self) -> tuple[Service, ...]:
+    def polling(self) -> tuple[AskedService, ...]:
         """Those that read the file again by themselves."""
         return tuple(service for service in self.services if service.poll_seconds > 0)
 
     @property
-    def restarting(self) -> tuple[Service, ...]:
+    def restarting(self) -> tuple[AskedService, ...]:
         """Those that read the file only when they start."""
         return tuple(service for service in self.services if service.poll_seconds <= 0)
 
@@ -204,12 +206,12 @@ class Fleet:
             return "Running" if ready else "gone"
         return f"without a ready pod ({_count(pods)})"
 
-    def named(self, name: str) -> Service | None:
+    def named(self, name: str) -> AskedService | None:
         """The service of that name."""
         return next((service for service in self.services if service.name == name), None)
 
     def trouble(self, name: str, about: Iterable[str]) -> list[str]:
-        """The newest log lines of a service that tell of trouble with something by name; none where nobody knows."""
+        """The newest log lines of a service that report trouble with something by name; none where nobody knows."""
         service = self.named(name)
         if service is None or service.pods is None:
             return trouble_lines(self._ctx, name, about)
@@ -238,7 +240,7 @@ class Fleet:
         return "\n".join([*lines, *(f"  {line}" for line in self.story(name))])
 
     def ask(
-        self, services: Iterable[Service], models: Mapping[str, Iterable[str]]
+        self, services: Iterable[AskedService], models: Mapping[str, Iterable[str]]
     ) -> dict[str, Answers | ServiceError]:
         """What each service says about ``models`` (name to labels to ask for); an error where there is no answer."""
         wanted = {model: tuple(labels) for model, labels in models.items()}
@@ -248,7 +250,7 @@ class Fleet:
             return {service.name: answer for service, answer in zip(asked, found, strict=True)}
 
     def ask_patiently(
-        self, services: Iterable[Service], models: Mapping[str, Iterable[str]]
+        self, services: Iterable[AskedService], models: Mapping[str, Iterable[str]]
     ) -> dict[str, Answers | ServiceError]:
         """:meth:`ask`, and ask those that did not answer a few times more: a gateway may just be changing replicas."""
         answers: dict[str, Answers | ServiceError] = {}
@@ -262,34 +264,48 @@ class Fleet:
                 break
         return answers
 
-    def _answers(self, service: Service, models: Mapping[str, tuple[str, ...]]) -> Answers | ServiceError:
+    def _answers(self, service: AskedService, models: Mapping[str, tuple[str, ...]]) -> Answers | ServiceError:
         states: dict[str, tuple[Mapping[int, VersionStatus], ...]] = {}
         labels: dict[str, dict[str, tuple[int | None, ...]]] = {}
+
+        def ask(model: str) -> None:
+            self._ctx.check()
+            heard = _repeat(connections, _status_of(model))
+            states[model] = tuple({status.version: status for status in answer or ()} for answer in heard)
+            labels[model] = {label: tuple(_repeat(connections, _version_of(model, label))) for label in models[model]}
+
         try:
-            connections = self._connections(service)
-            for model, wanted in models.items():
-                self._ctx.check()
-                heard = _repeat(connections, _status_of(model))
-                states[model] = tuple({status.version: status for status in answer or ()} for answer in heard)
-                labels[model] = {label: tuple(_repeat(connections, _version_of(model, label))) for label in wanted}
+            connections = self.connections(service)
+            # Behind a gateway that takes turns, questions side by side would take each other's replicas.
+            by_itself = service.pods is not None or self._replicas.get(service.name) == 1
+            _each(ask, models, _THREADS if by_itself else 1)
         except ServiceError as error:
             return error
         except CloudError as error:
             return ServiceUnreachableError(str(error))
-        return Answers(states, labels)
+        return Answers({name: states[name] for name in models}, {name: labels[name] for name in models})
 
-    def _connections(self, service: Service) -> list[Callable[[], ModelClient]]:
-        """How to ask: once per pod, or so often that each replica behind a gateway is heard."""
+    def connections(self, service: AskedService, seconds: float = _ANSWER_SECONDS) -> list[Callable[[], ModelClient]]:
+        """How to ask: once per pod, or so often that each replica behind a gateway is heard.
+
+        Args:
+            service: whom.
+            seconds: how long an answer may take.
+
+        Raises:
+            ServiceUnreachableError: it has no address, or no pod of it is ready.
+            CloudError: the API server does not say which pods there are.
+        """
         if service.pods is not None:
             pods = self._cluster.pods(service.pods)
             ready = [pod for pod in pods if pod.ready]
             if not ready:
                 raise ServiceUnreachableError(f"no pod of service {service.name} is ready ({_count(pods)})")
-            return [functools.partial(self._cluster.connect, pod, _ANSWER_SECONDS) for pod in ready]
+            return [functools.partial(self._cluster.connect, pod, seconds) for pod in ready]
         if not (service.url or service.target):
             raise ServiceUnreachableError(f"service {service.name} has no address")
         address = {"target": service.target} if service.target else {"url": service.url}
-        one = functools.partial(client.connect, **address, token=service.token, timeout=_ANSWER_SECONDS)
+        one = functools.partial(client.connect, **address, token=service.token, timeout=seconds)
         return [one] * (2 * self._replicas.get(service.name, _UNKNOWN_REPLICAS))
 
 
@@ -309,6 +325,16 @@ def _repeat(connections: Iterable[Callable[[], ModelClient]], question: Callable
             except ServiceNotFoundError:
                 answers.append(None)
     return answers
+
+
+def _each(act: Callable[[T], None], items: Iterable[T], threads: int) -> None:
+    """``act`` for each item; after the first that fails no other begins."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for _ in pool.map(act, items):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _status_of(model: str) -> Callable[[ModelClient], list[VersionStatus]]:

@@ -8,15 +8,17 @@ versioning cannot be deleted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
 
 from provider import faults
 from provider.clients import NoCredentialsError
 from provider.model_config_file import owner_failures
 from provider.own_bucket import Facts, OwnBucket
-from provider.properties import Change, Properties, has_unknown, plain
-from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, text
+from provider.properties import Change
+from provider.resource import Context, Diff, Failure, Found, Resource
+from tfserving.contract import BUCKET_CONTENTS
+from tfserving.contract.storage import BucketContentsInputs, BucketContentsOutputs
 from tfserving.errors import CloudError, ConfigError, Problem
+from tfserving.property_values import Properties, plain
 
 _FIXED = ("storageClass", "redundancyType")
 """Inputs that OSS sets when it makes a bucket, and never again."""
@@ -25,23 +27,8 @@ _FIXED = ("storageClass", "redundancyType")
 class BucketContents(Resource):
     """A stack's bucket as it is: private, encrypted, and free of what would keep it from being deleted."""
 
-    token = "tfserving:index:BucketContents"  # noqa: S105 (a type name)
-    description = "Who can read a bucket of the stack, and what is in it when it goes."
+    contract = BUCKET_CONTENTS
     refresh_before_update = True
-    inputs: ClassVar[Mapping[str, Property]] = {
-        "bucket": Property("string", "bucket name", required=True, replaces=True),
-        "owner": Property("string", "<project>/<stack>: whose objects are removed with the bucket", required=True),
-        "storageClass": Property("string", "storage class the bucket was made with", required=True),
-        "redundancyType": Property("string", "redundancy type the bucket was made with", required=True),
-        "encryption": Property("string", "algorithm of the default encryption", required=True),
-        "forceDestroy": Property(
-            "boolean", "everything in the bucket is deleted with it, by its own provider", default=False
-        ),
-    }
-    outputs: ClassVar[Mapping[str, Property]] = {
-        "public": Property("array", "every way in which everybody can reach the bucket", required=True),
-        "exists": Property("boolean", "the bucket is there", required=True),
-    }
 
     def validate(self, inputs: Properties) -> Iterable[Failure]:
         yield from owner_failures(inputs)
@@ -67,24 +54,25 @@ class BucketContents(Resource):
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
         outputs = inputs | {"public": [], "exists": True}
-        if has_unknown(inputs.get("bucket")):
+        read = BucketContentsInputs.read(inputs)
+        if not read.knows("bucket"):
             return outputs
         if old_outputs is None:
-            _preview_new(ctx, inputs)
+            _preview_new(ctx, read)
             return outputs
         if old_outputs.get("exists") is False:
             ctx.warning(
-                f"bucket {text(inputs, 'bucket')} is gone. `pulumi up --refresh` makes it again and publishes the "
+                f"bucket {read.bucket} is gone. `pulumi up --refresh` makes it again and publishes the "
                 "models anew; without --refresh an update fails"
             )
             return outputs
-        _check_fixed(inputs, {name: text(old_outputs, name) for name in _FIXED})
-        for way in plain(old_outputs.get("public")) or ():
-            ctx.warning(f"bucket {text(inputs, 'bucket')} is open to everybody: {way}. `pulumi up` takes that away")
+        _check_fixed(read, {name: str(plain(old_outputs.get(name)) or "") for name in _FIXED})
+        for way in BucketContentsOutputs.read(old_outputs).public:
+            ctx.warning(f"bucket {read.bucket} is open to everybody: {way}. `pulumi up` takes that away")
         return outputs
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
-        return text(inputs, "bucket"), self._put_right(ctx, inputs)
+        return BucketContentsInputs.read(inputs).bucket, self._put_right(ctx, inputs)
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
@@ -93,9 +81,10 @@ class BucketContents(Resource):
 
     def replaced(self, ctx: Context, old_inputs: Properties, old_outputs: Properties) -> None:
         """Says what will be in the way when the old bucket is deleted."""
-        if flag(old_inputs, "forceDestroy"):
+        read = BucketContentsInputs.read(old_inputs)
+        if read.force_destroy:
             return
-        bucket, owner = _bucket(ctx, old_inputs), text(old_inputs, "owner")
+        bucket, owner = _bucket(ctx, read), read.owner
         try:
             strange = bucket.contents(owner).in_the_way()
         except CloudError as error:
@@ -106,7 +95,8 @@ class BucketContents(Resource):
             ctx.warning(in_the_way(bucket.name, strange, owner))
 
     def _put_right(self, ctx: Context, inputs: Properties) -> Properties:
-        bucket = _bucket(ctx, inputs)
+        read = BucketContentsInputs.read(inputs)
+        bucket = _bucket(ctx, read)
         facts = bucket.facts()
         if facts is None:
             raise CloudError(
@@ -114,13 +104,13 @@ class BucketContents(Resource):
                 "models anew",
                 "NoSuchBucket",
             )
-        _check_fixed(inputs, _fixed(facts))
+        _check_fixed(read, _fixed(facts))
         for way in facts.public:
             ctx.info(f"bucket {bucket.name} was open to everybody: {way}")
         if facts.public:
             bucket.make_private(facts)
-        if facts.encryption != text(inputs, "encryption"):
-            bucket.encrypt(text(inputs, "encryption"))
+        if facts.encryption != read.encryption:
+            bucket.encrypt(read.encryption)
         return inputs | {"public": [], "exists": True}
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
@@ -137,9 +127,10 @@ class BucketContents(Resource):
         return Found(found | inputs, outputs | inputs | found | {"public": facts.public, "exists": True})
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
-        if flag(inputs, "forceDestroy"):
+        read = BucketContentsInputs.read(inputs)
+        if read.force_destroy:
             return
-        bucket, owner = OwnBucket(ctx.clients.oss, id_), text(inputs, "owner")
+        bucket, owner = OwnBucket(ctx.clients.oss, id_), read.owner
         try:
             found = bucket.contents(owner)
             # Never what servers may still read: what is current is for the models' own resources to remove.
@@ -164,7 +155,7 @@ def in_the_way(bucket: str, what: str, owner: str) -> str:
     )
 
 
-def _preview_new(ctx: Context, inputs: Properties) -> None:
+def _preview_new(ctx: Context, inputs: BucketContentsInputs) -> None:
     """Look whether a bucket that the stack is to make is there already.
 
     Raises:
@@ -179,7 +170,7 @@ def _preview_new(ctx: Context, inputs: Properties) -> None:
     except CloudError as error:
         if isinstance(error, NoCredentialsError) or faults.is_elsewhere(error):
             raise
-        name = text(inputs, "bucket")
+        name = inputs.bucket
         taken = ""
         if error.code == "AccessDenied":
             # OSS says so of every bucket of another account; a name is taken for all of them.
@@ -190,9 +181,9 @@ def _preview_new(ctx: Context, inputs: Properties) -> None:
         ctx.warning(f"it is not known yet whether bucket {name} exists already: {error}{taken}")
 
 
-def _warn_of_foreign_objects(ctx: Context, inputs: Properties) -> None:
+def _warn_of_foreign_objects(ctx: Context, inputs: BucketContentsInputs) -> None:
     bucket = _bucket(ctx, inputs)
-    found = bucket.contents(text(inputs, "owner"))
+    found = bucket.contents(inputs.owner)
     if found.strange and not found.current and not found.removable:
         ctx.warning(
             f"bucket {bucket.name} exists and holds only what this stack did not publish: {found.in_the_way()}. "
@@ -206,27 +197,28 @@ def _progress(ctx: Context, count: int, of: int) -> None:
     ctx.status(f"{count} of {of} old versions removed")
 
 
-def _bucket(ctx: Context, inputs: Properties) -> OwnBucket:
-    return OwnBucket(ctx.clients.oss, text(inputs, "bucket"))
+def _bucket(ctx: Context, inputs: BucketContentsInputs) -> OwnBucket:
+    return OwnBucket(ctx.clients.oss, inputs.bucket)
 
 
 def _fixed(facts: Facts) -> dict[str, str]:
     return {"storageClass": facts.storage_class, "redundancyType": facts.redundancy_type}
 
 
-def _check_fixed(inputs: Properties, made_with: Mapping[str, str]) -> None:
+def _check_fixed(inputs: BucketContentsInputs, made_with: Mapping[str, str]) -> None:
     """Raises ConfigError where the bucket was made with another storage class or redundancy type than is wanted."""
+    wanted = inputs.write()
     problems = [
         Problem(
             f"tf-serving:bucket.{name}",
-            f"bucket {text(inputs, 'bucket')} was made with {found}, and OSS cannot change that; a new bucket of the "
+            f"bucket {inputs.bucket} was made with {found}, and OSS cannot change that; a new bucket of the "
             "same name cannot be made before the old one is gone",
             allowed=found,
             fix=f"write {found}; or name a new bucket in tf-serving:bucket.name in the same edit: models and services "
             "move to it, and the old one goes last",
         )
         for name, found in made_with.items()
-        if found and found != text(inputs, name)
+        if found and found != wanted[name]
     ]
     if problems:
         raise ConfigError(problems)

@@ -13,7 +13,7 @@ import uuid
 
 from google.protobuf import struct_pb2
 
-from provider.properties import Properties, plain
+from tfserving.property_values import Properties, plain
 
 STAMP = "createdBy"
 """Output with the id of the create that a state comes from. States of release 0.1.0 have none."""

@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from provider import faults
+from provider.group_calls import GroupCalls
 from tfserving import wire
 from tfserving.errors import CloudError
 from tfserving.hosts import is_loopback_endpoint
@@ -27,7 +29,7 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 _ATTEMPTS = 4
 _ANSWERED_ATTEMPTS = 6
-"""Where there is an answer, seconds of trouble are sat out; nobody there is told sooner."""
+"""Where there is an answer, seconds of trouble are sat out; nobody there hears of it sooner."""
 _FIRST_PAUSE_SECONDS = 0.3
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
@@ -198,7 +200,7 @@ def _silence_sdk_loggers() -> None:
 
 
 @dataclass(frozen=True)
-class EasService:
+class DescribedService:
     """What the EAS API says about a service.
 
     Attributes:
@@ -219,6 +221,7 @@ class EasService:
         lock: safety lock: ``all`` forbids every change, ``dangerous`` to stop and to delete, ``none`` nothing.
         weight: traffic weight in its group; None where EAS does not say.
         traffic: ``grouping`` where requests come through a group, else ``standalone``.
+        group: the service group it was made in, or empty.
     """
 
     name: str
@@ -238,9 +241,30 @@ class EasService:
     lock: str = ""
     weight: int | None = None
     traffic: str = ""
+    group: str = ""
 
 
-def _service(body: Any, name: str) -> EasService:
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a service or a pod; as text one line.
+
+    Attributes:
+        at: when, in UTC, as the API writes it; empty where it does not say.
+        type: ``Normal`` or ``Warning``.
+        reason: one word.
+        message: what happened.
+    """
+
+    at: str
+    type: str
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.at} {self.type} {self.reason}: {self.message}".lstrip()
+
+
+def _service(body: Any, name: str) -> DescribedService:
     """A service as DescribeService and ListServices return it."""
     try:
         # Pulumi has doubles only: a number they would round is compared, and kept, as text.
@@ -251,7 +275,7 @@ def _service(body: Any, name: str) -> EasService:
     reason = "" if str(body.reason).lower() == str(body.status).lower() else body.reason
     labels = dict(config.get("labels") or {})
     labels |= {label.label_key: label.label_value or "" for label in body.labels or ()}
-    return EasService(
+    return DescribedService(
         name=body.service_name or name,
         id=body.service_id or "",
         status=body.status or "",
@@ -269,10 +293,11 @@ def _service(body: Any, name: str) -> EasService:
         lock=(body.safety_lock or "").lower(),
         weight=body.weight,
         traffic=(body.traffic_state or "").lower(),
+        group=body.service_group or "",
     )
 
 
-class EasApi:
+class EasApi(GroupCalls):
     """The calls of EAS 2021-07-01 that the provider makes.
 
     Calls that may be repeated are, a few times, after a network failure, a 5xx answer or throttling.
@@ -288,7 +313,7 @@ class EasApi:
         self._region = region
         self._cancelled = cancelled
 
-    def describe(self, name: str) -> EasService | None:
+    def describe(self, name: str) -> DescribedService | None:
         """DescribeService; None where there is no such service.
 
         Raises:
@@ -302,12 +327,19 @@ class EasApi:
             raise
         return _service(body, name)
 
-    def labelled(self, labels: Mapping[str, str]) -> list[EasService]:
+    def labelled(self, labels: Mapping[str, str]) -> list[DescribedService]:
         """ListServices: every service that has all of these labels."""
-        found: list[EasService] = []
+        return [service for service in self._list(label=dict(labels)) if labels.items() <= service.labels.items()]
+
+    def members(self, group: str) -> list[DescribedService]:
+        """ListServices: every service that was made in a group."""
+        return [service for service in self._list(group_name=group) if service.group == group]
+
+    def _list(self, **filters: Any) -> list[DescribedService]:
+        found: list[DescribedService] = []
         seen = 0
         for page in itertools.count(1):
-            request = self._models.ListServicesRequest(label=dict(labels), page_number=page, page_size=100)
+            request = self._models.ListServicesRequest(page_number=page, page_size=100, **filters)
             body = self._call(
                 "ListServices",
                 "",
@@ -317,7 +349,7 @@ class EasApi:
                 repeat=True,
             ).body
             services = [_service(item, "") for item in body.services or ()]
-            found += [service for service in services if labels.items() <= service.labels.items()]
+            found += services
             seen += len(services)
             if not services or seen >= (body.total_count or 0):
                 break
@@ -354,17 +386,26 @@ class EasApi:
         """RestartService: replicas are replaced one after another as the service's rolling strategy says."""
         self._service_call("RestartService", name, self._client.restart_service_with_options)
 
-    def events(self, name: str, count: int) -> list[str]:
-        """The newest events of a service, oldest first, one line each."""
+    def events(self, name: str, count: int) -> list[Event]:
+        """The newest events of a service, oldest first."""
         request = self._models.DescribeServiceEventRequest(page_num="1", page_size=str(count))
         call = self._client.describe_service_event_with_options
         found = self._service_call("DescribeServiceEvent", name, call, request).body.events or []
-        lines = [f"{event.time} {event.type} {event.reason}: {event.message}" for event in found]
-        return sorted(lines)[-count:]
+        told = [Event(f"{each.time}", f"{each.type}", f"{each.reason}", f"{each.message}") for each in found]
+        return sorted(told, key=str)[-count:]
 
-    def log_tail(self, name: str, count: int) -> list[str]:
-        """The newest lines of a service's log, oldest first."""
-        request = self._models.DescribeServiceLogRequest(page_num=1, page_size=count)
+    def log_tail(self, name: str, count: int, since: str = "", keyword: str = "") -> list[str]:
+        """The newest lines of a service's log, oldest first.
+
+        Args:
+            name: service name.
+            count: how many lines at most.
+            since: UTC, ``2006-01-02 15:04:05``: no older lines; empty for any.
+            keyword: only lines that hold it; empty for all.
+        """
+        request = self._models.DescribeServiceLogRequest(
+            page_num=1, page_size=count, start_time=since or None, keyword=keyword or None
+        )
         call = self._client.describe_service_log_with_options
         return list(self._service_call("DescribeServiceLog", name, call, request).body.logs or [])[-count:]
 
@@ -413,6 +454,59 @@ class EasApi:
         call = self._client.delete_service_auto_scaler_with_options
         self._service_call("DeleteServiceAutoScaler", name, call)
 
+    def cron_scaler(self, name: str) -> dict[str, Any] | None:
+        """The cron scaler in the form :meth:`set_cron_scaler` takes, or None where there is none."""
+        try:
+            body = self._cron_call("DescribeServiceCronScaler", "GET", name)
+        except CloudError as error:
+            if is_not_found(error):
+                return None
+            raise
+        jobs = body.get("ScaleJobs") or []
+        if not jobs:
+            return None
+        keys = {"Name": "name", "Schedule": "schedule", "TargetSize": "targetSize", "TimeZone": "timeZone"}
+        found = [
+            {ours: job[theirs] for theirs, ours in keys.items() if job.get(theirs) not in (None, "")} for job in jobs
+        ]
+        days = list(body.get("ExcludeDates") or ())
+        return {"scaleJobs": found, **({"excludeDates": days} if days else {})}
+
+    def set_cron_scaler(self, name: str, settings: Mapping[str, Any], *, exists: bool) -> None:
+        """CreateServiceCronScaler, or UpdateServiceCronScaler where one ``exists``."""
+        jobs = [{key[0].upper() + key[1:]: value for key, value in job.items()} for job in settings["scaleJobs"]]
+        body = {"ScaleJobs": jobs, "ExcludeDates": list(settings.get("excludeDates") or ())}
+        if exists:
+            self._cron_call("UpdateServiceCronScaler", "PUT", name, body)
+        else:
+            self._cron_call("CreateServiceCronScaler", "POST", name, body)
+
+    def delete_cron_scaler(self, name: str) -> None:
+        """DeleteServiceCronScaler."""
+        self._cron_call("DeleteServiceCronScaler", "DELETE", name)
+
+    def _cron_call(self, action: str, method: str, name: str, body: Mapping[str, Any] | None = None) -> Any:
+        """A call about a cron scaler. The SDK's own methods drop time zones, which are newer than its models."""
+        with IMPORTS:
+            from alibabacloud_tea_openapi.models import OpenApiRequest, Params
+
+        params = Params(
+            action=action,
+            version="2021-07-01",
+            protocol="HTTPS",
+            pathname=f"/api/v2/services/{quote(self._region, safe='')}/{quote(name, safe='')}/cronscaler",
+            method=method,
+            auth_type="AK",
+            style="ROA",
+            req_body_type="json",
+            body_type="json",
+        )
+
+        def call() -> Any:
+            return self._client.call_api(params, OpenApiRequest(headers={}, body=body), self._runtime)
+
+        return self._call(action, name, call, repeat=True).get("body") or {}
+
     def _in_region(self) -> dict[str, str]:
         """Headers of calls without a region in their path: where one endpoint answers for all, it is to know which."""
         return {"x-acs-region-id": self._region}
@@ -446,7 +540,7 @@ def _may_pass(error: Exception) -> bool:
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return faults.may_pass(status, _code(error), str(getattr(error, "message", "") or ""))
-    if _not_the_cloud(error):
+    if _was(error, faults.NotTheCloudError, faults.StillSilentError):
         return False
     return "Credential" not in f"{type(error).__name__} {type(getattr(error, 'inner_exception', None)).__name__}"
 
@@ -455,11 +549,11 @@ def _code(error: Exception) -> str:
     return str(getattr(error, "code", "") or "")
 
 
-def _not_the_cloud(error: Exception) -> bool:
-    """Whether an HTML page came in place of the API's answer. Read as JSON by the SDK, it is an error of its own."""
+def _was(error: Exception, *kinds: type[Exception]) -> bool:
+    """Whether an error was one of ours before the SDK made its own of it."""
     seen: BaseException | None = error
     for _ in range(8):
-        if isinstance(seen, faults.NotTheCloudError):
+        if isinstance(seen, kinds):
             return True
         if seen is None:
             break
@@ -475,8 +569,10 @@ def _eas_error(action: str, name: str, error: Exception) -> CloudError:
         inner = getattr(error, "inner_exception", None) or error
         if "Credential" in type(inner).__name__ or "InvalidCredentials" in str(getattr(inner, "code", "")):
             return NoCredentialsError(what)
-        if _not_the_cloud(error):
+        if _was(error, faults.NotTheCloudError):
             return CloudError(f"{what}: {faults.NOT_THE_CLOUD}")
+        if not _was(error, faults.StillSilentError):
+            faults.SILENCE.gave_up(str(inner))
         return faults.PassingError(f"{what}: no answer from the EAS API: {one_line(inner)}")
     code = _code(error)
     code = code if code not in ("", "None") else str(status)

@@ -17,22 +17,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from provider.clients import IMPORTS, READ_SECONDS, one_line
-from provider.properties import Properties
-from provider.resource import Property, text
+from provider.clients import IMPORTS, READ_SECONDS, Event, one_line
 from tfserving.client import RestClient
+from tfserving.contract.parts import ClusterInputs
 from tfserving.errors import CloudError
 from tfserving.hosts import is_loopback
 from tfserving.kubeconfig import is_content
 from tfserving.kubernetes import HTTP_PORT
 
 T = TypeVar("T")
-
-CLUSTER_INPUTS: Mapping[str, Property] = {
-    "kubeconfig": Property("string", "path or content of the kubeconfig; default: the environment's"),
-    "kubeContext": Property("string", "context of the kubeconfig; default: its current one"),
-}
-"""Inputs that name the cluster of a resource."""
 
 FIELD_MANAGER = "tf-serving-rollout"
 _PODS_TOLD, _EVENTS, _LOG_LINES = 3, 5, 5
@@ -61,11 +54,6 @@ class Pods:
     selector: Mapping[str, str]
     config_map: str = ""
 
-    @classmethod
-    def from_property(cls, value: Mapping[str, Any]) -> Pods:
-        """The pods as the property ``pods`` describes them."""
-        return cls(str(value["namespace"]), {str(key): str(item) for key, item in value["selector"].items()})
-
     @property
     def label_selector(self) -> str:
         """As the API takes it."""
@@ -89,6 +77,7 @@ class Pod:
         config_maps: ConfigMaps it mounts.
         command: its containers' commands and arguments.
         trouble: why it is not ready, in the cluster's words (``ImagePullBackOff: ...``); empty where it does not say.
+        made: when it was created, ISO 8601.
     """
 
     namespace: str
@@ -97,9 +86,10 @@ class Pod:
     config_maps: frozenset[str]
     command: str = ""
     trouble: str = ""
+    made: str = ""
 
 
-class Cluster:
+class ClusterApi:
     """The API server of one cluster, through the official client.
 
     Args:
@@ -114,9 +104,9 @@ class Cluster:
         self._made: Any = None
 
     @classmethod
-    def of(cls, inputs: Properties) -> Cluster:
+    def of(cls, inputs: ClusterInputs) -> ClusterApi:
         """The cluster that a resource's inputs name."""
-        return cls(text(inputs, "kubeconfig"), text(inputs, "kubeContext"))
+        return cls(inputs.kubeconfig or "", inputs.kube_context or "")
 
     def config_map(self, name: str) -> ConfigMap:
         """A ConfigMap by ``namespace/name``, whether there is one or not."""
@@ -150,20 +140,21 @@ class Cluster:
         token = settings.get_api_key_with_prefix("authorization") or ""
         return RestClient(f"{settings.host.rstrip('/')}{path}", token, seconds, context)
 
-    def log_tail(self, pod: Pod, count: int) -> list[str]:
-        """The newest lines of a pod's log, oldest first."""
+    def log_tail(self, pod: Pod, count: int, seconds: float = 0) -> list[str]:
+        """The newest lines of a pod's log, oldest first; with ``seconds``, none that are older than that."""
+        options = {"since_seconds": max(1, round(seconds))} if seconds else {}
 
         def read() -> str:
             return str(
                 self._api.read_namespaced_pod_log(
-                    pod.name, pod.namespace, tail_lines=count, _request_timeout=READ_SECONDS
+                    pod.name, pod.namespace, tail_lines=count, _request_timeout=READ_SECONDS, **options
                 )
             )
 
         return self.call(f"read the log of pod {pod.namespace}/{pod.name}", read).splitlines()
 
-    def events(self, pod: Pod, count: int) -> list[str]:
-        """The newest events of a pod, oldest first: ``Warning FailedScheduling: ...``."""
+    def events(self, pod: Pod, count: int) -> list[Event]:
+        """The newest events of a pod, oldest first."""
 
         def read() -> Any:
             selector = f"involvedObject.name={pod.name}"
@@ -174,16 +165,28 @@ class Cluster:
         found = self.call(f"read the events of pod {pod.namespace}/{pod.name}", read).items
         # Times are missing in some; those keep the order in which they are listed.
         found.sort(key=lambda event: str(event.last_timestamp or event.event_time or ""))
-        return [f"{event.type} {event.reason}: {one_line(event.message or '')}" for event in found[-count:]]
+        return [
+            Event(
+                _time(each.last_timestamp or each.event_time),
+                f"{each.type}",
+                f"{each.reason}",
+                one_line(each.message or ""),
+            )
+            for each in found[-count:]
+        ]
 
     def story(self, pods: Iterable[Pod]) -> list[str]:
         """Why pods are not ready: state, newest events and log lines of each of the first few."""
         lines: list[str] = []
         for pod in [pod for pod in pods if not pod.ready][:_PODS_TOLD]:
             lines.append(f"pod {pod.name}: {pod.trouble or 'not ready'}")
-            for title, ask, count in (("event", self.events, _EVENTS), ("log", self.log_tail, _LOG_LINES)):
+            asked: tuple[tuple[str, Callable[[Pod, int], Iterable[Any]], int], ...] = (
+                ("event", self.events, _EVENTS),
+                ("log", self.log_tail, _LOG_LINES),
+            )
+            for title, ask, count in asked:
                 try:
-                    lines += [f"  {title}: {line.strip()}" for line in ask(pod, count) if line.strip()]
+                    lines += [f"  {title}: {line}" for each in ask(pod, count) if (line := str(each).strip())]
                 except CloudError as error:
                     # A container that never ran has no log, which its state says better.
                     if error.code != "400":
@@ -201,8 +204,16 @@ class Cluster:
         except ApiException as error:
             raise CloudError(f"cannot {what}: {_reason(error)}", str(error.status)) from None
         except (HTTPError, OSError) as error:
-            reason = one_line(error, "is the cluster running? python -m sandbox kube start")
+            reason = one_line(error, "is the cluster running? .venv/bin/python -m sandbox kube start")
             raise CloudError(f"cannot {what}: no answer from the API server: {reason}") from None
+
+    @property
+    def objects(self) -> Any:
+        """The official client's ``CustomObjectsApi``."""
+        with IMPORTS:
+            from kubernetes import client
+
+        return client.CustomObjectsApi(self._api.api_client)
 
     @property
     def api(self) -> Any:
@@ -253,12 +264,17 @@ class Cluster:
                         word for each in item.spec.containers for word in [*(each.command or ()), *(each.args or ())]
                     ),
                     _trouble(item.status),
+                    _time(item.metadata.creation_timestamp),
                 )
                 for item in found
                 if item.metadata.deletion_timestamp is None
             ),
             key=lambda pod: pod.name,
         )
+
+
+def _time(when: Any) -> str:
+    return f"{when:%Y-%m-%dT%H:%M:%SZ}" if when else ""
 
 
 def _trouble(status: Any) -> str:
@@ -284,7 +300,7 @@ def _reasoned(part: Any) -> str:
 class ConfigMap:
     """Texts in one ConfigMap: what :class:`provider.oss.Bucket` is for small objects."""
 
-    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
+    def __init__(self, cluster: ClusterApi, namespace: str, name: str) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._name = name

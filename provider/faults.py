@@ -6,9 +6,12 @@ Pure but for :func:`watch` and :func:`watch_sessions`, which look at answers bef
 from __future__ import annotations
 
 import email.utils
+import math
 import re
 import time
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from tfserving.errors import CloudError
 from tfserving.hosts import is_loopback
@@ -85,6 +88,60 @@ class PassingError(CloudError):
     """A failure that may be over when the call is made again."""
 
 
+class StillSilentError(CloudError):
+    """Nobody answered a moment ago, so nobody was asked again."""
+
+
+class Silence:
+    """Hosts that did not answer however often a call was made.
+
+    A preview asks about every model and service. Where their host is silent (an endpoint inside of a VPC, a cloud that
+    is not started), one call is enough to learn it: for some seconds reads of that host fail at once. Writes do not:
+    an upload has more patience than a read.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._given_up: dict[tuple[str, int], tuple[float, str]] = {}
+
+    def gave_up(self, text: str) -> None:
+        """A call was made for the last time, and nobody answered.
+
+        Args:
+            text: what the libraries below the SDKs say; a text that names no host says nothing of one.
+        """
+        if found := _POOL.search(text):
+            self._given_up[found["host"], int(found["port"])] = (self._clock(), text)
+
+    def answered(self, url: str) -> None:
+        """A host answered, whatever it said."""
+        self._given_up.pop(_host_of(url), None)
+
+    def check(self, method: str, url: str) -> None:
+        """To be called before a request is sent.
+
+        Raises:
+            StillSilentError: it would be another read of a host that is silent.
+        """
+        given_up, text = self._given_up.get(_host_of(url), (-math.inf, ""))
+        if method in ("GET", "HEAD") and self._clock() - given_up < _SILENT_SECONDS:
+            raise StillSilentError(text)
+
+
+_SILENT_SECONDS = 5.0
+
+SILENCE = Silence()
+"""Of this process."""
+
+
+def _host_of(url: str) -> tuple[str, int]:
+    found = urlsplit(url)
+    return found.hostname or "", found.port or (443 if found.scheme == "https" else 80)
+
+
 def may_pass(status: int, code: str, message: str) -> bool:
     """Whether an answer's error may be over soon: the server's trouble, throttling, another change under way."""
     if status >= 500 or status in (408, 429) or "Throttling" in code or "ServiceUnavailable" in code:
@@ -158,13 +215,16 @@ def is_page(body: bytes | str) -> bool:
 def watch(session: Any) -> None:
     """Has a ``requests`` session look at every answer first.
 
-    A page of something else with a status below 400 raises :class:`NotTheCloudError`; ``Retry-After`` is waited for; a
-    missing ``Date``, without which the OSS SDK cannot read an error, is put in.
+    A page of something else with a status below 400 raises :class:`NotTheCloudError`, and a read of a host that has
+    just been silent :class:`StillSilentError`, without asking. ``Retry-After`` is waited for; a missing ``Date``,
+    without which the OSS SDK cannot read an error, is put in.
     """
     send = session.send
 
-    def watched(*arguments: Any, **options: Any) -> Any:
-        response = send(*arguments, **options)
+    def watched(request: Any, **options: Any) -> Any:
+        SILENCE.check(request.method, request.url)
+        response = send(request, **options)
+        SILENCE.answered(request.url)
         _look(response)
         return response
 

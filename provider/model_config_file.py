@@ -7,66 +7,28 @@ the business of :class:`~provider.served_config.ServedConfig`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Collection, Iterable
+from typing import Protocol
 
 from provider import faults
 from provider.claims import STAMP, TAKEN, found_by, is_anothers, stays
 from provider.clients import NoCredentialsError
-from provider.cluster import CLUSTER_INPUTS, Cluster, NoNamespaceError, UnusableKubeconfigError
-from provider.eas.labels import CONFIG_FILE_FLAG, OWNER_LABEL
+from provider.cluster import ClusterApi, NoNamespaceError, UnusableKubeconfigError
+from provider.eas.labels import OWNER_LABEL, may_read, mounts
 from provider.oss import Bucket, NotTextError
-from provider.properties import Change, Properties, differences, has_unknown, plain
-from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
-from tfserving import model_config
-from tfserving.errors import CloudError, ConfigError, ModelConfigError, OwnershipError
+from provider.properties import Change, differences
+from provider.resource import Context, Diff, Failure, Found, Resource
+from tfserving import config_notes, model_config
+from tfserving.config_notes import StoredConfig, Tried
+from tfserving.contract import MODEL_CONFIG_FILE
+from tfserving.contract.gates import GateReport
+from tfserving.contract.serving import ServedConfigInputs
+from tfserving.contract.storage import ModelConfigFileInputs, ModelConfigFileOutputs
+from tfserving.errors import CloudError, OwnershipError
 from tfserving.model_config import ModelServerConfig
+from tfserving.property_values import Properties, has_unknown, plain
 
-_OWNER_LINE = re.compile(r"# Managed by Pulumi project (?P<project>\S+), stack (?P<stack>\S+): ")
-_CREATED_LINE = "# Created as "
-_RESTART_LINE = "# Read only at start, and still to be restarted: "
-
-
-CONFIG_MAP_INPUTS: Mapping[str, Property] = {
-    "configMap": Property(
-        "string", "namespace/name of the ConfigMap that holds the file for pods on Kubernetes", replaces=True
-    ),
-    **CLUSTER_INPUTS,
-}
-"""Inputs that name a ConfigMap and its cluster."""
-
-
-@dataclass(frozen=True)
-class StoredConfig:
-    """The file as it is in OSS.
-
-    Attributes:
-        owner: ``<project>/<stack>``; empty where no stack manages the file.
-        text: all of it.
-    """
-
-    owner: str
-    text: str
-
-    @property
-    def held_by(self) -> str:
-        """The create that holds the file (:mod:`provider.claims`); empty where the file does not say."""
-        lines = (line for line in self.text.splitlines() if line.startswith(_CREATED_LINE))
-        return next(lines, "").removeprefix(_CREATED_LINE)
-
-    @property
-    def restarts(self) -> frozenset[str]:
-        """Services that read the file only when they start, and that a run ended before it restarted."""
-        lines = (line for line in self.text.splitlines() if line.startswith(_RESTART_LINE))
-        return frozenset(name for line in lines for name in line.removeprefix(_RESTART_LINE).split(", "))
-
-    def parse(self) -> ModelServerConfig | None:
-        """What it says, or None where TensorFlow Serving could not read it either."""
-        try:
-            return model_config.parse(self.text)
-        except ModelConfigError:
-            return None
+_PLACE = ("bucket", "key", "config_map", "kubeconfig", "kube_context")
 
 
 class TextStore(Protocol):
@@ -122,8 +84,7 @@ class ConfigObject:
             return StoredConfig("", "")  # whatever it is, it is nothing of this project
         if content is None:
             return None
-        match = _OWNER_LINE.match(content)
-        found = StoredConfig(f"{match['project']}/{match['stack']}" if match else "", content)
+        found = StoredConfig.read(content)
         self._held_by = found.held_by
         return found
 
@@ -145,11 +106,18 @@ class ConfigObject:
             whose = f"is managed by {owner}" if owner else "was not made by this project"
             raise OwnershipError(
                 f"{self.uri} {whose}, and {self._owner} would overwrite it. "
-                "Fix: move that file away, or use another tf-serving:modelRoot"
+                "Fix: set adopt: true on a service that reads it to take it over, move that file away, or use another "
+                "tf-serving:modelRoot"
             )
 
     def write(
-        self, config: ModelServerConfig, *, new_only: bool = False, restarts: Collection[str] = frozenset()
+        self,
+        config: ModelServerConfig,
+        *,
+        new_only: bool = False,
+        restarts: Collection[str] = frozenset(),
+        gates: Iterable[GateReport] = (),
+        tried: Iterable[Tried] = (),
     ) -> None:
         """Replace the file in one request.
 
@@ -158,20 +126,20 @@ class ConfigObject:
             new_only: a file that is there is an error.
             restarts: services that are to be restarted after that, so that they read it: whatever ends this run, the
                 next one finds them in the file.
+            gates: what came of gates before that; the next run finds it, too.
+            tried: gates that begin now, for whoever looks at the file meanwhile.
 
         Raises:
             ModelConfigError: ``config`` cannot be written as it is meant.
             CloudError: OSS, or the API server, refused; with ``new_only`` the code is ``FileAlreadyExists`` where there
                 is a file.
         """
-        note = f"{_RESTART_LINE}{', '.join(sorted(restarts))}\n" if restarts else ""
-        self._store.put_text(self._key, self._head() + note + model_config.render(config), new_only=new_only)
+        text = self._head() + config_notes.notes(restarts, gates, tried) + model_config.render(config)
+        self._store.put_text(self._key, text, new_only=new_only)
 
     def write_text(self, content: str) -> None:
         """Replace the file's text below the head line, whatever the text was made from."""
-        body = content.split("\n", 1)[1] if _OWNER_LINE.match(content) and "\n" in content else content
-        lines = [line for line in body.splitlines(keepends=True) if not line.startswith(_CREATED_LINE)]
-        self._store.put_text(self._key, self._head() + "".join(lines))
+        self._store.put_text(self._key, self._head() + config_notes.without_head(content))
 
     def age(self) -> float | None:
         """Seconds since the file was written; None where that is not known."""
@@ -183,34 +151,20 @@ class ConfigObject:
 
     def _head(self) -> str:
         """The comments that make the file this stack's and this create's."""
-        project, _, stack = self._owner.partition("/")
-        stamp = self._stamp or self._held_by
-        return (
-            f"# Managed by Pulumi project {project}, stack {stack}: "
-            f"change stacks/Pulumi.{stack}.yaml, an edit here is overwritten.\n"
-        ) + (f"{_CREATED_LINE}{stamp}\n" if stamp else "")
+        return config_notes.head(self._owner, self._stamp or self._held_by)
 
 
-def models_failures(inputs: Properties, name: str) -> Iterable[Failure]:
-    """What is wrong with a models property, with the path of each problem."""
-    if has_unknown(inputs.get(name)):
-        return
-    try:
-        config = model_config.from_dict(table(inputs, name), name)
-        problems = model_config.out_of_range(config, name)
-    except ConfigError as error:
-        problems = list(error.problems)
-    for problem in problems:
-        allowed = f" Allowed: {problem.allowed}." if problem.allowed else ""
-        fix = f" Fix: {problem.fix}." if problem.fix else ""
-        detail = f"{problem.message}.{allowed}{fix}"
-        yield Failure(problem.path, detail)
+def config_files(bucket: Bucket, root: str) -> list[str]:
+    """Keys of the model config files at the root of the models in a bucket, whoever manages them."""
+    found = (item.key for item in bucket.list(f"{root}model_config."))
+    return [key for key in found if key.endswith(".pbtxt") and "/" not in key.removeprefix(root)]
 
 
 def owner_failures(inputs: Properties) -> Iterable[Failure]:
     """What is wrong with an owner property."""
-    if not has_unknown(inputs.get("owner")) and not re.fullmatch(r"[^\s/:]+/[^\s/:]+", text(inputs, "owner")):
-        yield Failure("owner", f"{text(inputs, 'owner')!r} is not <project>/<stack>")
+    owner = plain(inputs.get("owner"))
+    if not has_unknown(owner) and not re.fullmatch(r"[^\s/:]+/[^\s/:]+", str(owner or "")):
+        yield Failure("owner", f"{owner!r} is not <project>/<stack>")
 
 
 class ModelConfigFile(Resource):
@@ -220,73 +174,60 @@ class ModelConfigFile(Resource):
     changed declaration go straight into it: where the file itself keeps services from starting, no rollout could.
     """
 
-    token = "tfserving:index:ModelConfigFile"  # noqa: S105 (a type name)
-    description = "The model config file in OSS or in a ConfigMap, there before a service starts that reads it."
+    contract = MODEL_CONFIG_FILE
     refresh_before_update = True
-    inputs: ClassVar[Mapping[str, Property]] = {
-        "bucket": Property("string", "bucket name", required=True, replaces=True),
-        "key": Property("string", "object key of the file", required=True, replaces=True),
-        "owner": Property("string", "<project>/<stack>, written to the file's first line", required=True),
-        "initial": Property(
-            "object",
-            "models the file lists when it is made, later changes are rolled out; as an output, what it lists now",
-            required=True,
-            compared=False,
-        ),
-        **CONFIG_MAP_INPUTS,
-    }
-    outputs: ClassVar[Mapping[str, Property]] = {
-        "unused": Property("boolean", "services are there, but none runs that reads the file", required=True),
-    }
 
     def validate(self, inputs: Properties) -> Iterable[Failure]:
         yield from owner_failures(inputs)
-        yield from models_failures(inputs, "initial")
         yield from config_map_failures(inputs)
 
     def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
         diff = super().diff(old_inputs, old_outputs, news)
-        if text(old_outputs, "owner") != text(old_inputs, "owner"):
+        found, wanted = ModelConfigFileOutputs.read(old_outputs), ModelConfigFileInputs.read(news)
+        if found.owner != ModelConfigFileInputs.read(old_inputs).owner:
             diff.changes["owner",] = (Change.UPDATE, False)
-        if flag(old_outputs, TAKEN):
+        if found.taken:
             diff.changes[STAMP,] = (Change.UPDATE, False)
-        if flag(old_outputs, "unused") and not has_unknown(news.get("initial")):
-            initial = model_config.to_dict(_initial(news))
-            for path, change in differences(table(old_outputs, "initial"), initial, ("initial",)).items():
+        if found.unused and wanted.knows("initial"):
+            listed, initial = (model_config.to_dict(each) for each in (found.initial, wanted.initial))
+            for path, change in differences(listed, initial, ("initial",)).items():
                 diff.changes[path] = (change, False)
         return diff
 
     def preview(
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
-        if not has_unknown({name: inputs.get(name) for name in self.inputs if name != "initial"}):
-            if old_inputs is None or old_outputs is None or _moved(old_inputs, inputs):
-                _preview_place(ctx, inputs, old_inputs or {})
+        read, before = ModelConfigFileInputs.read(inputs), ModelConfigFileInputs.read(old_inputs or {})
+        found = ModelConfigFileOutputs.read(old_outputs or {})
+        if read.knows("owner", *_PLACE):
+            if old_inputs is None or old_outputs is None or _moved(before, read):
+                _preview_place(ctx, read, before)
             else:  # whose it is now was read a moment ago
-                owner = text(old_outputs, "owner")
-                _file(ctx, inputs).refuse_other_owner(owner, *_former_owners(old_inputs, inputs))
-        unused = old_outputs is not None and flag(old_outputs, "unused")
+                _file(ctx, read).refuse_other_owner(found.owner, *_former_owners(before, read))
+        unused = found.unused
         listed = old_outputs["initial"] if old_outputs is not None and not unused else inputs["initial"]
         return inputs | {"unused": unused, "initial": listed}
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
-        file, initial = _file(ctx, inputs), _initial(inputs)
-        stored = file.read()
+        read = ModelConfigFileInputs.read(inputs)
+        file, initial = _file(ctx, read), read.initial
+        stored = _taken(file, read)
         if stored is None:
             try:
                 file.write(initial, new_only=True)
             except CloudError as error:
                 if error.code != "FileAlreadyExists":
                     raise
-                stored = file.read()
+                stored = _taken(file, read)
         if stored is not None:
             readable = stored.parse() is not None
-            if not readable or _unused(ctx, inputs):
+            if not readable or _unused(ctx, read):
                 why = "no service runs that reads it" if readable else "it does not parse"
                 ctx.info(f"{file.uri} exists: written anew, since {why}")
                 file.write(initial)
             else:
-                ctx.info(f"{file.uri} exists and is managed by this stack: kept as it is until the rollout")
+                whose = "is managed by this stack" if stored.owner == read.owner else "is taken over"
+                ctx.info(f"{file.uri} exists and {whose}: kept as it is until the rollout")
                 file.write_text(stored.text)
         return file.uri, _outputs(inputs, file.find(), unused=False)
 
@@ -300,21 +241,24 @@ class ModelConfigFile(Resource):
                 )
             bucket, _, key = id_.removeprefix("oss://").partition("/")
             inputs = {"bucket": bucket, "key": key, "owner": "", "initial": {}}
-        stored = _file(ctx, inputs).find()
+        read = ModelConfigFileInputs.read(inputs)
+        stored = _file(ctx, read).find()
         if stored is None:
             return None
-        if not text(inputs, "owner"):
+        if not read.owner:
             inputs = inputs | {"owner": stored.owner}
+            read = ModelConfigFileInputs.read(inputs)
         kept = {name: value for name, value in outputs.items() if name != TAKEN}
         held = found_by(stored.held_by, ctx.stamp, imported=imported)
-        return Found(inputs, kept | _outputs(inputs, stored, unused=_unused(ctx, inputs)) | held)
+        return Found(inputs, kept | _outputs(inputs, stored, unused=_unused(ctx, read)) | held)
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
-        file, initial = _file(ctx, news), _initial(news)
-        stored = file.read(*_former_owners(old_inputs, news))
-        unused = _unused(ctx, news)
+        read = ModelConfigFileInputs.read(news)
+        file, initial = _file(ctx, read), read.initial
+        stored = file.read(*_former_owners(ModelConfigFileInputs.read(old_inputs), read))
+        unused = _unused(ctx, read)
         if stored is None:
             file.write(initial, new_only=True)
         elif unused and stored.parse() != initial:
@@ -325,34 +269,47 @@ class ModelConfigFile(Resource):
         return _outputs(news, file.find(), unused=unused)
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
-        file = _file(ctx, inputs)
+        read = ModelConfigFileInputs.read(inputs)
+        file = _file(ctx, read)
         stored = file.find()
         if stored is None:
             return
-        if stored.owner != text(inputs, "owner"):
+        if stored.owner != read.owner:
             ctx.warning(f"{file.uri} is managed by {stored.owner or 'nobody'} now: left where it is")
             return
         if is_anothers(stored.held_by, ctx.stamp):
             ctx.info(stays(file.uri))
             return
+        if readers := _running_readers(ctx, read):
+            ctx.warning(f"{file.uri} stays: {', '.join(readers)} reads it. Run the update again")
+            return
         file.delete()
 
 
-def _former_owners(old_inputs: Properties, news: Properties) -> tuple[str, ...]:
+def _taken(file: ConfigObject, inputs: ModelConfigFileInputs, *also: str) -> StoredConfig | None:
+    """The file, if this stack manages it or is to take it over; None where there is none.
+
+    Raises:
+        OwnershipError: somebody else's file, and it is not to be adopted.
+    """
+    return file.find() if inputs.adopt else file.read(*also)
+
+
+def _former_owners(before: ModelConfigFileInputs, now: ModelConfigFileInputs) -> tuple[str, ...]:
     """Whose file an update takes for its own: by its state the stack manages it.
 
     One without an owner was written anew by hand, and is put right; but in another place it is somebody else's.
     """
-    former = text(old_inputs, "owner")
-    return tuple(filter(None, (former,))) if _moved(old_inputs, news) else (former, "")
+    former = before.owner
+    return tuple(filter(None, (former,))) if _moved(before, now) else (former, "")
 
 
-def _moved(old_inputs: Properties, news: Properties) -> bool:
+def _moved(before: ModelConfigFileInputs, now: ModelConfigFileInputs) -> bool:
     """Whether the file may be in another place than before."""
-    return any(text(old_inputs, name) != text(news, name) for name in ("bucket", "key", *CONFIG_MAP_INPUTS))
+    return any((getattr(before, name) or "") != (getattr(now, name) or "") for name in _PLACE)
 
 
-def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties) -> None:
+def _preview_place(ctx: Context, inputs: ModelConfigFileInputs, before: ModelConfigFileInputs) -> None:
     """Look whether the file can be written where it is to be, which may be another place than before.
 
     Raises:
@@ -361,9 +318,12 @@ def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties) -> 
     """
     file = _file(ctx, inputs)
     try:
-        stored = file.read(*_former_owners(old_inputs, inputs))
-        if stored is None and (config_map := text(inputs, "configMap")):
-            Cluster.of(inputs).config_map(config_map).check_namespace()
+        stored = _taken(file, inputs, *_former_owners(before, inputs))
+        if stored is not None and stored.owner != inputs.owner:
+            whose = f"is managed by {stored.owner}" if stored.owner else "was not made by this project"
+            ctx.info(f"{file.uri} {whose}: it is taken over, which changes its first line")
+        if stored is None and inputs.config_map:
+            ClusterApi.of(inputs).config_map(inputs.config_map).check_namespace()
     except (UnusableKubeconfigError, NoNamespaceError, NoCredentialsError):
         raise
     except CloudError as error:
@@ -372,17 +332,15 @@ def _preview_place(ctx: Context, inputs: Properties, old_inputs: Properties) -> 
         ctx.warning(f"it is not known yet whether {file.uri} is somebody else's: {error}")
 
 
-def in_bucket(ctx: Context, inputs: Properties, stamp: str = "") -> ConfigObject:
+def in_bucket(ctx: Context, inputs: ModelConfigFileInputs | ServedConfigInputs, stamp: str = "") -> ConfigObject:
     """The file in OSS that a resource's inputs name."""
-    bucket = Bucket(ctx.clients.oss, text(inputs, "bucket"))
-    return ConfigObject(bucket, text(inputs, "key"), text(inputs, "owner"), stamp)
+    return ConfigObject(Bucket(ctx.clients.oss, inputs.bucket), inputs.key, inputs.owner, stamp)
 
 
-def in_config_map(inputs: Properties, stamp: str = "") -> ConfigObject:
+def in_config_map(inputs: ModelConfigFileInputs | ServedConfigInputs, stamp: str = "") -> ConfigObject:
     """The file in a ConfigMap that a resource's inputs name: under the name the file has in the bucket."""
-    name = text(inputs, "key").rpartition("/")[2]
-    config_map = Cluster.of(inputs).config_map(text(inputs, "configMap"))
-    return ConfigObject(config_map, name, text(inputs, "owner"), stamp)
+    config_map = ClusterApi.of(inputs).config_map(inputs.config_map or "")
+    return ConfigObject(config_map, inputs.key.rpartition("/")[2], inputs.owner, stamp)
 
 
 def config_map_failures(inputs: Properties) -> Iterable[Failure]:
@@ -392,34 +350,40 @@ def config_map_failures(inputs: Properties) -> Iterable[Failure]:
         yield Failure("configMap", f"{plain(name)!r} is not <namespace>/<name>")
 
 
-def _file(ctx: Context, inputs: Properties) -> ConfigObject:
-    if text(inputs, "configMap"):
+def _file(ctx: Context, inputs: ModelConfigFileInputs) -> ConfigObject:
+    if inputs.config_map:
         return in_config_map(inputs, ctx.stamp)
     return in_bucket(ctx, inputs, ctx.stamp)
 
 
-def _initial(inputs: Properties) -> ModelServerConfig:
-    return model_config.from_dict(table(inputs, "initial"), "initial")
-
-
 def _outputs(inputs: Properties, stored: StoredConfig | None, *, unused: bool) -> Properties:
-    found = stored.parse() if stored else None
-    return inputs | {
-        "owner": stored.owner if stored else "",
-        "unused": unused,
-        "initial": model_config.to_dict(found) if found is not None else {},
-    }
+    found = (stored.parse() if stored else None) or ModelServerConfig()
+    return inputs | ModelConfigFileOutputs(owner=stored.owner if stored else "", unused=unused, initial=found).write()
 
 
-def _unused(ctx: Context, inputs: Properties) -> bool:
+def _running_readers(ctx: Context, inputs: ModelConfigFileInputs) -> list[str]:
+    """The services of the stack on EAS that run and name the file in their start command."""
+    if inputs.config_map:
+        return []
+    name, uri = inputs.key.rpartition("/")[2], _file(ctx, inputs).uri
+    found = [ctx.clients.eas.describe(each.name) for each in ctx.clients.eas.labelled({OWNER_LABEL: inputs.owner})]
+    return [
+        each.name
+        for each in found
+        if each is not None and each.running and may_read(each.config, name) and mounts(each.config, uri)
+    ]
+
+
+def _unused(ctx: Context, inputs: ModelConfigFileInputs) -> bool:
     """Whether services of the stack are there, but none of those that may read the file has a replica running."""
-    if config_map := text(inputs, "configMap"):
-        pods = Cluster.of(inputs).readers(config_map)
+    if inputs.config_map:
+        pods = ClusterApi.of(inputs).readers(inputs.config_map)
         return bool(pods) and not any(pod.ready for pod in pods)
     try:
-        services = ctx.clients.eas.labelled({OWNER_LABEL: text(inputs, "owner")})
+        services = ctx.clients.eas.labelled({OWNER_LABEL: inputs.owner})
     except CloudError as error:
         ctx.debug(f"whether a service reads the model config file is not known: {error}")
         return False
-    readers = [service for service in services if not service.config or CONFIG_FILE_FLAG in str(service.config)]
+    name = inputs.key.rpartition("/")[2]
+    readers = [service for service in services if not service.config or may_read(service.config, name)]
     return bool(readers) and not any(service.running for service in readers)

@@ -45,11 +45,13 @@ class ObjectInfo:
         key: the whole key.
         size: bytes.
         etag: changes with every change of the content; not always an MD5.
+        link: it is a symbolic link of OSS, which has size and ETag of its own.
     """
 
     key: str
     size: int
     etag: str
+    link: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,11 @@ class Bucket:
         return f"oss://{self.name}/{key}"
 
     def get_text(self, key: str) -> str | None:
-        """A small object's text, or None where there is no such object, or no such bucket."""
+        """A small object's text, or None where there is no such object, or no such bucket.
+
+        Raises:
+            NotTextError: it is not UTF-8.
+        """
         request = self._sdk.GetObjectRequest(bucket=self.name, key=key)
         try:
             result = self._call("read", key, lambda: self._client.get_object(request))
@@ -166,7 +172,8 @@ class Bucket:
             )
             page = self._call("list", prefix, lambda request=request: self._client.list_objects_v2(request))  # type: ignore[misc]
             for item in page.contents or ():
-                yield ObjectInfo(str(item.key), int(item.size or 0), _etag(item.etag))
+                link = str(item.object_type or "").lower() == "symlink"
+                yield ObjectInfo(str(item.key), int(item.size or 0), _etag(item.etag), link)
             if not page.is_truncated:
                 return
             token = page.next_continuation_token
@@ -518,7 +525,7 @@ class _FileRange:
 
 
 def _deltas(progress: Callable[[int], None]) -> Callable[[int, int, int], None]:
-    """The SDK's progress callback as one that is told how much was sent since the last time."""
+    """The SDK's progress callback as one that gets how much was sent since the last time."""
     sent = 0
 
     def on_progress(_count: int, written: int, _total: int) -> None:
@@ -546,6 +553,8 @@ def oss_error(what: str, sdk: Any, error: Exception) -> CloudError:
     for found in chain:
         if isinstance(found, ContentError):
             return found
+        if isinstance(found, faults.StillSilentError):
+            return CloudError(f"{what}: no answer from OSS: {one_line(found)}")
         if isinstance(found, CloudError):
             return CloudError(f"{what}: {found}", found.code)
         if isinstance(found, (sdk.exceptions.CredentialsFetchError, sdk.exceptions.CredentialsEmptyError)):
@@ -562,4 +571,5 @@ def oss_error(what: str, sdk: Any, error: Exception) -> CloudError:
                 hint = " (the bucket does not exist)"
             request = f" request id: {found.request_id}" if found.request_id else ""
             return CloudError(f"{what}: {code}: {one_line(found.message)}{request}{hint}", code)
+    faults.SILENCE.gave_up(str(chain[-1]))
     return CloudError(f"{what}: no answer from OSS: {one_line(chain[-1])}")

@@ -142,7 +142,7 @@ class OwnBucket(Bucket):
         Args:
             versions: what goes.
             uploads: keys.
-            progress: is told how many versions are gone; may raise to stop.
+            progress: is called with how many versions are gone; may raise to stop.
         """
         sdk = self._sdk
         for start in range(0, len(versions), _BATCH):

@@ -15,18 +15,17 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from provider.asking import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
-from provider.cluster import Cluster, readers_of
-from provider.eas.labels import CONFIG_FILE_FLAG, OWNER_LABEL
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, AskedService, Fleet
+from provider.cluster import ClusterApi, readers_of
+from provider.eas.labels import OWNER_LABEL, may_read, mounts
 from provider.eas.spec import address_of
-from provider.model_config_file import ConfigObject
+from provider.model_config_file import ConfigObject, config_files
 from provider.oss import Bucket
-from provider.properties import Properties
-from provider.resource import Context, table, text
+from provider.resource import Context
 from provider.restarts import restart
-from tfserving import model_config, pinning
+from tfserving import pinning
+from tfserving.contract.storage import PublishedModelInputs
 from tfserving.eas_spec import SCENARIO_LABEL
 from tfserving.errors import RolloutError
 from tfserving.model_config import Model, ModelServerConfig
@@ -51,7 +50,7 @@ class _Reader:
         takes_labels: whether each of its replicas starts with a file that has labels.
     """
 
-    service: Service
+    service: AskedService
     declared: bool
     takes_labels: bool
 
@@ -78,12 +77,12 @@ _GUARD = threading.Lock()
 _QUEUES: dict[tuple[str, str], _Queue] = {}
 
 
-def pin(ctx: Context, inputs: Properties, model: str, coming: Coming, formerly: str) -> None:
+def pin(ctx: Context, inputs: PublishedModelInputs, model: str, coming: Coming, formerly: str) -> None:
     """See that no service of the stack changes what it serves because files of ``model`` appear.
 
     Args:
         ctx: the operation that is about to put files in place.
-        inputs: those of a published model: bucket, owner, configFile, configMap, readers, serving.
+        inputs: those of a published model.
         model: its name.
         coming: the versions.
         formerly: ``<project>/<stack>`` that the stack was called before this update.
@@ -94,14 +93,14 @@ def pin(ctx: Context, inputs: Properties, model: str, coming: Coming, formerly: 
     """
     if not coming.coming:
         return
-    wanted = model_config.from_dict(table(inputs, "serving"), "serving").get(model)
+    serving = inputs.serving or ModelServerConfig()
     for file in _files(ctx, inputs, formerly):
         with _GUARD:
             queue = _QUEUES.setdefault((file.config.uri, file.owner), _Queue())
-            request = _Request(model, coming, wanted)
-            queue.waiting.append(request)
+            requests = [_Request(name, coming, serving.get(name)) for name in sorted({model, *serving.names})]
+            queue.waiting += requests
         with queue.lock:
-            if request.done:
+            if all(request.done for request in requests):
                 continue
             with _GUARD:
                 together, queue.waiting = queue.waiting, []
@@ -115,7 +114,7 @@ class _File:
     """The file in one place, and who reads it there."""
 
     ctx: Context
-    inputs: Properties
+    inputs: PublishedModelInputs
     config: ConfigObject
     owner: str
     config_map: str = ""
@@ -150,14 +149,14 @@ class _File:
         services: list[_Reader],
         restarts: list[str],
     ) -> None:
-        """Write the pin, and see that every service that polls the file follows it."""
+        """Write the pin, and wait until every service that polls the file follows it."""
         if line := pinning.announcement(in_force, target):
             self.ctx.info(line)
         polling = [each.service for each in services if each.service.poll_seconds > 0]
         if not polling:
             self.config.write(target, restarts=restarts)
             return
-        fleet = Fleet(self.ctx, polling, Cluster.of(self.inputs))
+        fleet = Fleet(self.ctx, polling, ClusterApi.of(self.inputs))
         fleet.count_replicas()
         declared = {each.service.name for each in services if each.declared}
         asked = [service for service in polling if service.reachable]
@@ -184,7 +183,7 @@ class _File:
             self.ctx.sleep(started + seconds - time.monotonic())
 
     def _wait(
-        self, fleet: Fleet, asked: list[Service], proof: Proof, versions: set[int | None], otherwise: str
+        self, fleet: Fleet, asked: list[AskedService], proof: Proof, versions: set[int | None], otherwise: str
     ) -> None:
         """Wait until every answer by the pin's label is as it should be."""
         slowest = max((service.poll_seconds for service in asked), default=0.0)
@@ -213,7 +212,7 @@ class _File:
             )
         )
 
-    def _fresh(self, polling: list[Service]) -> bool:
+    def _fresh(self, polling: list[AskedService]) -> bool:
         """Whether the file was written so lately that a service may still follow the one before."""
         if not polling:
             return False
@@ -241,57 +240,58 @@ class _File:
 
     def _readers(self) -> list[_Reader]:
         """Services with a running replica that read the file here."""
-        known = table(self.inputs, "readers")
+        known = self.inputs.readers or {}
         if self.config_map:
             pods = readers_of(self.config_map)
-            there = Cluster.of(self.inputs).pods(pods)
+            there = ClusterApi.of(self.inputs).pods(pods)
             if not any(pod.ready for pod in there):
                 return []
-            declared = [value for value in known.values() if isinstance(value, Mapping) and value.get("pods")]
-            polls = [float(value.get("pollSeconds") or 0) for value in declared]
-            reachable = all(value.get("reachable", True) for value in declared)
+            declared = [each for each in known.values() if each.pods]
+            polls = [each.poll_seconds for each in declared]
+            reachable = all(each.reachable for each in declared)
             name = f"pods with {self.config_map}"
-            all_pods = Service(name, "", "", "", max(polls, default=_UNKNOWN_POLL_SECONDS), reachable, pods)
+            all_pods = AskedService(name, "", "", "", max(polls, default=_UNKNOWN_POLL_SECONDS), reachable, pods)
             return [_Reader(all_pods, bool(declared), all(_LABELS_FLAG.search(pod.command) for pod in there))]
         found = []
+        name = self.config.uri.rpartition("/")[2]
         for listed in self.ctx.clients.eas.labelled({OWNER_LABEL: self.owner}):
             service = self.ctx.clients.eas.describe(listed.name)
             command = str(service.config) if service is not None else ""
-            if service is None or not service.running or CONFIG_FILE_FLAG not in command:
+            if service is None or not service.running or not may_read(command, name):
                 continue
-            if not _mounts(service.config, self.config.uri):
+            if not mounts(service.config, self.config.uri):
                 continue  # that of another bucket or root: the stack is about to move, and the service follows later
             grpc = bool((service.config.get("metadata") or {}).get("enable_grpc"))
             url, target = address_of(service, grpc=grpc)
             poll = _POLL.search(command)
             declared_here = known.get(service.name)
-            reachable = not isinstance(declared_here, Mapping) or bool(declared_here.get("reachable", True))
+            reachable = declared_here is None or declared_here.reachable
             seconds = float(poll[1]) if poll else 0.0
-            made = Service(service.name, url, target, service.token, seconds, reachable)
+            made = AskedService(service.name, url, target, service.token, seconds, reachable)
             # EAS starts scenario deployments in a way that takes files with labels.
             takes_labels = SCENARIO_LABEL in service.labels or bool(_LABELS_FLAG.search(command))
             found.append(_Reader(made, declared_here is not None, takes_labels))
         return found
 
 
-def _mounts(service_json: Mapping[str, Any], uri: str) -> bool:
-    """Whether a service has the place of a file mounted; one that names no place in OSS may have it any other way."""
-    storage = service_json.get("storage") or ()
-    places = [str((entry.get("oss") or {}).get("path") or "") for entry in storage if isinstance(entry, Mapping)]
-    places = [f"{place.rstrip('/')}/" for place in places if place]
-    return not places or any(uri.startswith(place) for place in places)
+def _files(ctx: Context, inputs: PublishedModelInputs, formerly: str) -> list[_File]:
+    """Every model config file of the stack, in each place where it can lie; under both names of a stack that is renamed
+    by this very update.
 
-
-def _files(ctx: Context, inputs: Properties, formerly: str) -> list[_File]:
-    """The file in each place where it can lie; under both names of a stack that is renamed by this very update."""
-    key = text(inputs, "configFile")
+    In the bucket that includes files which this very update is about to remove: their services still read them.
+    """
+    key = inputs.config_file
     if not key:
         return []
+    bucket = Bucket(ctx.clients.oss, inputs.bucket)
+    others = inputs.config_files or {}
+    in_config_maps = {key: inputs.config_map, **others}
+    in_bucket = dict.fromkeys([key, *others, *config_files(bucket, key.removesuffix(key.rpartition("/")[2]))])
     files = []
-    for owner in sorted({text(inputs, "owner"), formerly}):
-        bucket = ConfigObject(Bucket(ctx.clients.oss, text(inputs, "bucket")), key, owner)
-        files.append(_File(ctx, inputs, bucket, owner))
-        if config_map := text(inputs, "configMap"):
-            store = Cluster.of(inputs).config_map(config_map)
-            files.append(_File(ctx, inputs, ConfigObject(store, key.rpartition("/")[2], owner), owner, config_map))
+    for owner in sorted({inputs.owner, formerly}):
+        files += [_File(ctx, inputs, ConfigObject(bucket, each, owner), owner) for each in in_bucket]
+        for each, config_map in in_config_maps.items():
+            if config_map:
+                store = ClusterApi.of(inputs).config_map(config_map)
+                files.append(_File(ctx, inputs, ConfigObject(store, each.rpartition("/")[2], owner), owner, config_map))
     return files

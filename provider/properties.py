@@ -7,40 +7,27 @@ reserved string (:mod:`tfserving.property_values`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf import struct_pb2
 
 from tfserving import wire
+from tfserving.contract import integers
 from tfserving.errors import TFServingError
-from tfserving.property_values import OUTPUT, RESOURCE, SECRET, SIGNATURE, UNKNOWN_TEXT, UNKNOWNS
-
-Properties = dict[str, Any]
-"""A resource's properties: JSON values, :class:`Secret` and :data:`UNKNOWN`."""
-
-
-class _Unknown(Enum):
-    UNKNOWN = "unknown"
-
-    def __repr__(self) -> str:
-        return "UNKNOWN"
-
-
-UNKNOWN: Final = _Unknown.UNKNOWN
-"""A value that is not known before the update runs."""
-
-
-@dataclass(frozen=True)
-class Secret:
-    """A value that Pulumi encrypts in its state and masks in its output.
-
-    Attributes:
-        value: the value itself; never part of ``repr``.
-    """
-
-    value: Any = field(repr=False)
+from tfserving.property_values import (
+    OUTPUT,
+    RESOURCE,
+    SECRET,
+    SIGNATURE,
+    UNKNOWN,
+    UNKNOWN_TEXT,
+    UNKNOWNS,
+    Properties,
+    Secret,
+    Unknown,
+    secret,
+)
 
 
 class PropertyError(TFServingError):
@@ -57,12 +44,12 @@ def decode(struct: struct_pb2.Struct, kind: str = "") -> Properties:
     Raises:
         PropertyError: an asset or archive.
     """
-    return wire.decode(kind, _decode_fields(struct), _within_secret)
+    return integers.decode(kind, _decode_fields(struct), _within_secret)
 
 
 def rounded(struct: struct_pb2.Struct, kind: str) -> dict[wire.Path, int]:
     """Integers in ``struct`` that came as numbers so large that Pulumi may have rounded them, by their path."""
-    return wire.rounded(kind, _decode_fields(struct), _within_secret)
+    return integers.rounded(kind, _decode_fields(struct), _within_secret)
 
 
 def _within_secret(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -107,7 +94,7 @@ def _decode_object(struct: struct_pb2.Struct) -> Any:
 
 def encode(properties: Mapping[str, Any], kind: str = "") -> struct_pb2.Struct:
     """``properties`` in the wire form; ``kind`` as for :func:`decode`."""
-    return _encode_fields(wire.encode(kind, properties, _within_secret))
+    return _encode_fields(integers.encode(kind, properties, _within_secret))
 
 
 def _encode_fields(properties: Mapping[str, Any]) -> struct_pb2.Struct:
@@ -118,7 +105,7 @@ def _encode(value: Any) -> struct_pb2.Value:
     match value:
         case None:
             return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
-        case _Unknown():
+        case Unknown():
             return struct_pb2.Value(string_value=UNKNOWN_TEXT)
         case Secret():
             marked = {SIGNATURE: SECRET, "value": value.value}
@@ -137,39 +124,6 @@ def _encode(value: Any) -> struct_pb2.Value:
             return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[_encode(item) for item in value]))
         case _:
             raise TypeError(f"{type(value).__name__} has no property form")
-
-
-def secret(value: Any) -> Secret:
-    """``value`` as a secret; a secret stays one secret."""
-    return value if isinstance(value, Secret) else Secret(value)
-
-
-def plain(value: Any) -> Any:
-    """``value`` without its secret marks, at any depth. Unknown values stay."""
-    match value:
-        case Secret():
-            return plain(value.value)
-        case Mapping():
-            return {key: plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [plain(item) for item in value]
-        case _:
-            return value
-
-
-def has_unknown(value: Any) -> bool:
-    """Whether an unknown value is anywhere in ``value``."""
-    match value:
-        case _Unknown():
-            return True
-        case Secret():
-            return has_unknown(value.value)
-        case Mapping():
-            return any(has_unknown(item) for item in value.values())
-        case list() | tuple():
-            return any(has_unknown(item) for item in value)
-        case _:
-            return False
 
 
 class Change(Enum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -12,21 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from provider.clients import Clients
-from provider.properties import UNKNOWN, Change, Properties, Secret, differences, plain
-from tfserving.errors import TFServingError
-from tfserving.property_path import format_path
+from provider.properties import Change, differences
+from tfserving.contract.kinds import unknown_name
+from tfserving.contract.records import Contract, Property, Record
+from tfserving.errors import ConfigError, TFServingError
+from tfserving.property_path import covers, format_path, parse_path
+from tfserving.property_values import UNKNOWN, Properties, plain, secret
 
 Severity = Literal["debug", "info", "warning", "error"]
-PropertyKind = Literal["string", "integer", "boolean", "object", "array"]
 PathParts = tuple[str | int, ...]
-
-_PYTHON_TYPES: Mapping[PropertyKind, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "boolean": (bool,),
-    "object": (dict,),
-    "array": (list,),
-}
 
 
 class OperationCancelledError(TFServingError):
@@ -72,6 +65,7 @@ class Context:
         stamp: id of the create that the resource's state comes from, which things that it holds say; empty for a state
             of release 0.1.0.
         seconds: time for the whole operation; None is unlimited.
+        memory: what operations on the resource have kept for the next one in this process.
         recorded: what exists so far; an error after that keeps it in Pulumi's state.
     """
 
@@ -82,6 +76,7 @@ class Context:
     cancelled: threading.Event
     stamp: str = ""
     seconds: float | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
     recorded: Recorded | None = None
     _started: float = field(default_factory=time.monotonic)
 
@@ -143,29 +138,6 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Property:
-    """One declared property of a resource.
-
-    Attributes:
-        kind: its JSON type.
-        description: for the schema.
-        required: whether an input must be given.
-        default: filled in by ``check`` where an input is not given.
-        replaces: whether a changed input replaces the resource.
-        compared: whether a changed input is a change at all.
-        secret: whether an output is always secret.
-    """
-
-    kind: PropertyKind
-    description: str
-    required: bool = False
-    default: Any = None
-    replaces: bool = False
-    compared: bool = True
-    secret: bool = False
-
-
-@dataclass(frozen=True)
 class Failure:
     """One thing wrong with an input.
 
@@ -209,12 +181,19 @@ class Found:
 class Resource(ABC):
     """One kind of resource. Stateless: everything about an operation comes with its context and properties."""
 
-    token: ClassVar[str]
-    description: ClassVar[str]
-    inputs: ClassVar[Mapping[str, Property]]
-    outputs: ClassVar[Mapping[str, Property]]
+    contract: ClassVar[Contract]
     refresh_before_update: ClassVar[bool] = False
     default_seconds: ClassVar[float | None] = None
+
+    @property
+    def token(self) -> str:
+        """Its type."""
+        return self.contract.token
+
+    @property
+    def inputs(self) -> Mapping[str, Property]:
+        """Its inputs by name."""
+        return self.contract.inputs.properties()
 
     def check(self, olds: Properties, news: Properties) -> tuple[Properties, list[Failure]]:
         """The inputs with defaults filled in, and everything wrong with them."""
@@ -267,35 +246,34 @@ class Resource(ABC):
 def check_properties(
     declared: Mapping[str, Property], news: Properties, validate: Callable[[Properties], Iterable[Failure]]
 ) -> tuple[Properties, list[Failure]]:
-    """Inputs with defaults, and what is wrong: unknown names, missing ones, wrong types, and then ``validate``."""
-    failures: list[Failure] = []
-    for name in news:
-        if name not in declared:
-            close = difflib.get_close_matches(name, declared, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(declared)}"
-            failures.append(Failure(format_path([name]), f"unknown property; {hint}"))
+    """Inputs with defaults, and what is wrong: unknown names, missing ones, values of other types, and ``validate``."""
+    failures = [Failure(format_path([name]), unknown_name(name, declared)) for name in news if name not in declared]
     inputs = {
         name: news[name] if news.get(name) is not None else declaration.default
         for name, declaration in declared.items()
         if news.get(name) is not None or declaration.default is not None
     }
+    within: list[Failure] = []
     for name, declaration in declared.items():
-        value = inputs.get(name)
-        value = value.value if isinstance(value, Secret) else value
-        if value is None:
-            if declaration.required:
-                failures.append(Failure(name, f"{name} is required: {declaration.description}"))
-        elif value is not UNKNOWN and not _is_kind(value, declaration.kind):
-            failures.append(Failure(name, f"must be of type {declaration.kind}, is {type(value).__name__}"))
+        if plain(inputs.get(name)) is None and declaration.required:
+            failures.append(Failure(name, f"{name} is required: {declaration.description}"))
+        for path, reason in declaration.kind.faults(inputs.get(name), (name,)):
+            (within if len(path) > 1 else failures).append(Failure(format_path(path), reason))
     if not failures:
-        failures = list(validate(inputs))
+        failures = list(validate({name: _readable(declared[name], value) for name, value in inputs.items()}))
+    # What a resource says itself about a value is closer to what was meant.
+    said = [each.path for each in failures]
+    failures += [each for each in within if not any(covers(path, parse_path(each.path)) for path in said)]
     return inputs, failures
 
 
-def _is_kind(value: Any, kind: PropertyKind) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return isinstance(value, _PYTHON_TYPES[kind])
+def _readable(declared: Property, value: Any) -> Any:
+    """A value that a resource can read to say what else is wrong; one that it cannot is as good as unknown."""
+    try:
+        declared.kind.read(value)
+    except ConfigError:
+        return UNKNOWN
+    return value
 
 
 def diff_properties(declared: Mapping[str, Property], old_inputs: Properties, news: Properties) -> Diff:
@@ -311,19 +289,7 @@ def diff_properties(declared: Mapping[str, Property], old_inputs: Properties, ne
     return diff
 
 
-def text(properties: Mapping[str, Any], name: str) -> str:
-    """A string property without its secret mark; empty where it is missing."""
-    value = plain(properties.get(name))
-    return value if isinstance(value, str) else ""
-
-
-def flag(properties: Mapping[str, Any], name: str, default: bool = False) -> bool:
-    """A boolean property without its secret mark."""
-    value = plain(properties.get(name))
-    return value if isinstance(value, bool) else default
-
-
-def table(properties: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """An object property without secret marks at any depth; empty where it is missing."""
-    value = plain(properties.get(name))
-    return value if isinstance(value, dict) else {}
+def written(outputs: Record) -> Properties:
+    """Typed outputs as properties, those that are always secret marked so."""
+    declared = outputs.properties()
+    return {name: secret(value) if declared[name].secret else value for name, value in outputs.write().items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from provider.clients import EasService
+from provider.clients import DescribedService
 from provider.resource import Context
 
 RESTART_SECONDS = 900.0
@@ -14,7 +14,9 @@ _SETTLE_SECONDS = 15.0
 """After so long a service that never looked restarted has been: it was quicker than anybody looked."""
 
 
-def restart(ctx: Context, name: str, seconds: float = RESTART_SECONDS) -> Iterator[tuple[EasService | None, bool]]:
+def restart(
+    ctx: Context, name: str, seconds: float = RESTART_SECONDS
+) -> Iterator[tuple[DescribedService | None, bool]]:
     """Restart a service, and yield what it is from then on, until ``seconds`` are over.
 
     Yields:

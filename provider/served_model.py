@@ -6,15 +6,24 @@ is what this resource waits for, and what it looks at again for drift.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from dataclasses import replace
 
-from provider.asking import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
-from provider.cluster import CLUSTER_INPUTS, Cluster
-from provider.properties import UNKNOWN, Change, Properties, differences, has_unknown, plain
-from provider.resource import Context, Diff, Failure, Found, Property, Resource, flag, table, text
-from tfserving import pinning, wire
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, AskedService, Fleet
+from provider.cluster import ClusterApi
+from provider.gates import GateFailedError, Trials, failure, refuse
+from provider.properties import Change, differences
+from provider.resource import Context, Diff, Failure, Found, Resource
+from tfserving import wire, wording
+from tfserving.contract import SERVED_MODEL
+from tfserving.contract.parts import ServedVersions
+from tfserving.contract.serving import ServedModelInputs, ServedModelOutputs
 from tfserving.errors import RolloutError, ServiceUnreachableError
+from tfserving.gates import plan, report, spec
+from tfserving.gates.plan import GatePlan
+from tfserving.gates.which import Candidate
+from tfserving.property_values import UNKNOWN, Properties, has_unknown, plain
+from tfserving.served import Served
 
 STEP_SECONDS = 120.0
 """How long a new version may take until it is served, the time an OSS mount may hide it included."""
@@ -23,86 +32,81 @@ STEP_SECONDS = 120.0
 class ServedModel(Resource):
     """The versions that a service of one model answers for."""
 
-    token = "tfserving:index:ServedModel"  # noqa: S105 (a type name)
-    description = "What a service of one model serves, proven on every replica."
+    contract = SERVED_MODEL
     refresh_before_update = True
-    inputs: ClassVar[Mapping[str, Property]] = {
-        "service": Property(
-            "object",
-            "the service: name; url, target, token or, on Kubernetes, pods (namespace, selector); reachable",
-            required=True,
-        ),
-        "model": Property("string", "the model's name in requests", required=True),
-        "versions": Property(
-            "array", "numbers, as text, of the versions that are to be AVAILABLE, and no other", required=True
-        ),
-        **CLUSTER_INPUTS,
-        "waitSeconds": Property("integer", "how long that may take; default: 120", compared=False),
-        "served": Property(
-            "object",
-            "by model: the versions that are to answer; always filled in. As an output, those that do",
-            compared=False,
-        ),
-    }
-    outputs: ClassVar[Mapping[str, Property]] = {
-        "unproven": Property("boolean", "the service cannot be asked from here, so nothing is proven", required=True),
-    }
 
     # ---- without the cloud -----------------------------------------------------------------------------------------
 
     def check(self, olds: Properties, news: Properties) -> tuple[Properties, list[Failure]]:
         inputs, failures = super().check(olds, {**news, "served": None})
-        if not failures and not has_unknown({name: inputs[name] for name in ("model", "versions")}):
-            inputs |= {"served": _expected(inputs)}
+        read = ServedModelInputs.read(inputs)
+        if not failures and read.knows("model", "versions"):
+            inputs |= {"served": _outputs(_expected(read))["served"]}
         return inputs, failures
 
     def validate(self, inputs: Properties) -> Iterable[Failure]:
         versions = plain(inputs["versions"])
         if isinstance(versions, list) and not has_unknown(versions) and not all(map(wire.is_version, versions)):
             yield Failure("versions", f"{versions!r} is not a list of version numbers, each from 0 to 2^63 - 1")
-        wait = plain(inputs.get("waitSeconds"))
-        if isinstance(wait, int) and wait < 1:
-            yield Failure("waitSeconds", f"{wait} is not a time; at least 1")
+        read = ServedModelInputs.read(inputs)
+        if read.gate is not None and read.knows("gate", "service"):
+            for key, message, allowed in spec.problems(read.gate.gate):
+                yield Failure(f"gate.gate.{key}", f"{message}. Allowed: {allowed}")
+            for key in spec.comparing(read.gate.gate):
+                yield Failure(f"gate.gate.{key}", spec.ALONE)
+            if not read.service.reachable:
+                yield Failure("gate", "the service cannot be reached (reachable: false), so nothing can be tried there")
+        if read.wait_seconds is not None and read.knows("wait_seconds") and read.wait_seconds < 1:
+            yield Failure("waitSeconds", f"{read.wait_seconds} is not a time; at least 1")
 
     def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
         diff = super().diff(old_inputs, old_outputs, news)
         if not has_unknown(old_inputs.get("served")):
-            drift = differences(table(old_outputs, "served"), table(old_inputs, "served"), ("served",))
+            found, should = ServedModelOutputs.read(old_outputs).served, ServedModelInputs.read(old_inputs).served or {}
+            drift = differences(_outputs(found)["served"], _outputs(should)["served"], ("served",))
             for path, change in drift.items():
                 # Which versions are served is one fact, however many of them differ.
                 short = tuple(map(str, path[:3]))
                 diff.changes[short] = (Change.UPDATE if len(path) > 3 else change, False)
+        if ServedModelOutputs.read(old_outputs).return_to is not None:
+            # The last update ended at its gate, or before it: what was to be proven is not.
+            diff.changes[("returnTo",)] = (Change.DELETE, False)
         return diff
 
     def preview(
         self, ctx: Context, inputs: Properties, old_inputs: Properties | None, old_outputs: Properties | None
     ) -> Properties:
-        if has_unknown({name: inputs[name] for name in ("model", "versions")}):
+        read = ServedModelInputs.read(inputs)
+        if not read.knows("model", "versions"):
             return inputs | {"served": UNKNOWN, "unproven": False}
-        name = text(table(inputs, "service"), "name")
-        before, after = (plain(found.get("versions")) if found else None for found in (old_inputs, inputs))
-        if before and before != after:
-            ctx.info(f"{name}: {text(inputs, 'model')} serves {_listed(before)} -> {_listed(after)}")
-            model, *versions = (
-                text(inputs, "model"),
-                *([int(each) for each in found] for found in (before, after or [])),
-            )
-            for line in pinning.unlabelled({model: versions[0]}, {model: versions[1]}):
-                ctx.info(f"{name}: {line}")
-        if not _reachable(inputs):
+        name = read.service.name
+        before = ServedModelInputs.read(old_inputs).versions if old_inputs else ()
+        for line in wording.served_model_changes(read.model, before, read.versions):
+            ctx.info(f"{name}: {line}")
+        gates = plan.of_one_model(
+            read, ServedModelInputs.read(old_inputs or {}), ServedModelOutputs.read(old_outputs or {})
+        )
+        for line in gates.lines:
+            ctx.info(f"{name}: {line}")
+        refuse(ctx, gates.gates, gates.which.candidates)
+        if not read.service.reachable:
             ctx.warning(f"{name}: cannot be reached from this machine (reachable: false), so nothing is proven there")
-        return inputs | {"served": _expected(inputs), "unproven": not _reachable(inputs)}
+        results = inputs | _outputs(_expected(read), unproven=not read.service.reachable)
+        if gates.which.candidates:
+            results["gateReports"] = UNKNOWN
+        return results
 
     # ---- with the cloud --------------------------------------------------------------------------------------------
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
-        id_ = f"{text(table(inputs, 'service'), 'name')}/{text(inputs, 'model')}"
-        return id_, self._prove(ctx, id_, inputs, {})
+        read = ServedModelInputs.read(inputs)
+        id_ = f"{read.service.name}/{read.model}"
+        return id_, self._prove(ctx, id_, inputs, {}, {})
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
-        return self._prove(ctx, id_, news, table(old_outputs, "served"))
+        return self._prove(ctx, id_, news, old_inputs, old_outputs)
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
         if inputs is None:
@@ -110,40 +114,53 @@ class ServedModel(Resource):
                 "ServedModel is what a service serves and cannot be imported. "
                 "Fix: import or adopt the service, and let `pulumi up` make it"
             )
-        if not _reachable(inputs):
+        read = ServedModelInputs.read(inputs)
+        if not read.service.reachable:
             return Found(inputs, outputs | inputs)
-        service, model = _service(inputs), text(inputs, "model")
-        fleet = Fleet(ctx, [service], Cluster.of(inputs))
+        service, model = AskedService.of(read.service.name, read.service), read.model
+        fleet = Fleet(ctx, [service], ClusterApi.of(read))
         fleet.count_replicas()
+        kept = {name: value for name, value in outputs.items() if name != "unasked"} | inputs
         answer = fleet.ask_patiently((service,), {model: ()})[service.name]
         if isinstance(answer, Answers):
-            return Found(inputs, outputs | inputs | {"served": answer.as_property(), "unproven": False})
-        read = outputs | inputs | {"served": {}, "unproven": False}
+            return Found(inputs, kept | _outputs(answer.served()))
         status = fleet.status(service.name)
         if status != "Running":
             ctx.info(f"service {service.name} is {status}, so it serves nothing")
-            return Found(inputs, read)
+            return Found(inputs, kept | _outputs({}))
         # Never 'no drift', and no plain error either: that would block the update that repairs the service.
-        ctx.record(id_, read, inputs)
-        raise ServiceUnreachableError(f"service {service.name} is Running but cannot be asked what it serves: {answer}")
+        ctx.record(id_, kept | _outputs({}, unasked=str(answer)), inputs)
+        raise ServiceUnreachableError(wording.unasked(service.name, str(answer)))
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
         """Nothing: what is served goes with the service."""
 
-    def _prove(self, ctx: Context, id_: str, inputs: Properties, served: Mapping[str, Any]) -> Properties:
-        """Wait until every replica serves exactly the declared versions; the outputs.
+    def _prove(
+        self, ctx: Context, id_: str, inputs: Properties, old_inputs: Properties, old_outputs: Properties
+    ) -> Properties:
+        """Wait until every replica serves exactly the declared versions, and try new ones; the outputs.
 
         Raises:
-            RolloutError: a version cannot be loaded, or not in time.
+            RolloutError: a version cannot be loaded, or not in time, or does not pass its gate.
         """
-        service, model = _service(inputs), text(inputs, "model")
+        read, found = ServedModelInputs.read(inputs), ServedModelOutputs.read(old_outputs)
+        before = ServedModelInputs.read(old_inputs)
+        gates = plan.of_one_model(read, before, found)
+        refuse(ctx, gates.gates, gates.which.candidates)
+        kept = ServedModelOutputs(
+            served=found.served,
+            unproven=False,
+            gate_reports=found.gate_reports,
+            return_to=plan.versions_before(before, found) if gates.which.candidates else None,
+        )
+        service, model = AskedService.of(read.service.name, read.service), read.model
         if not service.reachable:
             ctx.warning(f"nothing was proven for {service.name}: not reachable from this machine")
-            return inputs | {"served": _expected(inputs), "unproven": True}
-        versions = [int(version) for version in plain(inputs["versions"])]
-        seconds = float(plain(inputs.get("waitSeconds")) or ctx.seconds or STEP_SECONDS)
-        ctx.record(id_, inputs | {"served": served, "unproven": False})
-        fleet = Fleet(ctx, [service], Cluster.of(inputs))
+            return inputs | _outputs(_expected(read), unproven=True)
+        versions = list(read.versions)
+        seconds = float(read.wait_seconds or ctx.seconds or STEP_SECONDS)
+        ctx.record(id_, inputs | kept.write())
+        fleet = Fleet(ctx, [service], ClusterApi.of(read))
         stale: set[int] | None = None
         problem = ""
         for gone in ctx.poll(seconds, longest=2):
@@ -159,7 +176,8 @@ class ServedModel(Resource):
                 version = min(failed - stale or failed)
                 raise _failed(fleet, service.name, model, version, answer)
             if list(answer.anywhere(model)) == versions == list(answer.available(model)):
-                return inputs | {"served": answer.as_property(), "unproven": False}
+                kept = replace(kept, served=answer.served())
+                return inputs | self._try(ctx, id_, inputs, gates, kept, Trials(ctx, fleet, gates.gates, [service]))
             problem = _pending(answer, model, versions)
             ctx.status(f"{service.name}: {problem}")
         raise RolloutError(
@@ -173,6 +191,32 @@ class ServedModel(Resource):
                 ]
             )
         )
+
+    @staticmethod
+    def _try(
+        ctx: Context, id_: str, inputs: Properties, gates: GatePlan, kept: ServedModelOutputs, trials: Trials
+    ) -> Properties:
+        """Try the versions that answer now and did not before; the outputs.
+
+        Raises:
+            GateFailedError: one does not reach what its gate demands.
+        """
+        for candidate in gates.which.candidates:
+            found = trials.run(candidate)
+            kept = replace(kept, gate_reports=report.with_report(kept.gate_reports or {}, found))
+            if not found.passed:
+                ctx.record(id_, inputs | kept.write())
+                raise GateFailedError(f"{failure(found)}\n{_way_back(candidate)}")
+        return replace(kept, return_to=None).write()
+
+
+def _way_back(candidate: Candidate) -> str:
+    before = "" if candidate.old is None else f"; the service then serves version {candidate.old} again"
+    return (
+        f"A service of one model takes up its highest version by itself: version {candidate.version} answers already. "
+        f"The way back: take version {candidate.version} away (from its source, or from `versions` of the model) and "
+        f"run the update again{before}. The way on: publish a version that passes under a higher number"
+    )
 
 
 def _failed(fleet: Fleet, service: str, model: str, version: int, answer: Answers) -> RolloutError:
@@ -193,20 +237,9 @@ def _pending(answer: Answers, model: str, versions: list[int]) -> str:
     return f"version {left[0]} of {model} is still {answer.state(model, left[0])}" if left else "replicas disagree"
 
 
-def _service(inputs: Properties) -> Service:
-    found = table(inputs, "service")
-    return Service.from_property(str(found.get("name", "")), found)
+def _expected(inputs: ServedModelInputs) -> Served:
+    return {inputs.model: ServedVersions(versions=inputs.versions)} if inputs.versions else {}
 
 
-def _reachable(inputs: Properties) -> bool:
-    return flag(table(inputs, "service"), "reachable", default=True)
-
-
-def _expected(inputs: Properties) -> dict[str, Any]:
-    """In the form of :meth:`provider.asking.Answers.as_property`."""
-    versions = [int(version) for version in plain(inputs["versions"])]
-    return {text(inputs, "model"): {"versions": versions, "labels": {}}} if versions else {}
-
-
-def _listed(versions: Any) -> str:
-    return ", ".join(map(str, versions)) or "nothing"
+def _outputs(served: Served, *, unproven: bool = False, unasked: str | None = None) -> Properties:
+    return ServedModelOutputs(served=served, unproven=unproven, unasked=unasked).write()

@@ -1,4 +1,4 @@
-"""The gRPC side of the provider: Pulumi's ``ResourceProvider`` service, the plugin process around it, and its errors.
+"""The gRPC side of the provider: Pulumi's ``ResourceProvider`` service, and its errors.
 
 The protocol is that of ``proto/pulumi/provider.proto``. A person's mistake or a refused call becomes a message without
 a stack. An error after something has been made is returned as ``ErrorResourceInitFailed`` with what exists, so that the
@@ -8,53 +8,51 @@ engine's debug log only.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
-import os
-import signal
-import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent import futures
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, empty_pb2, struct_pb2
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+from google.protobuf.message import Message
+from pulumi.runtime.proto import errors_pb2, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from provider import claims
 from provider.bucket_contents import BucketContents
 from provider.clients import Clients, CloudSettings, one_line
+from provider.cluster_object import ClusterObject
 from provider.eas_service import EasService
+from provider.engine_log import EngineLog
 from provider.model_config_file import ModelConfigFile
-from provider.properties import UNKNOWN, Change, Properties, decode, encode, plain, rounded
+from provider.package import ComponentError, Package, UnimplementedError
+from provider.properties import Change, decode, encode, rounded
+from provider.publication import finding, same_answer
 from provider.published_model import PublishedModel
 from provider.resource import (
     Context,
     Diff,
     Failure,
     OperationCancelledError,
-    Property,
     Recorded,
     Resource,
-    Severity,
     check_properties,
     diff_properties,
-    text,
 )
+from provider.retired_versions import RetiredVersions
 from provider.served_config import ServedConfig
 from provider.served_model import ServedModel
+from provider.traffic_route import TrafficRoute
+from provider.traffic_split import TrafficSplit
+from tfserving.contract import PACKAGE, VERSION, ProviderConfig
+from tfserving.contract.found import FIND_VERSIONS, FindVersionsArgs, FindVersionsResult, FoundDirectory
 from tfserving.errors import CloudError, ConfigError, OwnershipError, ServiceUnreachableError, TFServingError
 from tfserving.hosts import is_loopback_endpoint
 from tfserving.property_path import covers, format_path
-
-PACKAGE = "tfserving"
-VERSION = "0.1.0"
+from tfserving.property_values import UNKNOWN, Properties, plain
 
 RESOURCES: Mapping[str, Resource] = {
     resource.token: resource
@@ -65,20 +63,11 @@ RESOURCES: Mapping[str, Resource] = {
         EasService(),
         ServedConfig(),
         ServedModel(),
+        RetiredVersions(),
+        TrafficSplit(),
+        TrafficRoute(),
+        ClusterObject(),
     )
-}
-
-CONFIG: Mapping[str, Property] = {
-    "region": Property(
-        "string", "region of the bucket and the services, e.g. cn-hangzhou", required=True, replaces=True
-    ),
-    "easEndpoint": Property("string", "host[:port] of the EAS API; empty is the region's own"),
-    "ossEndpoint": Property("string", "host[:port] of OSS; empty is the region's own"),
-    "protocol": Property("string", "HTTPS, or HTTP for a loopback endpoint", default="HTTPS"),
-    "accessKey": Property("string", "access key id; empty is the standard credentials chain", secret=True),
-    "secretKey": Property("string", "access key secret", secret=True),
-    "securityToken": Property("string", "token of temporary credentials", secret=True),
-    "profile": Property("string", "a profile of ~/.aliyun/config.json"),
 }
 
 _Request = TypeVar("_Request")
@@ -87,19 +76,6 @@ _Operation = (
     provider_pb2.CreateRequest | provider_pb2.ReadRequest | provider_pb2.UpdateRequest | provider_pb2.DeleteRequest
 )
 
-# Operations wait for minutes; the engine runs as many at once as its --parallel says.
-_WORKERS = 256
-_LOG_SECONDS = 5.0
-_STATUS_INTERVAL_SECONDS = 0.25
-_GRACE_SECONDS = 3.0
-_WATCH_SECONDS = 5.0
-_MISSED_CHECKS = 3
-_SEVERITIES: Mapping[Severity, engine_pb2.LogSeverity.ValueType] = {
-    "debug": engine_pb2.DEBUG,
-    "info": engine_pb2.INFO,
-    "warning": engine_pb2.WARNING,
-    "error": engine_pb2.ERROR,
-}
 _KINDS = {
     (Change.ADD, False): provider_pb2.PropertyDiff.ADD,
     (Change.ADD, True): provider_pb2.PropertyDiff.ADD_REPLACE,
@@ -108,53 +84,6 @@ _KINDS = {
     (Change.UPDATE, False): provider_pb2.PropertyDiff.UPDATE,
     (Change.UPDATE, True): provider_pb2.PropertyDiff.UPDATE_REPLACE,
 }
-_CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-
-
-class EngineLog:
-    """The engine's log, once its address is known. A message that cannot be delivered is dropped."""
-
-    def __init__(self) -> None:
-        self._stub: engine_pb2_grpc.EngineStub | None = None
-        self._channel: grpc.Channel | None = None
-        self._lock = threading.Lock()
-        self._last_status: dict[str, float] = {}
-
-    def connect(self, address: str) -> None:
-        """Send messages to the engine at ``host:port`` from now on."""
-        options = [*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._stub = engine_pb2_grpc.EngineStub(self._channel)
-
-    def __call__(self, severity: Severity, urn: str, message: str, *, ephemeral: bool = False) -> None:
-        """Send one message; statuses of one resource at most a few times a second."""
-        stub = self._stub
-        if stub is None:
-            return
-        if ephemeral:
-            now = time.monotonic()
-            with self._lock:
-                if now - self._last_status.get(urn, 0.0) < _STATUS_INTERVAL_SECONDS:
-                    return
-                self._last_status[urn] = now
-        request = engine_pb2.LogRequest(severity=_SEVERITIES[severity], message=message, urn=urn, ephemeral=ephemeral)
-        with contextlib.suppress(grpc.RpcError):
-            stub.Log(request, timeout=_LOG_SECONDS)
-
-    def engine_is_there(self) -> bool:
-        """Whether the engine is there; True where none is known. Any answer counts, and so does a slow one."""
-        if self._channel is None:
-            return True
-        check = self._channel.unary_unary("/grpc.health.v1.Health/Check")
-        try:
-            check(b"", timeout=_WATCH_SECONDS)
-        except grpc.RpcError as error:
-            return bool(error.code() != grpc.StatusCode.UNAVAILABLE)
-        return True
-
-
-class UnimplementedError(TFServingError):
-    """The engine asked for something this provider does not have."""
 
 
 class _PartialStateError(Exception):
@@ -178,6 +107,8 @@ def _answering(
         except _PartialStateError as partial:
             cause = partial.__cause__ or partial
             _abort_partial(context, self.message(cause, request), partial)
+        except ComponentError as error:
+            _abort_properties(context, error)
         except Exception as error:
             context.abort(_code(error), self.message(error, request))
         raise AssertionError("abort raises")
@@ -189,15 +120,20 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     """Dispatches the engine's calls to the resources.
 
     Args:
-        root: the project directory.
+        root: the directory of the program, where relative paths start.
         log: the engine's log.
+        package: what is served beyond the resources.
     """
 
-    def __init__(self, root: Path, log: EngineLog) -> None:
+    def __init__(self, root: Path, log: EngineLog, package: Package) -> None:
         self._root = root
         self._log = log
+        self._package = package
+        self._reference = ""
         self._clients: Clients | None = None
+        self._memory: dict[str, dict[str, Any]] = {}
         self.cancelled = threading.Event()
+        self._found = same_answer.of_this_process()
 
     def message(self, error: BaseException, request: object) -> str:
         """What a person reads about an error; the traceback of a surprise goes to the engine's debug log."""
@@ -226,7 +162,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def GetSchema(self, request: provider_pb2.GetSchemaRequest) -> provider_pb2.GetSchemaResponse:
         if request.version not in (0, 1):
             raise UnimplementedError(f"the {PACKAGE} provider has no schema of version {request.version}")
-        return provider_pb2.GetSchemaResponse(schema=json.dumps(schema()))
+        return provider_pb2.GetSchemaResponse(schema=self._package.schema())
 
     @_answering
     def GetMapping(self, request: provider_pb2.GetMappingRequest) -> provider_pb2.GetMappingResponse:
@@ -243,7 +179,18 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     @_answering
     def Invoke(self, request: provider_pb2.InvokeRequest) -> provider_pb2.InvokeResponse:
-        raise UnimplementedError(f"the {PACKAGE} provider has no function {request.tok}")
+        if request.tok != FIND_VERSIONS:
+            raise UnimplementedError(f"the {PACKAGE} provider has no function {request.tok}")
+        args = FindVersionsArgs.read(decode(request.args))
+        if not args.knows("owner", "preview") or not args.directories or self._clients is None:
+            # What is not known yet, some engines leave out.
+            return provider_pb2.InvokeResponse(**_returned(FindVersionsResult(known=False, directories={})))
+        client = self._clients.oss
+        known = {name: each for name, each in args.directories.items() if each.knows() and each.bucket}
+        found = self._found.find(replace(args, directories=known), lambda asked: finding.find(client, asked))
+        unknown = dict.fromkeys(args.directories.keys() - known.keys(), FoundDirectory(known=False))
+        found = replace(found, directories={**found.directories, **unknown})
+        return provider_pb2.InvokeResponse(**_returned(found))
 
     @_answering
     def Call(self, request: provider_pb2.CallRequest) -> provider_pb2.CallResponse:
@@ -251,7 +198,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     @_answering
     def Construct(self, request: provider_pb2.ConstructRequest) -> provider_pb2.ConstructResponse:
-        raise UnimplementedError(f"the {PACKAGE} provider has no component {request.type}")
+        return self._package.construct(request, self._log.address, self._reference, self.cancelled)
 
     @_answering
     def Parameterize(self, request: provider_pb2.ParameterizeRequest) -> provider_pb2.ParameterizeResponse:
@@ -263,12 +210,14 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def CheckConfig(self, request: provider_pb2.CheckRequest) -> provider_pb2.CheckResponse:
         news = decode(request.news)
         news.pop("version", None)
-        return _check_response(*check_properties(CONFIG, news, _validate_config))
+        return _check_response(*check_properties(ProviderConfig.properties(), news, _validate_config))
 
     @_answering
     def DiffConfig(self, request: provider_pb2.DiffRequest) -> provider_pb2.DiffResponse:
         olds = decode(request.old_inputs) or decode(request.olds)
-        return _diff_response(diff_properties(CONFIG, olds, decode(request.news)), request.ignoreChanges)
+        return _diff_response(
+            diff_properties(ProviderConfig.properties(), olds, decode(request.news)), request.ignoreChanges
+        )
 
     @_answering
     def Configure(self, request: provider_pb2.ConfigureRequest) -> provider_pb2.ConfigureResponse:
@@ -276,17 +225,19 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         if not config:
             prefix = f"{PACKAGE}:config:"
             config = {key.removeprefix(prefix): value for key, value in request.variables.items()}
+        read = ProviderConfig.read(config)
         settings = CloudSettings(
-            region=text(config, "region"),
-            eas_endpoint=text(config, "easEndpoint"),
-            oss_endpoint=text(config, "ossEndpoint"),
-            protocol=text(config, "protocol") or "HTTPS",
-            access_key=text(config, "accessKey"),
-            secret_key=text(config, "secretKey"),
-            security_token=text(config, "securityToken"),
-            profile=text(config, "profile"),
+            region=read.region,
+            eas_endpoint=read.eas_endpoint,
+            oss_endpoint=read.oss_endpoint,
+            protocol=read.protocol,
+            access_key=read.access_key,
+            secret_key=read.secret_key,
+            security_token=read.security_token,
+            profile=read.profile,
         )
         self._clients = Clients(settings, self.cancelled)
+        self._reference = f"{request.urn}::{request.id}" if request.urn and request.id else ""
         return provider_pb2.ConfigureResponse(
             acceptSecrets=True, supportsPreview=True, acceptResources=True, acceptOutputs=True
         )
@@ -388,6 +339,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             cancelled=self.cancelled,
             stamp=stamp,
             seconds=seconds or resource.default_seconds,
+            memory=self._memory.setdefault(request.urn, {}),
         )
 
     def _operate(self, request: _Operation, run: Callable[[Resource, Context], _Answer], stamp: str) -> _Answer:
@@ -402,6 +354,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 raise
             outputs = claims.stamped(ctx.recorded.outputs, ctx.stamp)
             raise _PartialStateError(replace(ctx.recorded, outputs=outputs), resource) from error
+
+
+def _returned(result: FindVersionsResult) -> dict[str, Any]:
+    return {"return": encode(result.write())}
 
 
 def _warn_of_rounded(ctx: Context, recorded: struct_pb2.Struct, kind: str) -> None:
@@ -442,11 +398,25 @@ def _abort_partial(context: grpc.ServicerContext, message: str, partial: _Partia
         inputs=None if recorded.inputs is None else encode(recorded.inputs, resource.token),
         refresh_before_update=resource.refresh_before_update,
     )
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    code = grpc.StatusCode.UNKNOWN
-    status = status_pb2.Status(code=code.value[0], message=message, details=[packed])
-    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    _abort(context, grpc.StatusCode.UNKNOWN, message, detail)
+
+
+def _abort_properties(context: grpc.ServicerContext, error: ComponentError) -> None:
+    """What is wrong with the arguments of a component, by property path, as the engine shows it."""
+    errors = errors_pb2.InputPropertiesError.PropertyError
+    detail = errors_pb2.InputPropertiesError(
+        errors=[errors(property_path=path, reason=reason) for path, reason in error.reasons.items()]
+    )
+    code = grpc.StatusCode.INVALID_ARGUMENT if error.reasons else grpc.StatusCode.FAILED_PRECONDITION
+    _abort(context, code, str(error), detail if error.reasons else None)
+
+
+def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, message: str, detail: Message | None) -> None:
+    if detail is not None:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status = status_pb2.Status(code=code.value[0], message=message, details=[packed])
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
     context.abort(code, message)
 
 
@@ -499,107 +469,3 @@ def _diff_response(diff: Diff, ignored: Any) -> provider_pb2.DiffResponse:
         detailedDiff=detailed,
         hasDetailedDiff=True,
     )
-
-
-def schema() -> dict[str, Any]:
-    """The package's Pulumi schema, made from the declared properties."""
-    return {
-        "name": PACKAGE,
-        "version": VERSION,
-        "description": "TensorFlow Serving on Alibaba Cloud PAI-EAS: published models, services, and what they serve.",
-        "config": {"variables": {name: _schema_of(item) for name, item in CONFIG.items()}},
-        "provider": {
-            "inputProperties": {name: _schema_of(item) for name, item in CONFIG.items()},
-            "requiredInputs": _required(CONFIG),
-        },
-        "resources": {
-            token: {
-                "description": resource.description,
-                "inputProperties": {name: _schema_of(item) for name, item in resource.inputs.items()},
-                "requiredInputs": _required(resource.inputs),
-                "properties": {
-                    name: _schema_of(item) for name, item in {**resource.inputs, **resource.outputs}.items()
-                },
-                "required": _required({**resource.inputs, **resource.outputs}),
-            }
-            for token, resource in RESOURCES.items()
-        },
-    }
-
-
-def _schema_of(item: Property) -> dict[str, Any]:
-    described: dict[str, Any] = {"type": item.kind, "description": item.description}
-    if item.kind == "object":
-        described["additionalProperties"] = {"$ref": "pulumi.json#/Any"}
-    if item.kind == "array":
-        described["items"] = {"type": "string"}
-    if item.default is not None and item.kind != "object":
-        described["default"] = item.default
-    if item.replaces:
-        described["willReplaceOnChanges"] = True
-    if item.secret:
-        described["secret"] = True
-    return described
-
-
-def _required(items: Mapping[str, Property]) -> list[str]:
-    return [name for name, item in items.items() if item.required]
-
-
-# ---- the process ---------------------------------------------------------------------------------------------------
-
-
-def main(arguments: list[str], root: Path) -> int:
-    """Serve on a free loopback port until the engine is done; the exit status.
-
-    The first line on standard output is the port. The engine's address is the one argument that is not a flag.
-    """
-    parent = os.getppid()  # before the port is told: whoever has read it may be gone the next moment
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    log = EngineLog()
-    address = _engine_address(arguments)
-    if address:
-        log.connect(address)
-    provider = Provider(root, log)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=_WORKERS), options=_CHANNEL_OPTIONS)
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    sys.stdout.write(f"{port}\n")
-    sys.stdout.flush()
-    os.dup2(2, 1)  # whatever a library prints must not look like part of the protocol
-    threading.Thread(target=_watch, args=(log, parent, stop), daemon=True).start()
-    while not stop.wait(0.2):
-        pass  # a signal that another thread receives is handled when this one next runs
-    provider.cancelled.set()
-    server.stop(_GRACE_SECONDS).wait()
-    return 0
-
-
-def _engine_address(arguments: list[str]) -> str:
-    """The CLI puts its own flags (``--logtostderr``, ``-v=9``, ``--tracing URL``) before the engine's address."""
-    rest = iter(arguments)
-    address = ""
-    for argument in rest:
-        if argument == "--tracing":
-            next(rest, None)
-        elif not argument.startswith("-"):
-            address = argument
-    return address
-
-
-def _watch(log: EngineLog, parent: int, stop: threading.Event) -> None:
-    """Stop when the process that started this one is gone, or when the engine no longer answers."""
-    missed = 0
-    checked = time.monotonic()
-    while not stop.wait(0.5):
-        if os.getppid() != parent:
-            stop.set()
-        if time.monotonic() - checked < _WATCH_SECONDS:
-            continue
-        checked = time.monotonic()
-        missed = 0 if log.engine_is_there() else missed + 1
-        if missed >= _MISSED_CHECKS:
-            stop.set()

@@ -8,13 +8,12 @@ from urllib import request as urllib_request
 
 from provider.eas.labels import CONFIG_FILE_FLAG
 from provider.eas.spec import Address
-from provider.properties import Properties
 from provider.resource import (
     Context,
     OperationTimeoutError,
-    table,
 )
 from tfserving import client
+from tfserving.contract.serving import EasServiceInputs
 from tfserving.errors import (
     ServiceError,
     ServiceNotFoundError,
@@ -44,19 +43,18 @@ def until_over(ctx: Context, seconds: float) -> Iterator[float]:
         yield gone
 
 
-def ask(inputs: Properties, address: Address, token: str, gone: float) -> str:
+def ask(inputs: EasServiceInputs, address: Address, token: str, gone: float) -> str:
     """Ask a service once whether it is ready: empty where it is, else why not.
 
     With models in the probe, TensorFlow Serving must answer for each of them with an AVAILABLE version; a service that
     reads a config file need not serve a model yet that the rollout adds later. Without models any server will do.
     """
-    probe = table(inputs, "probe")
-    if probe.get("path"):
-        return _ask_path(address.url, str(probe["path"]), token)
-    models = list(probe.get("models") or ())
+    if inputs.probe.path:
+        return _ask_path(address.url, inputs.probe.path, token)
+    models = inputs.probe.models
     if not models:
         return _ask_anything(address, token, gone)
-    reads_config = CONFIG_FILE_FLAG in str(table(inputs, "spec").get("containers"))
+    reads_config = CONFIG_FILE_FLAG in str(inputs.spec.get("containers"))
     try:
         with client.connect(url=address.url or None, target=address.target or None, token=token) as service:
             for model in models:

@@ -10,15 +10,11 @@ from urllib.parse import urlsplit
 
 from provider import clients
 from provider.eas.labels import CREATED_LABEL, MANAGED_BY, OWNER_LABEL
-from provider.properties import Properties, Secret, plain
-from provider.resource import (
-    flag,
-    table,
-    text,
-)
+from provider.group_calls import ServiceGroup
+from provider.resource import written
 from tfserving import eas_drift
-
-RUNNING = "Running"
+from tfserving.contract.serving import RUNNING, EasServiceInputs, EasServiceOutputs, Protocol
+from tfserving.property_values import Properties, Secret
 
 
 @dataclass(frozen=True)
@@ -33,29 +29,32 @@ def echo(inputs: Properties) -> Properties:
     return {name: inputs[name] for name in ("name", "owner", "reachable") if name in inputs}
 
 
-def outputs_of(inputs: Properties, found: clients.EasService | None, baseline: Mapping[str, Any]) -> Properties:
+def outputs_of(inputs: Properties, found: clients.DescribedService | None, baseline: Mapping[str, Any]) -> Properties:
     """The outputs for a service as it was found."""
-    address = address_in(inputs, found) if found else Address("", "")
+    read = EasServiceInputs.read(inputs)
+    address = address_in(read, found) if found else Address("", "")
     owner = found.labels.get(OWNER_LABEL, "") if found else ""
     if not owner and OWNER_LABEL not in (baseline.get("labels") or {}):
-        owner = text(inputs, "owner")  # EAS does not show the label, so its absence says nothing
-    return echo(inputs) | {
-        "url": address.url,
-        "target": address.target,
-        "token": Secret(found.token if found else ""),
-        "serviceId": found.id if found else "",
-        "status": found.status if found else "Creating",
-        "owner": owner,
-        "baseline": dict(baseline),
-    }
+        owner = read.owner  # EAS does not show the label, so its absence says nothing
+    return echo(inputs) | written(
+        EasServiceOutputs(
+            url=address.url,
+            target=address.target,
+            token=found.token if found else "",
+            service_id=found.id if found else "",
+            status=found.status if found else "Creating",
+            owner=owner,
+            baseline=baseline,
+        )
+    )
 
 
-def address_in(inputs: Properties, found: clients.EasService) -> Address:
-    return Address(*address_of(found, grpc=table(inputs, "probe").get("protocol") == "grpc"))
+def address_in(inputs: EasServiceInputs, found: clients.DescribedService) -> Address:
+    return Address(*address_of(found, grpc=inputs.probe.protocol == Protocol.GRPC))
 
 
-def address_of(found: clients.EasService, *, grpc: bool) -> tuple[str, str]:
-    """Base URL and ``host:port`` of a service: the one its protocol needs, the other one empty."""
+def address_of(found: clients.DescribedService | ServiceGroup, *, grpc: bool) -> tuple[str, str]:
+    """Base URL and ``host:port`` of a service or group: the one its protocol needs, the other one empty."""
     endpoint = (found.internet_endpoint or found.intranet_endpoint).rstrip("/")
     if not endpoint:
         return "", ""
@@ -67,42 +66,46 @@ def address_of(found: clients.EasService, *, grpc: bool) -> tuple[str, str]:
     return "", f"{parts.hostname}:{parts.port or 80}"
 
 
-def full_spec(inputs: Properties, stamp: str) -> dict[str, Any]:
+def full_spec(inputs: EasServiceInputs, stamp: str) -> dict[str, Any]:
     """The service JSON that is sent: the declared one with the name and our labels in it."""
-    spec: dict[str, Any] = copy.deepcopy(table(inputs, "spec"))
+    spec: dict[str, Any] = copy.deepcopy(dict(inputs.spec))
     metadata = spec.setdefault("metadata", {})
-    metadata["name"] = text(inputs, "name")
-    spec["labels"] = {**(spec.get("labels") or {}), **MANAGED_BY, OWNER_LABEL: text(inputs, "owner")}
+    metadata["name"] = inputs.name
+    spec["labels"] = {**(spec.get("labels") or {}), **MANAGED_BY, OWNER_LABEL: inputs.owner}
     if stamp:
         spec["labels"][CREATED_LABEL] = stamp
     return spec
 
 
-def held_by(found: clients.EasService) -> str:
+def held_by(found: clients.DescribedService) -> str:
     """The create that holds a service (:mod:`provider.claims`); empty where the service does not say."""
     return found.labels.get(CREATED_LABEL, "")
 
 
-def without_our_labels(spec: dict[str, Any], inputs: Properties) -> dict[str, Any]:
-    declared = table(inputs, "spec").get("labels") or {}
-    ours = {*MANAGED_BY, OWNER_LABEL, CREATED_LABEL} - set(declared)
+def without_our_labels(spec: dict[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """A service JSON without the labels that :func:`full_spec` adds to the one that is declared."""
+    ours = {*MANAGED_BY, OWNER_LABEL, CREATED_LABEL} - set(declared.get("labels") or {})
     labels = {key: value for key, value in (spec.get("labels") or {}).items() if key not in ours}
     rest = {key: value for key, value in spec.items() if key != "labels"}
     return rest | ({"labels": labels} if labels else {})
 
 
-def comparable(inputs: Properties, news: Properties) -> dict[str, Any]:
-    """The spec in the form in which two are compared; the replica count left out where an autoscaler owns it."""
-    spec = plain(inputs.get("spec"))
-    if not isinstance(spec, dict):
+def comparable(inputs: EasServiceInputs, news: EasServiceInputs) -> dict[str, Any]:
+    """The spec in the form in which two are compared; the replica count left out where a scaler owns it."""
+    if not inputs.spec:
         return {}
-    spec = eas_drift.normalize(spec)
-    if flag(news, "autoscaled") or table(news, "autoscaler"):
+    spec = eas_drift.normalize(inputs.spec)
+    if is_autoscaled(news):
         metadata = {key: value for key, value in (spec.get("metadata") or {}).items() if key != "instance"}
         spec = {**spec, "metadata": metadata}
     metadata = dict(spec.get("metadata") or {})
     metadata.pop("name", None)  # the property name says it
     return {**spec, "metadata": metadata}
+
+
+def is_autoscaled(inputs: EasServiceInputs) -> bool:
+    """Whether an autoscaler or a cron scaler owns the number of replicas."""
+    return inputs.autoscaled or inputs.autoscaler is not None or inputs.cron_scaler is not None
 
 
 def secrets_of(declared: Any, config: Mapping[str, Any]) -> set[str]:
@@ -158,7 +161,7 @@ def marked(value: Any, secrets: set[str]) -> Any:
             return value
 
 
-def imported_inputs(found: clients.EasService) -> Properties:
+def imported_inputs(found: clients.DescribedService) -> Properties:
     """Inputs for a service that is imported: its stored JSON, with secrets marked.
 
     Without the token, which would be in the code that the import prints: undeclared it stays as it is, and it is an
@@ -178,8 +181,12 @@ def imported_inputs(found: clients.EasService) -> Properties:
     }
 
 
-def routing(inputs: Properties) -> tuple[Any, ...]:
+def declared_group(inputs: EasServiceInputs) -> str:
+    """The service group that a service is to be made in; empty without one."""
+    return str((inputs.spec.get("metadata") or {}).get("group") or "")
+
+
+def routing(inputs: EasServiceInputs) -> tuple[Any, ...]:
     """What a service's address depends on."""
-    spec = table(inputs, "spec")
-    grpc = (spec.get("metadata") or {}).get("enable_grpc")
-    return table(inputs, "probe").get("protocol"), grpc, spec.get("networking"), text(inputs, "name")
+    grpc = (inputs.spec.get("metadata") or {}).get("enable_grpc")
+    return inputs.probe.protocol, grpc, inputs.spec.get("networking"), inputs.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from provider import clients
 from provider.eas.spec import secrets_of
@@ -22,15 +22,19 @@ _TROUBLE_LINES = 8
 _TROUBLE = re.compile(r"error|fail|cannot|could not|invalid|refus|not found|unable", re.IGNORECASE)
 
 
-def failure_story(ctx: Context, found: clients.EasService | None, what: str) -> str:
+def failure_story(ctx: Context, found: clients.DescribedService | None, what: str) -> str:
     """A failure with what EAS knows about it: the state's reason, newest events and log lines, without secrets."""
     if found is None:
         return what
     lines = [f"{what}: {found.message}" if found.message else what]
     api = ctx.clients.eas
-    for title, ask, count in (("events", api.events, _EVENTS), ("log lines", api.log_tail, _LOG_LINES)):
+    asked: tuple[tuple[str, Callable[[str, int], Iterable[object]], int], ...] = (
+        ("events", api.events, _EVENTS),
+        ("log lines", api.log_tail, _LOG_LINES),
+    )
+    for title, ask, count in asked:
         try:
-            newest = [line.rstrip() for line in ask(found.name, count) if line.strip()]
+            newest = [line for each in ask(found.name, count) if (line := str(each).rstrip())]
         except CloudError as error:
             newest = [f"not available: {error}"]
         if newest:
@@ -39,7 +43,7 @@ def failure_story(ctx: Context, found: clients.EasService | None, what: str) -> 
 
 
 def trouble_lines(ctx: Context, service: str, about: Iterable[str]) -> list[str]:
-    """The newest log lines of a service that tell of trouble with something by name, without secrets."""
+    """The newest log lines of a service that report trouble with something by name, without secrets."""
     try:
         found = ctx.clients.eas.describe(service)
         tail = ctx.clients.eas.log_tail(service, _LOG_LINES_READ) if found else []
@@ -49,13 +53,13 @@ def trouble_lines(ctx: Context, service: str, about: Iterable[str]) -> list[str]
 
 
 def about_trouble(tail: Iterable[str], about: Iterable[str]) -> list[str]:
-    """The newest of some log lines that tell of trouble with something by name."""
+    """The newest of some log lines that report trouble with something by name."""
     names = tuple(about)
     lines = [line.strip() for line in tail if _TROUBLE.search(line) and any(name in line for name in names)]
     return lines[-_TROUBLE_LINES:]
 
 
-def without_secrets(shown: str, found: clients.EasService) -> str:
+def without_secrets(shown: str, found: clients.DescribedService) -> str:
     """``shown`` with the token and every other secret of a service covered."""
     for secret in secrets_of({}, found.config) | {found.token}:
         if len(secret) >= 4:

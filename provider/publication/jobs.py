@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from provider.oss import (
     ObjectInfo,
     ObjectName,
 )
+from tfserving.contract.storage import VersionFiles
 from tfserving.errors import OwnershipError, SavedModelError, TFServingError
 from tfserving.manifest import FileEntry, Manifest
+
+
+def size_of(manifest: Manifest) -> VersionFiles:
+    """The files of a version that is not in place yet."""
+    return VersionFiles(files=len(manifest.files), bytes=manifest.size, fingerprint="")
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class There:
 
     number: int
     digest: str
-    summary: dict[str, Any]
+    summary: VersionFiles
 
 
 @dataclass(frozen=True)
@@ -44,17 +49,13 @@ class Looked:
     jobs: list[Job] = field(default_factory=list)
     there: list[There] = field(default_factory=list)
     problems: list[TFServingError] = field(default_factory=list)
-    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    known: dict[str, VersionFiles] = field(default_factory=dict)
 
-    def size(self, number: str) -> dict[str, Any]:
+    def size(self, number: str) -> VersionFiles | None:
         """Number of files and bytes of a version, as far as they are known."""
-        for job in self.jobs:
-            if str(job.number) == number:
-                return {"files": len(job.manifest.files), "bytes": job.manifest.size}
-        for each in self.there:
-            if str(each.number) == number:
-                return {key: each.summary[key] for key in ("files", "bytes")}
-        return self.known.get(number, {})
+        found = {str(job.number): size_of(job.manifest) for job in self.jobs}
+        found |= {str(each.number): each.summary for each in self.there}
+        return (self.known | found).get(number)
 
     def refuse(self, name: str) -> None:
         """Raises what is wrong with the versions, all of it: before the first file is sent."""

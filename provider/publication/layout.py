@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from provider.oss import (
     Bucket,
@@ -15,18 +14,13 @@ from provider.oss import (
 )
 from provider.publication.parallel import bound, run_all
 from tfserving import manifest as manifests
-from tfserving import saved_model, wire
+from tfserving import published, saved_model, wire
+from tfserving.contract.storage import VersionChanges, VersionFiles
 from tfserving.errors import SavedModelError
 from tfserving.manifest import FileEntry, Manifest
 from tfserving.wording import some_of
 
-ANY = "any"
-"""In a digest's place: whatever the source holds when it is published, or whatever is in the bucket already."""
-
-CHANGED = "changed: "
-"""Stands before the names of files, in a digest's place, for a published version that is no longer what it was."""
-
-SAVED_MODEL = saved_model.GRAPH_FILE
+GRAPHS = frozenset(saved_model.MODEL_FILES)
 
 OSS = "oss://"
 
@@ -38,7 +32,7 @@ STAGING = ".staging-"
 
 MARKER = "manifest.json"
 
-NAMES_SHOWN = 20
+_LINKS_SHOWN = 3
 
 
 def manifest_key(prefix: str, number: int) -> str:
@@ -66,12 +60,16 @@ class Listing:
         versions: by version, its objects by path below the version directory; the manifest as ``MANIFEST``.
         staged: by version, objects of an upload that has not ended, by path below its staging prefix.
         spelt: versions in directories such as ``007``: no stack publishes them, TensorFlow Serving serves them.
+        others: directories of other names, each with its objects by path below it.
+        files: objects beside the version directories with names that TensorFlow Serving reads as versions.
         bucket_is_there: False where the bucket is yet to be made.
     """
 
     versions: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
     staged: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
     spelt: set[int] = field(default_factory=set)
+    others: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
     bucket_is_there: bool = True
 
     @classmethod
@@ -79,10 +77,15 @@ class Listing:
         found = cls()
         for item in bucket.list(prefix):
             head, slash, rest = item.key.removeprefix(prefix).partition("/")
+            if not slash and saved_model.parse_number(head) is not None:
+                found.files.append(head)
+                continue
             number = head.removeprefix(STAGING) if slash else head.removesuffix(manifests.SUFFIX)
             if not wire.is_version(wire.decode_integer(number)):
                 if slash and re.fullmatch(r"0[0-9]{1,18}", head):
                     found.spelt.add(int(head))
+                if slash and rest:
+                    found.others.setdefault(head, {})[rest] = item
                 continue
             if slash and head != number:
                 found.staged.setdefault(number, {})[rest] = item
@@ -93,7 +96,26 @@ class Listing:
         return found
 
 
+def links(objects: Mapping[str, ObjectInfo]) -> str:
+    """Why a version with symbolic links of OSS is none, as the rest of a sentence; empty where it has none.
+
+    The API follows them; whether a mount does is not documented, and a copy of one leads nowhere in another bucket.
+    """
+    found = sorted(path for path, item in objects.items() if item.link)
+    if not found:
+        return ""
+    return (
+        f"holds symbolic links of OSS ({some_of(found, _LINKS_SHOWN)}), and nobody knows what a server sees of them "
+        "through a mount: put the files themselves there"
+    )
+
+
 def load_manifest(bucket: Bucket, key: str) -> Manifest | None:
+    """A manifest in a bucket; None where there is none.
+
+    Raises:
+        SavedModelError: the object is not a manifest.
+    """
     try:
         stored = bucket.get_text(key)
         return Manifest.from_json(stored) if stored is not None else None
@@ -114,7 +136,7 @@ def clear_staging(bucket: Bucket, prefix: str, number: int) -> None:
 def remove_version(bucket: Bucket, prefix: str, number: int, owner: str) -> int:
     """Remove the files that a version's manifest lists, and what is left of unfinished uploads of it; how many files.
 
-    ``saved_model.pb`` goes first, so that no server loads a version whose variables are gone, and the manifest last, so
+    The graph goes first, so that no server loads a version whose variables are gone, and the manifest last, so
     that an interrupted removal can be repeated. A version that another stack published, or nobody who left a manifest,
     stays as it is.
 
@@ -136,8 +158,8 @@ def remove_files(bucket: Bucket, prefix: str, number: int, owner: str, published
     ours = published or staged
     removed = 0
     if ours is not None and ours.owner == owner:
-        bucket.delete([f"{prefix}{number}/{SAVED_MODEL}"])
-        bucket.delete(f"{prefix}{number}/{entry.path}" for entry in ours.files if entry.path != SAVED_MODEL)
+        bucket.delete(f"{prefix}{number}/{entry.path}" for entry in ours.files if entry.path in GRAPHS)
+        bucket.delete(f"{prefix}{number}/{entry.path}" for entry in ours.files if entry.path not in GRAPHS)
         removed = len(ours.files)
     if staged is not None and staged.owner == owner:
         bucket.abort_uploads(f"{prefix}{number}/")
@@ -151,15 +173,15 @@ def ascending(numbers: Iterable[str]) -> list[str]:
     return sorted(numbers, key=int)
 
 
-def summary_of(objects: Mapping[str, ObjectInfo]) -> dict[str, Any]:
+def summary_of(objects: Mapping[str, ObjectInfo]) -> VersionFiles:
     """Number of files, bytes, and a fingerprint that changes when any object of the version does."""
     files = {path: item for path, item in objects.items() if path != MANIFEST}
     lines = "\n".join(f"{path}\t{item.size}\t{item.etag}" for path, item in sorted(objects.items()))
-    return {
-        "files": len(files),
-        "bytes": sum(item.size for item in files.values()),
-        "fingerprint": hashlib.sha256(lines.encode()).hexdigest()[:32],
-    }
+    return VersionFiles(
+        files=len(files),
+        bytes=sum(item.size for item in files.values()),
+        fingerprint=hashlib.sha256(lines.encode()).hexdigest()[:32],
+    )
 
 
 def digest_or_changes(
@@ -169,32 +191,37 @@ def digest_or_changes(
     objects: Mapping[str, ObjectInfo],
     known: str,
     committed: Manifest | None,
-) -> str:
-    """The digest of a version whose objects are not those seen last, or :data:`CHANGED` and the files that differ."""
+) -> str | VersionChanges:
+    """The digest of a version whose objects are not those seen last, or what was changed."""
     name = f"{number}{manifests.SUFFIX}"
-    problems: list[str] = []
+    missing: list[str] = []
+    changed: list[str] = []
     manifest = committed
     if MANIFEST in objects:
         try:
             manifest = Manifest.from_json(bucket.get_text(manifest_key(prefix, int(number))) or "")
         except SavedModelError:
-            problems = [f"changed {name}"]
+            changed = [name]
         else:
-            if known.startswith("sha256:") and manifest.digest != known:
-                problems = [f"changed {name}"]
+            changed = [name] if known.startswith("sha256:") and manifest.digest != known else []
     elif known.startswith("sha256:") and committed is None:
-        problems = [f"missing {name}"]
-    elif known == ANY:
-        problems = ["the objects are not those seen before, and no manifest says which differ"]
-    if manifest is not None:
-        problems += changes_of(bucket, manifest, objects, closely=True)
-    if problems or manifest is None:
-        return CHANGED + "; ".join(problems)
-    return manifest.digest
+        missing = [name]
+    if manifest is None:
+        return published.changes(missing, changed, [])
+    found = _differing(bucket, manifest, objects, closely=True)
+    changes = published.changes(missing + found[0], changed + found[1], found[2])
+    return changes if published.lines(changes) else manifest.digest
 
 
-def changes_of(bucket: Bucket, manifest: Manifest, objects: Mapping[str, ObjectInfo], *, closely: bool) -> list[str]:
-    """What is not as the manifest says, by kind and file; checksums are only compared when looking closely."""
+def differing(bucket: Bucket, manifest: Manifest, objects: Mapping[str, ObjectInfo], *, closely: bool) -> list[str]:
+    """What is not as the manifest says, in words; checksums are only compared when looking closely."""
+    return published.lines(published.changes(*_differing(bucket, manifest, objects, closely=closely)))
+
+
+def _differing(
+    bucket: Bucket, manifest: Manifest, objects: Mapping[str, ObjectInfo], *, closely: bool
+) -> tuple[list[str], list[str], list[str]]:
+    """Files that are missing, changed and added."""
     expected = {entry.path: entry for entry in manifest.files}
     there = objects.keys() - {MANIFEST}
 
@@ -203,9 +230,4 @@ def changes_of(bucket: Bucket, manifest: Manifest, objects: Mapping[str, ObjectI
 
     both = [expected[path] for path in sorted(expected.keys() & there)]
     changed = [entry.path for entry, bad in zip(both, run_all([bound(differs, e) for e in both]), strict=True) if bad]
-    found = {
-        "missing": sorted(expected.keys() - there),
-        "changed": changed,
-        "added": sorted(there - expected.keys()),
-    }
-    return [f"{kind} {some_of(paths, NAMES_SHOWN)}" for kind, paths in found.items() if paths]
+    return sorted(expected.keys() - there), changed, sorted(there - expected.keys())

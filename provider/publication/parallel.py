@@ -13,7 +13,11 @@ _TRANSFERS = ThreadPoolExecutor(8, "transfer")
 
 
 def run_all(work: Iterable[Callable[[], T]], pool: ThreadPoolExecutor | None = None) -> list[T]:
-    """Do everything, several at once, and give the results in order; the first error ends it."""
+    """Do everything, several at once, and give the results in order; the first error ends it.
+
+    Raises:
+        Exception: the first failure, once everything has ended.
+    """
     futures = [(pool or _TRANSFERS).submit(task) for task in work]
     _, left = wait(futures, return_when=FIRST_EXCEPTION)
     for future in left:

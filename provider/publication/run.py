@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from provider.oss import (
     COPY_BYTES,
@@ -22,21 +21,18 @@ from provider.oss import (
     PartUpload,
 )
 from provider.pinning import pin
-from provider.properties import Properties
-from provider.publication.jobs import Job, Looked, There
+from provider.publication.jobs import Job, Looked, There, size_of
 from provider.publication.layout import (
-    ANY,
-    CHANGED,
+    GRAPHS,
     MANIFEST,
     MARKER,
-    NAMES_SHOWN,
     NO_BUCKET,
-    SAVED_MODEL,
     STAGING,
     Listing,
     ascending,
-    changes_of,
     clear_staging,
+    differing,
+    links,
     load_manifest,
     manifest_key,
     remove_version,
@@ -47,11 +43,15 @@ from provider.publication.layout import (
 from provider.publication.parallel import T, bound, run_all
 from provider.publication.progress import Progress
 from provider.publication.sources import BucketSource, Source, is_certain, refuse_other_content
-from provider.resource import Context, flag, table, text
+from provider.resource import Context
+from provider.uses import files_of_others, names_version
 from tfserving import saved_model
+from tfserving.contract.storage import PublishedModelInputs, PublishedModelOutputs, VersionFiles
 from tfserving.errors import CloudError, OwnershipError, SavedModelError, TFServingError
 from tfserving.manifest import FileEntry, Manifest, amounts
 from tfserving.pinning import Coming
+from tfserving.property_values import Properties
+from tfserving.published import ANY, NAMES_SHOWN, is_changed
 from tfserving.wording import some_of
 
 _VERSIONS_AT_ONCE = 4
@@ -61,24 +61,25 @@ class Publication:
     """Brings the versions of a model into place, several at once."""
 
     def __init__(
-        self, ctx: Context, id_: str, inputs: Properties, old_inputs: Properties, old_outputs: Properties
+        self, ctx: Context, id_: str, echoed: Properties, old_inputs: Properties, old_outputs: Properties
     ) -> None:
         self._ctx = ctx
         self._id = id_
-        self._inputs = inputs
-        self._owner = text(inputs, "owner")
-        self._old_owner = text(old_inputs, "owner") or self._owner
-        self._name = text(inputs, "name")
-        self._bucket = Bucket(ctx.clients.oss, text(inputs, "bucket"))
-        self._prefix = text(inputs, "prefix")
+        self._echoed = echoed
+        self._inputs = inputs = PublishedModelInputs.read(echoed)
+        before = PublishedModelOutputs.read(old_outputs)
+        self._owner = inputs.owner
+        self._old_owner = PublishedModelInputs.read(old_inputs).owner or self._owner
+        self._name = inputs.name
+        self._bucket = Bucket(ctx.clients.oss, inputs.bucket)
+        self._prefix = inputs.prefix
         self._source = Source.of(ctx, inputs)
-        self._published = table(old_outputs, "versions")
-        self._wanted = with_known_digests(table(inputs, "versions"), self._published)
+        self._published = before.versions
+        self._wanted = with_known_digests(inputs.versions, self._published)
         self._done = {
             number: digest for number, digest in self._wanted.items() if self._published.get(number) == digest
         }
-        files = table(old_outputs, "files")
-        self._files = {number: files[number] for number in self._done if number in files}
+        self._files = {number: before.files[number] for number in self._done if number in before.files}
         self._lock = threading.Lock()
         self._listing = Listing()
         self._pin = threading.Lock()
@@ -124,6 +125,44 @@ class Publication:
         looked.problems.extend(self._damaged_manifests())
         return looked
 
+    def stay(self, dropped: Iterable[str]) -> dict[str, str]:
+        """Why files of versions that are published no longer stay, by version; those that are removed are left out.
+
+        Only reads. Where OSS does not say, nothing is known to stay.
+        """
+        numbers = ascending(dropped)
+        if not numbers:
+            return {}
+        try:
+            stored = {
+                number: load_manifest(self._bucket, manifest_key(self._prefix, int(number))) for number in numbers
+            }
+            root, directory = self._root()
+            own = {key for key in (self._inputs.config_file, *(self._inputs.config_files or {})) if key}
+            others = files_of_others(self._bucket, root, self._old_owner, own)
+            there = {int(number) for number in (*self._published, *self._wanted)}
+        except (CloudError, SavedModelError):
+            return {}
+        found = {}
+        for number in numbers:
+            known = stored[number]
+            users = [uri for uri, config in others.items() if names_version(config, directory, int(number), there)]
+            if known is None or known.owner not in (self._owner, self._old_owner):
+                whose = f"published by {known.owner}" if known is not None and known.owner else "others published it"
+                found[number] = f": its files stay, {whose}"
+            elif users:
+                found[number] = f": its files stay, {users[0]} names it"
+        return found
+
+    def _root(self) -> tuple[str, str]:
+        """Key prefix of the model root, where config files lie, and the model's directory below it."""
+        if self._inputs.config_file is not None:
+            root = self._inputs.config_file.rpartition("/")[0]
+            root = f"{root}/" if root else ""
+        else:
+            root = f"{self._prefix.rstrip('/').rpartition('/')[0]}/".lstrip("/")
+        return root, self._prefix.removeprefix(root).rstrip("/")
+
     def _listed(self) -> Listing:
         """What is in the bucket; nothing where the stack is yet to make it."""
         try:
@@ -131,7 +170,7 @@ class Publication:
         except CloudError as error:
             if error.code != NO_BUCKET:
                 raise
-        if flag(self._inputs, "bucketExists"):
+        if self._inputs.bucket_exists:
             raise CloudError(
                 f"tf-serving:bucket: bucket {self._bucket.name} does not exist, and the stack says existing: true. "
                 "Fix: name a bucket that is there; or remove existing, and the stack makes it",
@@ -139,13 +178,13 @@ class Publication:
             )
         return Listing(bucket_is_there=False)
 
-    def _by_source(self) -> dict[str, dict[str, Any]]:
+    def _by_source(self) -> dict[str, VersionFiles]:
         """Number of files and bytes by version, as far as this machine knows them."""
         found = {}
         for name in self._todo if not isinstance(self._source, BucketSource) else ():
             with contextlib.suppress(SavedModelError):
                 if manifest := self._source.manifest(int(name)):
-                    found[name] = {"files": len(manifest.files), "bytes": manifest.size}
+                    found[name] = size_of(manifest)
         return found
 
     def _damaged_manifests(self) -> Iterator[SavedModelError]:
@@ -167,7 +206,7 @@ class Publication:
         return ascending(self._wanted.keys() - self._done.keys())
 
     def _look_at_all(self, versions: ThreadPoolExecutor, *, patiently: bool = False) -> Looked:
-        """Look at every version before anything is done, so that all that is wrong is told together.
+        """Look at every version before anything is done, so that all that is wrong is reported together.
 
         Args:
             versions: where it is done.
@@ -195,7 +234,7 @@ class Publication:
         )
 
     def _outputs(self) -> Properties:
-        return self._inputs | {"versions": dict(self._done), "files": dict(self._files), "unfinished": {}}
+        return self._echoed | outputs_of(self._done, self._files)
 
     def _at(self, number: int) -> str:
         return f"oss://{self._bucket.name}/{self._prefix}{number}/"
@@ -203,7 +242,7 @@ class Publication:
     def _title(self, number: int) -> str:
         return f"version {number} of {self._name}"
 
-    def _finish(self, number: int, digest: str, summary: dict[str, Any]) -> None:
+    def _finish(self, number: int, digest: str, summary: VersionFiles) -> None:
         with self._lock:
             self._done[str(number)] = digest
             self._files[str(number)] = summary
@@ -233,7 +272,7 @@ class Publication:
             )
         if type(self._source) is Source:
             return self._refer(number, digest, stored, objects)
-        changed = self._published.get(name, "").startswith(CHANGED)
+        changed = is_changed(self._published.get(name, ""))
         if stored is not None and not self._wrong(stored, present, closely=changed):
             if added := sorted(present.keys() - {entry.path for entry in stored.files}):
                 self._ctx.warning(
@@ -304,15 +343,17 @@ class Publication:
                 "version in tf-serving:bucket, with existing: true"
             )
         paths = [path for path in objects if path != MANIFEST]
-        problems = saved_model.incomplete(paths) if paths else ["is empty"]
+        tflite = bool(self._inputs.tflite)
+        problems = saved_model.incomplete(paths, tflite=tflite) if paths else ["is empty"]
+        problems += [why] if (why := links(objects)) else []
         expected = self._source.committed(number) or stored
         if expected is not None and not problems:
-            problems = changes_of(self._bucket, expected, objects, closely=stored is None)
+            problems = differing(self._bucket, expected, objects, closely=stored is None)
         if not problems and expected is None:
             sizes = {path: item.size for path, item in objects.items() if path != MANIFEST}
             refuse_other_content(self._bucket, f"{self._prefix}{number}/", sizes)
         if problems:
-            there = ascending(name for name, found in self._listing.versions.items() if SAVED_MODEL in found)
+            there = ascending(name for name, found in self._listing.versions.items() if GRAPHS & found.keys())
             raise SavedModelError(
                 f"{self._title(number)} should be in the bucket already, and {self._at(number)} {problems[0]} "
                 f"(complete there: {', '.join(there) or 'none'}). Fix: name versions that are there in "
@@ -327,7 +368,7 @@ class Publication:
         progress = Progress(self._ctx, self._name, len(uploads), sum(entry.size for entry, _ in uploads))
         unfinished = self._bucket.unfinished(f"{self._prefix}{STAGING}") if uploads else {}
         # A version that was published before and is put back is served by the policies in force, and stays so.
-        self._coming = {job.number for job in jobs if job.first and SAVED_MODEL not in job.present}
+        self._coming = {job.number for job in jobs if job.first and not GRAPHS & job.present.keys()}
         with progress.shown_all_along():
             run_all([bound(self._publish_one, job, progress, unfinished) for job in jobs], versions)
 
@@ -359,7 +400,7 @@ class Publication:
             visible = {
                 int(name)
                 for name, objects in self._listing.versions.items()
-                if SAVED_MODEL in objects or MANIFEST in objects
+                if GRAPHS & objects.keys() or MANIFEST in objects
             } | self._listing.spelt
             if coming:
                 self._ctx.status(f"{self._name}: waiting until every service keeps what it serves")
@@ -424,7 +465,7 @@ class Publication:
             raise
 
     def _place(self, job: Job) -> None:
-        """Copy files into place on the server, ``saved_model.pb`` after all others."""
+        """Copy files into place on the server, the graph after all others."""
         self._ctx.status(f"{self._title(job.number)}: putting files in place")
         last_steps: dict[str, Callable[[bool], None]] = {}
 
@@ -449,8 +490,8 @@ class Publication:
                 self._bucket.copy(name(entry), key, entry, replace=replaces)
 
         run_all([bound(prepare, entry) for entry in job.wrong if entry.size > COPY_BYTES])
-        run_all([bound(copy, entry) for entry in job.wrong if entry.path != SAVED_MODEL])
-        run_all([bound(copy, entry) for entry in job.wrong if entry.path == SAVED_MODEL])
+        run_all([bound(copy, entry) for entry in job.wrong if entry.path not in GRAPHS])
+        run_all([bound(copy, entry) for entry in job.wrong if entry.path in GRAPHS])
 
     # ---- afterwards ------------------------------------------------------------------------------------------------
 
@@ -476,22 +517,31 @@ class Publication:
             if started is not None and started.owner == self._owner:
                 clear_staging(self._bucket, self._prefix, int(name))
         dropped = self._listing.staged.keys() - self._wanted.keys()
-        if flag(self._inputs, "removeDropped"):
+        if self._inputs.remove_dropped:
             dropped |= self._published.keys() - self._wanted.keys()
         else:
             dropped -= self._published.keys()
+        stay = self.stay(dropped & self._published.keys())
         for name in ascending(dropped):
             self._ctx.check()
+            if name in stay:
+                self._ctx.info(f"{self._name}: version {name}{stay[name]}")
+                continue
             count = remove_version(self._bucket, self._prefix, int(name), self._owner)
             if count and name in self._published:
                 self._ctx.info(f"{self._name}: version {name} removed from the bucket ({count} files)")
 
 
-def with_known_digests(wanted: Mapping[str, Any], published: Mapping[str, Any]) -> dict[str, str]:
+def outputs_of(versions: Mapping[str, str], files: Mapping[str, VersionFiles]) -> Properties:
+    """The outputs of a model whose versions are in place."""
+    return PublishedModelOutputs(versions=versions, files=files, unfinished={}).write()
+
+
+def with_known_digests(wanted: Mapping[str, str], published: Mapping[str, str]) -> dict[str, str]:
     """What is wanted, with the digest of what is published where any will do."""
     return {
         number: published[number]
-        if digest == ANY and number in published and not published[number].startswith(CHANGED)
+        if digest == ANY and number in published and not is_changed(published[number])
         else digest
         for number, digest in wanted.items()
     }

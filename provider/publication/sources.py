@@ -13,31 +13,32 @@ from provider.oss import (
     ObjectInfo,
     ObjectName,
 )
-from provider.properties import Properties
-from provider.publication.layout import ANY, NAMES_SHOWN, NO_BUCKET, OSS, load_manifest, manifest_key
+from provider.publication.layout import NO_BUCKET, OSS, links, load_manifest, manifest_key
 from provider.publication.parallel import bound, run_all
-from provider.resource import Context, text
+from provider.resource import Context
 from tfserving import content, saved_model
 from tfserving import manifest as manifests
+from tfserving.contract.storage import PublishedModelInputs
 from tfserving.errors import CloudError, SavedModelError
 from tfserving.manifest import FileEntry, Manifest
+from tfserving.published import ANY, NAMES_SHOWN
 from tfserving.wording import some_of
 
 
 class Source:
     """A source that says nothing itself: the versions are in the bucket already."""
 
-    def __init__(self, ctx: Context, inputs: Properties) -> None:
+    def __init__(self, ctx: Context, inputs: PublishedModelInputs) -> None:
         self._ctx = ctx
-        self._name = text(inputs, "name")
-        self._shown = text(inputs, "source")
-        self._manifests = ctx.root / text(inputs, "manifests") if text(inputs, "manifests") else None
+        self._name = inputs.name
+        self._shown = inputs.source
+        self._manifests = ctx.root / inputs.manifests if inputs.manifests else None
+        self._tflite = bool(inputs.tflite)
 
     @staticmethod
-    def of(ctx: Context, inputs: Properties) -> Source:
+    def of(ctx: Context, inputs: PublishedModelInputs) -> Source:
         """The source that the inputs name."""
-        source = text(inputs, "source")
-        kind = BucketSource if source.startswith(OSS) else LocalSource if source else Source
+        kind = BucketSource if inputs.source.startswith(OSS) else LocalSource if inputs.source else Source
         return kind(ctx, inputs)
 
     def committed(self, number: int) -> Manifest | None:
@@ -63,9 +64,9 @@ class Source:
 class LocalSource(Source):
     """The local directory of a model; it need not be there for versions that are published already."""
 
-    def __init__(self, ctx: Context, inputs: Properties) -> None:
+    def __init__(self, ctx: Context, inputs: PublishedModelInputs) -> None:
         super().__init__(ctx, inputs)
-        self._directory = ctx.root / text(inputs, "source")
+        self._directory = ctx.root / inputs.source
         self._versions: dict[int, Path] | None = None
         # The file the program keeps its digests in too, so that unchanged files are read once more only to be sent.
         self._cache = manifests.user_cache()
@@ -106,7 +107,7 @@ class LocalSource(Source):
 class BucketSource(Source):
     """A prefix of a bucket in the same region, with version directories below it: nothing passes this machine."""
 
-    def __init__(self, ctx: Context, inputs: Properties) -> None:
+    def __init__(self, ctx: Context, inputs: PublishedModelInputs) -> None:
         super().__init__(ctx, inputs)
         where = object_name(self._shown)
         self._bucket = Bucket(ctx.clients.oss, where.bucket)
@@ -122,6 +123,8 @@ class BucketSource(Source):
             return replace(found, owner="")
         folder = f"{self._prefix}{number}/"
         listed = [item for item in self._bucket.list(folder) if not item.key.endswith("/")]
+        if why := links({item.key.removeprefix(folder): item for item in listed}):
+            raise SavedModelError(f"{self._at(number)} {why}")
 
         def entry(item: ObjectInfo) -> FileEntry:
             stored = self._bucket.head(item.key)
@@ -149,7 +152,7 @@ class BucketSource(Source):
                 f"{self._at(number)} holds {found.digest}, and {digest} is wanted. "
                 "Fix: commit the manifest of what is there, or restore the files"
             )
-        problems = saved_model.incomplete([entry.path for entry in found.files])
+        problems = saved_model.incomplete([entry.path for entry in found.files], tflite=self._tflite)
         if problems:
             raise SavedModelError(f"{self._at(number)} {problems[0]}. Fix: export the model again")
 

@@ -2,74 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NoReturn
 
-from provider.asking import MOUNT_CACHE_SECONDS, Answers, Fleet, Service
-from provider.cluster import Cluster
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, AskedService, Fleet
+from provider.cluster import ClusterApi
 from provider.eas.story import failure_story
+from provider.gates import GateFailedError
+from provider.moves import Elsewhere, wait_for_others
 from provider.oss import Bucket
-from provider.properties import Properties, plain
 from provider.publication.layout import remove_version
-from provider.resource import Context, table, text
+from provider.resource import Context
 from provider.restarts import RESTART_SECONDS, restart
-from provider.rollout.configs import combined, spelt_out, without_version
+from provider.rollout.configs import combined, without_version
 from provider.rollout.files import Files
-from provider.rollout.wanted import Versions, Wanted, results_of, union, versions_of
-from tfserving import rollout, server_log
+from provider.rollout.gating import Gating
+from provider.rollout.heard import Heard
+from provider.rollout.pending import Failed, VersionFailedError, pending_of
+from provider.uses import files_of_others, names_version
+from tfserving import model_config, rollout, served, server_log
+from tfserving.config_notes import Tried
+from tfserving.contract.serving import ServedConfigInputs, ServedConfigOutputs
 from tfserving.errors import RolloutError, ServiceError
+from tfserving.gates.plan import GatePlan
 from tfserving.model_config import Model, ModelServerConfig
+from tfserving.property_values import Properties
 from tfserving.rollout import Step
+from tfserving.served import Served, Versions, Wanted, began_with, spelt_out, state_before, union
 
 STEP_SECONDS = 120.0
 """Least time a step may take before it counts as stuck."""
 
 _SETTLE_SECONDS = 15.0
+_SAMPLED = 8
+_NAMED = 3
 _LOG_SECONDS = 4.0
-
-_Failed = tuple[str, str, int]
-"""Service, model, version."""
-
-
-class VersionFailedError(RolloutError):
-    """The server says that it cannot load a version.
-
-    Attributes:
-        service: the service that says so.
-        model: the model.
-        version: the version.
-    """
-
-    def __init__(self, message: str, service: str, model: str, version: int) -> None:
-        super().__init__(message)
-        self.service, self.model, self.version = service, model, version
 
 
 class Rollout:
     """One create or update."""
 
     def __init__(
-        self, ctx: Context, id_: str, inputs: Properties, old_inputs: Properties, old_outputs: Properties
+        self, ctx: Context, id_: str, echoed: Properties, old_inputs: Properties, old_outputs: Properties
     ) -> None:
         self._ctx = ctx
         self._id = id_
-        self._inputs = inputs
-        self._wanted = Wanted.read(inputs)
-        self._before = Wanted.read(old_inputs).file if old_inputs.get("models") else None
-        self._bucket = Bucket(ctx.clients.oss, text(inputs, "bucket"))
-        self._file = Files(ctx, inputs, self._wanted.services)
-        self._fleet = Fleet(ctx, self._wanted.services, Cluster.of(inputs))
+        self._echoed = echoed
+        self._inputs = inputs = ServedConfigInputs.read(echoed)
+        before, found = ServedConfigInputs.read(old_inputs), ServedConfigOutputs.read(old_outputs)
+        self._previous = served.previous(inputs, before, found)
+        self._wanted = Wanted.of(inputs)
+        self._before = Wanted.of(before).file if before.models.models else None
+        self._bucket = Bucket(ctx.clients.oss, inputs.bucket)
+        self._services = services_of(self._wanted)
+        self._file = Files(ctx, inputs, self._services)
+        self._fleet = Fleet(ctx, self._services, ClusterApi.of(inputs))
+        self._is_new = not before.models.models
         self._asked = tuple(service for service in self._fleet.polling if service.reachable)
-        self._blind = tuple(service for service in self._wanted.services if not service.reachable)
-        kept = union(versions_of(table(old_inputs, "published")), versions_of(table(old_outputs, "obsolete")))
+        self._blind = tuple(service for service in self._services if not service.reachable)
+        kept = union(before.published, found.obsolete)
         self._obsolete: Versions = {
             name: versions - self._wanted.published[name]
             for name, versions in kept.items()
             if name in self._wanted.published and versions - self._wanted.published[name]
         }
+        if inputs.names_versions:
+            self._obsolete = {}  # other files may name them: RetiredVersions comes after all rollouts
         self._on_disk = union(self._wanted.published, kept)
-        self._served: dict[str, Any] = table(old_outputs, "served")
+        self._served: dict[str, Served] = dict(found.served)
+        self._gating = Gating(ctx, inputs, found, self._fleet, self._asked)
+        self._state_before = state_before(before, found, self._on_disk)
         self._stored: ModelServerConfig | None = None  # what the file says, as far as this run knows
+        self._heard = Heard.of(ctx)
+        self._noted = False  # whether the file says that a gate is under way
+        self._skipped: frozenset[str] = frozenset()  # models that nothing changes: heard of already, asked no more
         self._behind: set[str] = set()  # services that may go on with the policies of an earlier file
 
     def run(self) -> Properties:
@@ -92,20 +99,28 @@ class Rollout:
         self._remove_obsolete()
         self._write_at_once(self._wanted.file)
         self._prove()
+        self._gating.end()
         if self._blind:
             names = ", ".join(service.name for service in self._blind)
             self._ctx.warning(f"nothing was proven for {names}: not reachable from this machine, waited by time only")
         return self._outputs()
 
     def _outputs(self) -> Properties:
-        return self._inputs | results_of(self._wanted, self._served, self._stored, self._obsolete)
+        results = self._wanted.results(self._served, self._stored, self._obsolete)
+        return self._echoed | replace(self._gating.into(results), previous=self._previous or None).write()
 
-    def _write(self, config: ModelServerConfig) -> None:
+    def _write(self, config: ModelServerConfig, tried: Sequence[Tried] = ()) -> None:
         """Write the file; from here on a failure keeps what exists."""
         self._ctx.record(self._id, self._outputs())
-        self._file.write(config, frozenset(self._behind))
+        self._file.write(config, frozenset(self._behind), self._gating.told, tried)
         self._stored = config
+        self._noted = bool(tried)
         self._ctx.record(self._id, self._outputs())
+
+    def _end_note(self) -> None:
+        """Write what came of a gate in the place of its beginning, where no step has done so."""
+        if self._noted and self._stored is not None:
+            self._write(self._stored)
 
     # ---- services that poll the file -------------------------------------------------------------------------------
 
@@ -114,27 +129,100 @@ class Rollout:
         if self._asked and in_force is not None and in_force != self._stored:
             self._hold(in_force)
         steps = rollout.plan(in_force, target, self._wanted.published, self._on_disk)
+        base = None if self._is_new else began_with(in_force, self._state_before, target, self._on_disk)
+        # A run that was ended after its gates had passed has left them in the file.
+        gates = self._gating.plan(base, target, self._on_disk, self._file.gates if base != in_force else ())
+        steps = rollout.with_gate(steps, in_force, gates.tried, gates.summary)
         for number, step in enumerate(steps, start=1):
             title = f"step {number} of {len(steps)}, {step.kind}"
-            self._ctx.info(f"{title}: {'; '.join(step.summary)}")
+            self._ctx.info(f"{title}: {step.said}")
             self._fleet.count_replicas()
             try:
                 if step.needs_available:
                     self._wait(Step(step.kind, step.config, wait_available=step.needs_available), title)
+                if step.kind == "gate":
+                    self._try_out(gates, step.config)
+                    continue
+                self._give_up(in_force, step.config)
                 # A file that already says this gives the server no reason to try a failed version again.
                 failed_before = set() if step.config == self._stored else self._failed_versions(step)
                 self._write(step.config)
                 self._wait(step, title, failed_before)
             except VersionFailedError as error:
                 self._fall_back(error, in_force)
+            except GateFailedError as error:
+                self._go_back(error, in_force, base)
             self._wait_blind(title)
             in_force = step.config
+        self._end_note()
+
+    def _try_out(self, gates: GatePlan, config: ModelServerConfig) -> None:
+        """Try versions, with a note of that in the file, which is how others see it.
+
+        Raises:
+            GateFailedError: one did not pass.
+            RolloutError: a file of a gate cannot be used.
+        """
+        if self._stored != config:  # nothing was served before, and the file says more than that
+            self._ctx.record(self._id, self._outputs())
+            self._gating.try_out(gates.which.candidates)
+            return
+        self._write(config, self._gating.begin(gates))
+        try:
+            self._gating.try_out(gates.which.candidates)
+        except GateFailedError:
+            raise
+        except RolloutError:
+            self._end_note()
+            raise
+
+    def _go_back(
+        self, error: GateFailedError, in_force: ModelServerConfig | None, base: ModelServerConfig | None
+    ) -> NoReturn:
+        """Bring the services back to what they served before the rollout began: no label has moved.
+
+        Args:
+            error: what the version did not reach.
+            in_force: the config in force now.
+            base: the one before; None: there was none.
+        """
+        lines = [str(error)]
+        self._ctx.record(self._id, self._outputs())
+        if base is None:
+            self._end_note()
+            lines.append(
+                "Nothing was served before, so there is nothing to go back to: the services serve this version."
+            )
+        else:
+            try:
+                for step in rollout.plan(in_force, base, self._on_disk, self._on_disk):
+                    self._ctx.info(f"back, {step.kind}: {step.said}")
+                    self._write(step.config)
+                    self._wait(step, f"back, {step.kind}")
+                self._end_note()
+            except RolloutError as second:
+                lines.append(f"Going back to what was served before is not done: {second}")
+            else:
+                lines.append("No label has moved. The model config file says again what it said before this rollout.")
+        lines.append(
+            "Fix: publish a version that passes under a new number, or change what the gate demands; then run the "
+            "update again"
+        )
+        raise RolloutError("\n".join(lines)) from None
+
+    def _give_up(self, in_force: ModelServerConfig | None, config: ModelServerConfig) -> None:
+        """Before a write takes a model away that another file of the stack names: wait until it is served there."""
+        lost = set(in_force.names if in_force else ()) - set(config.names)
+        if lost and (others := self._inputs.other_services):
+            elsewhere = Elsewhere(owner=self._inputs.owner, models=others)
+            wait_for_others(self._ctx, elsewhere, lost, {service.name for service in self._services})
 
     def _in_force(self) -> ModelServerConfig | None:
         """The config polling services follow now: the file's, once they are seen to; else what they really serve."""
         if not self._asked:
             return self._stored or self._file.first
         basis = self._stored or self._before or self._wanted.file
+        self._skipped = self._unchanged(basis)
         patience = max(2 * service.poll_seconds for service in self._asked) + _SETTLE_SECONDS
         answers: dict[str, Answers] = {}
         for _ in self._ctx.poll(patience, longest=2):
@@ -155,12 +243,36 @@ class Rollout:
 
     def _ask_before(self, config: ModelServerConfig) -> dict[str, Answers]:
         answers: dict[str, Answers] = {}
-        questions = questions_of(config, self._wanted.file)
+        questions = self._without_skipped(questions_of(config, self._wanted.file))
         for name, answer in self._fleet.ask_patiently(self._asked, questions).items():
             if not isinstance(answer, Answers):
                 raise RolloutError(f"nothing was changed, because {self._fleet.unanswered(name, answer)}")
-            answers[name] = answer
+            answers[name] = self._heard.with_newer(name, answer, self._skipped)
+        if self._skipped and not all(self._follows(answer, config) for answer in answers.values()):
+            self._skipped = frozenset()  # what was heard may hold no more
+            return self._ask_before(config)
         return answers
+
+    def _unchanged(self, config: ModelServerConfig) -> frozenset[str]:
+        """The models that this update neither changes nor has to ask about, but for a few of them.
+
+        The read before it has heard that every replica serves them as they are to be served, and the file says so.
+        What moves is proven on every replica; of the rest a sample shows whether what was heard still holds.
+        """
+        wanted, expected = self._wanted.file, self._wanted.expected()
+        same = {
+            name: expected[name]
+            for name in wanted.names
+            if config.get(name) == wanted.get(name) and self._disk(name) == set(self._wanted.published.get(name, ()))
+        }
+        settled = self._heard.settled([service.name for service in self._asked], same)
+        return settled - rollout.sample(settled, self._change(config), _SAMPLED)
+
+    def _change(self, config: ModelServerConfig) -> str:
+        return "\n".join(model_config.changes(config, self._wanted.file))
+
+    def _without_skipped(self, questions: Mapping[str, set[str]]) -> dict[str, set[str]]:
+        return {name: labels for name, labels in questions.items() if name not in self._skipped}
 
     def _follows(self, answer: Answers, config: ModelServerConfig) -> bool:
         """Whether a service has taken up ``config``: nothing else is served any more, and the rest at least loads."""
@@ -178,7 +290,7 @@ class Rollout:
         return True
 
     def _hold(self, config: ModelServerConfig) -> None:
-        """Write down what is served, and see that it stays: a file that says something else may yet be taken up."""
+        """Write down what is served, and make sure that it stays: another file may yet be taken up."""
         self._ctx.info("the model config file is brought into line with what is served")
         self._write(config)
         seconds = self._step_seconds()
@@ -197,9 +309,9 @@ class Rollout:
     def _disk(self, model: str) -> set[int]:
         return self._on_disk.get(model, set())
 
-    def _failed_versions(self, step: Step) -> set[_Failed]:
+    def _failed_versions(self, step: Step) -> set[Failed]:
         """Versions the server gave up earlier and has not been told to try again yet: still END when a step begins."""
-        found: set[_Failed] = set()
+        found: set[Failed] = set()
         models: dict[str, tuple[str, ...]] = dict.fromkeys(step.wait_available, ())
         for name, answer in self._fleet.ask(self._asked, models).items():
             if isinstance(answer, Answers):
@@ -211,7 +323,7 @@ class Rollout:
                 }
         return found
 
-    def _wait(self, step: Step, title: str, failed_before: set[_Failed] | None = None) -> None:
+    def _wait(self, step: Step, title: str, failed_before: set[Failed] | None = None) -> None:
         """Wait until every replica of every service that can be asked has done what the step says.
 
         Args:
@@ -233,7 +345,7 @@ class Rollout:
         pending: dict[str, str] = {}
         looked = 0.0
         old_lines = self._log_lines(step) if step.wait_available else set()
-        for gone in self._ctx.poll(seconds, longest=2):
+        for gone in self._ctx.poll(seconds, longest=1):
             pending = {}
             answers = self._fleet.ask(self._asked, questions)
             if gone - looked >= _LOG_SECONDS and step.wait_available:
@@ -241,7 +353,7 @@ class Rollout:
                 self._look_into_logs(step, answers, old_lines)
             for name, answer in answers.items():
                 if isinstance(answer, Answers):
-                    reason = self._pending(step, name, answer, stale if gone < rereads else set())
+                    reason = pending_of(step, name, answer, stale if gone < rereads else set())
                 else:
                     reason = str(answer)
                 if reason:
@@ -272,42 +384,9 @@ class Rollout:
                     message = f"service {service}: version {version} of {model} cannot be loaded: {reason}"
                     raise VersionFailedError(message, service, model, version)
 
-    def _pending(self, step: Step, service: str, answer: Answers, stale: set[_Failed]) -> str:
-        """What a service has not done yet; empty when all is done."""
-        for model, versions in step.wait_available.items():
-            for version in versions:
-                failure = answer.failed(model, (version,))
-                if failure is None:
-                    stale.discard((service, model, version))
-                elif (service, model, version) not in stale:
-                    raise VersionFailedError(
-                        f"service {service}: version {version} of {model} cannot be loaded: it is {failure.state} with "
-                        f"{failure.error_code}: {failure.error_message}",
-                        service,
-                        model,
-                        version,
-                    )
-                if version not in answer.available(model):
-                    return f"version {version} of {model} is {answer.state(model, version)}"
-        for model, labels in step.wait_labels.items():
-            for label, version in labels.items():
-                found = answer.label(model, label)
-                if found != version:
-                    shown = "no single version" if found is None else f"version {found}"
-                    return f"label {label} of {model} is answered by {shown}, not {version}"
-        for model, names in step.wait_labels_gone.items():
-            for label in names:
-                if any(found is not None for found in answer.labels[model].get(label, ())):
-                    return f"label {label} of {model} is still answered"
-        for model, versions in step.wait_gone.items():
-            left = [version for version in answer.anywhere(model) if not versions or version in versions]
-            if left:
-                return f"version {left[0]} of {model} is still {answer.state(model, left[0])}"
-        return ""
-
     def _step_seconds(self) -> float:
-        chosen = plain(self._inputs.get("waitSeconds")) or self._ctx.seconds
-        slowest = max((service.poll_seconds for service in self._wanted.services), default=0.0)
+        chosen = self._inputs.wait_seconds or self._ctx.seconds
+        slowest = max((service.poll_seconds for service in self._services), default=0.0)
         return float(chosen) if chosen else max(STEP_SECONDS, 3 * slowest + MOUNT_CACHE_SECONDS)
 
     def _too_late(self, title: str, seconds: float, pending: Mapping[str, str], models: Iterable[str]) -> NoReturn:
@@ -316,11 +395,28 @@ class Rollout:
             lines.append(f"  service {name}: {reason}")
             lines += [f"    {line}" for line in self._fleet.story(name)]
             lines += [f"    log: {line}" for line in self._fleet.trouble(name, models)]
+        lines += self._broken_meanwhile()
         lines.append(
             "What was served before is still served, and the file stays as this step wrote it. "
             "Fix: run the update again to continue; allow more time with tf-serving:rolloutSeconds"
         )
         raise RolloutError("\n".join(lines))
+
+    def _broken_meanwhile(self) -> list[str]:
+        """Of the models that were not asked about: those that are not served any more. They may hold up the others."""
+        expected = self._wanted.expected()
+        questions = {name: set(expected[name].labels) for name in sorted(self._skipped)}
+        lines = []
+        for service, answer in self._fleet.ask(self._asked, questions).items() if questions else ():
+            serves = answer.served() if isinstance(answer, Answers) else {}
+            broken = [name for name in questions if isinstance(answer, Answers) and serves.get(name) != expected[name]]
+            lines += [
+                f"  service {service}: {name}, which this update does not change, serves "
+                f"{_shown({name: serves[name]}) if name in serves else 'nothing'}"
+                for name in broken[:_NAMED]
+            ]
+            lines += [f"  service {service}: and {len(broken) - _NAMED} more models"] if len(broken) > _NAMED else []
+        return lines
 
     def _fall_back(self, error: VersionFailedError, in_force: ModelServerConfig | None) -> NoReturn:
         """Write the file back as it was before the step that failed, without the version that cannot be loaded."""
@@ -343,8 +439,7 @@ class Rollout:
             return
         names = ", ".join(service.name for service in polling)
         seconds = float(
-            plain(self._inputs.get("waitSeconds"))
-            or max(2 * service.poll_seconds for service in polling) + MOUNT_CACHE_SECONDS
+            self._inputs.wait_seconds or max(2 * service.poll_seconds for service in polling) + MOUNT_CACHE_SECONDS
         )
         self._ctx.info(f"{title}: {names} cannot be asked; waiting {seconds:g} s, nothing is proven")
         self._ctx.sleep(seconds)
@@ -358,7 +453,7 @@ class Rollout:
         rollout.replacement(config, self._wanted.published)  # refuses what no server could start with
         self._write(config)
 
-    def _restart(self, service: Service, original: ModelServerConfig | None) -> None:
+    def _restart(self, service: AskedService, original: ModelServerConfig | None) -> None:
         """Restart a service that reads the file only at start, unless it serves the wanted config already.
 
         By another policy it may serve the same only until files of a version come or go.
@@ -373,7 +468,7 @@ class Rollout:
             return
         self._ctx.info(f"restarting service {service.name}: it reads the model config file only when it starts")
         self._ctx.record(self._id, self._outputs())
-        serves: Any = None
+        serves: Served | str = "nothing"
         for found, is_back in restart(self._ctx, service.name, self._ctx.seconds or RESTART_SECONDS):
             if found is not None and found.status == "Failed":
                 what = f"service {service.name} did not start with the new model config file"
@@ -385,7 +480,9 @@ class Rollout:
                     self._behind.discard(service.name)
                     return
             self._ctx.status(f"service {service.name} is {found.status if found else 'gone'}")
-        self._restart_failed(f"service {service.name} was restarted but serves {serves}, not {expected}", original)
+        self._restart_failed(
+            f"service {service.name} was restarted but serves {_shown(serves)}, not {_shown(expected)}", original
+        )
 
     def _policies_changed(self) -> bool:
         """Whether a model comes under, or leaves, a policy that goes by the files."""
@@ -393,9 +490,9 @@ class Rollout:
         changes = ((before.get(model.name, model.policy), model.policy) for model in self._wanted.file.models)
         return any(old != new and {old.kind, new.kind} != {"specific"} for old, new in changes)
 
-    def _serves(self, service: Service) -> Any:
+    def _serves(self, service: AskedService) -> Served | str:
         answer = self._fleet.ask((service,), questions_of(self._wanted.file, None))[service.name]
-        return answer.as_property() if isinstance(answer, Answers) else str(answer)
+        return answer.served() if isinstance(answer, Answers) else str(answer)
 
     def _restart_failed(self, message: str, original: ModelServerConfig | None) -> NoReturn:
         if original is not None and original != self._stored:
@@ -407,51 +504,72 @@ class Rollout:
 
     def _remove_obsolete(self) -> None:
         """Remove the files of versions that are published no longer and, by now, not needed by any service."""
+        root = self._inputs.key.removesuffix(self._file.name)
+        elsewhere = files_of_others(self._bucket, root, self._inputs.owner, ()) if self._obsolete else {}
         for name in sorted(self._obsolete):
             model = self._wanted.models.get(name)
-            if model is not None:
+            # What lies on another mount is not this stack's.
+            if model is not None and _is_below(self._inputs.mount_path or "", model):
                 self._ctx.record(self._id, self._outputs())
-                prefix = _prefix(text(self._inputs, "key"), model)
+                prefix = _prefix(self._inputs.key, self._inputs.mount_path or "", model)
+                directory = prefix.removeprefix(root).rstrip("/")
                 for version in sorted(self._obsolete[name]):
-                    if files := remove_version(self._bucket, prefix, version, text(self._inputs, "owner")):
+                    there = self._on_disk[name]
+                    users = [uri for uri, other in elsewhere.items() if names_version(other, directory, version, there)]
+                    if users:
+                        self._ctx.warning(f"{name}: version {version} stays in the bucket: {users[0]} names it")
+                    elif files := remove_version(self._bucket, prefix, version, self._inputs.owner):
                         self._ctx.info(f"{name}: version {version} removed from the bucket ({files} files)")
                     else:
                         self._ctx.info(f"{name}: version {version} stays in the bucket: not published by this stack")
             del self._obsolete[name]
 
     def _prove(self) -> None:
-        """See that every service serves exactly what is wanted, and remember what it serves."""
+        """See that every service serves exactly what is wanted, and remember what it serves.
+
+        Of what no step has changed: a few models, and of the others what was heard before.
+        """
         expected = self._wanted.expected()
+        looked_at = [model for model in self._wanted.file.models if model.name not in self._skipped]
         step = Step(
             "narrow",
             self._wanted.file,
-            wait_available={name: tuple(model["versions"]) for name, model in expected.items()},
-            wait_labels={name: model["labels"] for name, model in expected.items() if model["labels"]},
+            wait_available={model.name: expected[model.name].versions for model in looked_at},
+            wait_labels={model.name: model.labels for model in looked_at if model.labels},
         )
         try:
             self._wait(step, "final check")
         except VersionFailedError as error:
             self._fall_back(error, self._wanted.file)
         removed = {
-            name: tuple(sorted(versions - set(expected[name]["versions"])))
+            name: tuple(sorted(versions - set(expected[name].versions)))
             for name, versions in self._on_disk.items()
-            if name in expected and versions - set(expected[name]["versions"])
+            if name in expected and versions - set(expected[name].versions)
         }
         try:
             self._wait(Step("narrow", self._wanted.file, wait_gone=removed), "final check")
         except RolloutError as error:
             # Under the policy all the server goes by the directory, and an OSS mount may still show a removed one.
             self._ctx.warning(str(error))
-        reachable = [service for service in self._wanted.services if service.reachable]
+        reachable = [service for service in self._services if service.reachable]
+        polling = {service.name for service in self._asked}
         questions = questions_of(self._wanted.file, None)
         self._served = {}
-        for name, answer in self._fleet.ask_patiently(reachable, questions).items():
+        answers = self._fleet.ask_patiently(
+            [service for service in reachable if service.name in polling], self._without_skipped(questions)
+        )
+        answers |= self._fleet.ask_patiently(
+            [service for service in reachable if service.name not in polling], questions
+        )
+        for name, answer in answers.items():
             if not isinstance(answer, Answers):
                 self._ctx.record(self._id, self._outputs())
                 raise RolloutError(self._fleet.unanswered(name, answer))
-            self._served[name] = answer.as_property()
+            if name in polling:
+                answer = self._heard.with_newer(name, answer, self._skipped)
+            self._served[name] = answer.served()
             for model, found in self._served[name].items():
-                strange = set(found["versions"]) - set(expected[model]["versions"])
+                strange = set(found.versions) - set(expected[model].versions)
                 if strange:
                     self._ctx.warning(
                         f"service {name} serves version {', '.join(map(str, sorted(strange)))} of {model}, which this "
@@ -459,11 +577,29 @@ class Rollout:
                     )
 
 
-def _prefix(key: str, model: Model) -> str:
-    """Key prefix of a model's directory: the config file lies at the root of the mount, the models beside it."""
-    root = key.rpartition("/")[0]
-    name = model.base_path.rstrip("/").rpartition("/")[2]
+def _is_below(mount_path: str, model: Model) -> bool:
+    """Whether a model lies below the mount of the config file; a state of an older release does not say where it is."""
+    return not mount_path or model.base_path.startswith(f"{mount_path.rstrip('/')}/")
+
+
+def _prefix(key: str, mount_path: str, model: Model) -> str:
+    """Key prefix of a model's directory: the config file lies at the root of the mount, the models below it.
+
+    States of older releases do not say where that is mounted: there, each model lies right beside the file.
+    """
+    root, mount = key.rpartition("/")[0], f"{mount_path.rstrip('/')}/"
+    inside = bool(mount_path) and model.base_path.startswith(mount)
+    name = model.base_path.removeprefix(mount) if inside else model.base_path.rstrip("/").rpartition("/")[2]
     return f"{root}/{name}/" if root else f"{name}/"
+
+
+def services_of(wanted: Wanted) -> list[AskedService]:
+    """The services that read the file, by name."""
+    return [AskedService.of(name, declared) for name, declared in wanted.services.items()]
+
+
+def _shown(serves: Served | str) -> str:
+    return serves if isinstance(serves, str) else str({name: each.write() for name, each in serves.items()})
 
 
 def _first(pending: Mapping[str, str]) -> str:
