@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import pulumi
-from pulumi_alicloud import cs, vpc
 
-from config.kubernetes import ClusterSettings
+from components import arguments
+from components.component import Argument, Component
+from components.other_packages import CLUSTER_CREDENTIAL, ManagedKubernetes, Network, Switch, kubeconfig_of
+from config.kubernetes import ClusterSettings, read_cluster
+from config.reader import Reader
+from tfserving.contract.records import Record, prop
+from tfserving.errors import ConfigError
+from tfserving.options import keys
 
 _ADDONS = ("flannel", "csi-plugin", "csi-provisioner")
 """The pod network that goes with ``podCidr``, and the driver of OSS volumes."""
 
-_CREDENTIAL = "alicloud:cs/getClusterCredential:getClusterCredential"
-
 
 @dataclass(frozen=True, kw_only=True)
-class AckClusterArgs:
-    """Arguments of :class:`AckCluster`.
+class ClusterOutputs(Record):
+    """Outputs of AckCluster.
 
     Attributes:
-        cluster: name, version, address blocks and zones.
+        cluster_id: id of the cluster.
+        vswitch_ids: ids of the vSwitches.
+        kubeconfig: how its API server is reached.
     """
 
-    cluster: ClusterSettings
+    cluster_id: str
+    vswitch_ids: tuple[str, ...] = ()
+    kubeconfig: str | None = prop(None, secret=True)
 
 
-class AckCluster(pulumi.ComponentResource):
+class AckCluster(Component):
     """A managed ACK cluster without nodes of its own, a VPC, and one vSwitch per zone.
 
     RRSA is on: pods read OSS in the name of a RAM role, without keys.
@@ -38,41 +48,59 @@ class AckCluster(pulumi.ComponentResource):
         resource: the cluster itself.
     """
 
-    def __init__(self, name: str, args: AckClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("tf-serving:components:AckCluster", name, None, opts)
-        cluster = args.cluster
+    shape = (ClusterSettings,)
+    not_taken = frozenset({"name"})
+    arguments = (Argument(key="clusterName", description="Name of the cluster. Default: the name of the component."),)
+    outputs = ClusterOutputs
+
+    def __init__(
+        self,
+        name: str,
+        args: ClusterSettings | Mapping[str, Any] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+        **options: Any,
+    ) -> None:
+        alone = not isinstance(args, ClusterSettings)
+        cluster = args if isinstance(args, ClusterSettings) else _plan(name, arguments.given(args, options))
+        super().__init__(name, opts)
         child = pulumi.ResourceOptions(parent=self)
-        network = vpc.Network(f"{name}-vpc", vpc_name=cluster.name, cidr_block=cluster.vpc_cidr, opts=child)
+        network = Network(f"{name}-vpc", {"vpcName": cluster.name, "cidrBlock": cluster.vpc_cidr}, child)
         switches = [
-            vpc.Switch(
+            Switch(
                 f"{name}-vswitch-{zone}",
-                vswitch_name=f"{cluster.name}-{zone}",
-                vpc_id=network.id,
-                zone_id=zone,
-                cidr_block=block,
-                opts=child,
+                {
+                    "vswitchName": f"{cluster.name}-{zone}",
+                    "vpcId": network.id,
+                    "zoneId": zone,
+                    "cidrBlock": block,
+                },
+                child,
             )
             for zone, block in cluster.zones.items()
         ]
         self.vswitch_ids: list[pulumi.Output[str]] = [switch.id for switch in switches]
-        self.resource = cs.ManagedKubernetes(
+        self.resource = ManagedKubernetes(
             f"{name}-cluster",
-            name=cluster.name,
-            version=cluster.version or None,
-            cluster_spec=cluster.spec,
-            vswitch_ids=self.vswitch_ids,
-            service_cidr=cluster.service_cidr,
-            pod_cidr=cluster.pod_cidr,
-            new_nat_gateway=True,
-            slb_internet_enabled=cluster.public_api,
-            addons=[cs.ManagedKubernetesAddonArgs(name=addon) for addon in _ADDONS],
-            enable_rrsa=True,
-            deletion_protection=cluster.deletion_protection,
-            opts=child,
+            {
+                "name": cluster.name,
+                "version": cluster.version or None,
+                "clusterSpec": cluster.spec,
+                "vswitchIds": self.vswitch_ids,
+                "serviceCidr": cluster.service_cidr,
+                "podCidr": cluster.pod_cidr,
+                "newNatGateway": True,
+                "slbInternetEnabled": cluster.public_api,
+                "addons": [{"name": addon} for addon in _ADDONS],
+                "enableRrsa": True,
+                "deletionProtection": cluster.deletion_protection,
+            },
+            child,
         )
         self.cluster_id: pulumi.Output[str] = self.resource.id
         self._name = cluster.name
-        self.register_outputs({"clusterId": self.cluster_id, "vswitchIds": self.vswitch_ids})
+        # A stack that was given a kubeconfig does not ask ACK for one.
+        kubeconfig = {"kubeconfig": self.kubeconfig} if alone else {}
+        self.finish({"clusterId": self.cluster_id, "vswitchIds": self.vswitch_ids, **kubeconfig})
 
     @cached_property
     def kubeconfig(self) -> pulumi.Output[str]:
@@ -81,17 +109,34 @@ class AckCluster(pulumi.ComponentResource):
         Asked as soon as the cluster has an id: of one that exists, by the preview. A refusal ends the program with a
         :class:`pulumi.RunError`.
         """
-        credential = cs.get_cluster_credential_output(
-            cluster_id=self.cluster_id, opts=pulumi.InvokeOutputOptions(parent=self)
-        )
-        return pulumi.Output.secret(credential.kube_config.recover(self._refused))
+        return pulumi.Output.secret(kubeconfig_of(self.cluster_id, self).recover(self._refused))
 
     def _refused(self, error: Exception) -> str:
         if isinstance(error, pulumi.RunError):  # the engine has ended the run
             raise error
-        reason = str(error).removeprefix(f"invoke of {_CREDENTIAL} failed: ").removeprefix(f"{_CREDENTIAL}: ")
+        reason = str(error).removeprefix(f"invoke of {CLUSTER_CREDENTIAL} failed: ")
+        reason = reason.removeprefix(f"{CLUSTER_CREDENTIAL}: ")
         raise pulumi.RunError(
             f"tf-serving:kubernetes.cluster: ACK gives out no kubeconfig for cluster {self._name}: {reason}. "
             "Fix: give the identity that runs Pulumi the right cs:DescribeClusterUserKubeconfig on the cluster; or "
             "name the file with one in tf-serving:kubernetes.kubeconfig, and ACK is not asked"
         ) from None
+
+
+def _plan(name: str, given: dict[str, Any]) -> ClusterSettings:
+    """What the arguments come to.
+
+    Raises:
+        ArgumentError: everything that is wrong with them.
+    """
+
+    def plan(values: Mapping[str, Any]) -> ClusterSettings:
+        reader = Reader()
+        entry = {key: value for key, value in values.items() if key != "clusterName"}
+        entry = reader.mapping(entry, "", [key for key in keys(ClusterSettings) if key != "name"])
+        settings = read_cluster(reader, {**entry, "name": values.get("clusterName", name)}, "")
+        if reader.problems:
+            raise ConfigError(replace(each, path=each.path.lstrip(".")) for each in reader.problems)
+        return settings
+
+    return arguments.check(AckCluster, name, given, plan).plan

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_alicloud as alicloud
 
-from components.resources import TFServingProvider, TFServingProviderArgs
-from config.stack import AlicloudSettings, Endpoints
+from components.component import PutBack
+from components.other_packages import AlicloudProvider
+from components.resources import TFServingProvider, later
+from config.cloud import AlicloudSettings, Endpoints
+from tfserving.contract import ProviderConfig
 
-_PRODUCTS = ("aiworkspace", "bssopenapi", "cs", "ecs", "location", "oss", "ram", "sts", "vpc")
+_PRODUCTS = ("aiworkspace", "bssopenapi", "cms", "cs", "ecs", "location", "oss", "ram", "sts", "vpc")
 """Products the alicloud provider may call in this project, by the names of its ``endpoints`` block."""
 
 
@@ -18,55 +20,62 @@ _PRODUCTS = ("aiworkspace", "bssopenapi", "cs", "ecs", "location", "oss", "ram",
 class Providers:
     """Explicit providers: nothing in a stack uses a default one."""
 
-    alicloud: alicloud.Provider
+    alicloud: AlicloudProvider
     tfserving: TFServingProvider
 
-    def options(self) -> pulumi.ResourceOptions:
+    @property
+    def all(self) -> list[pulumi.ProviderResource]:
         """For a component: its children take the provider of their package."""
-        return pulumi.ResourceOptions(providers=[self.alicloud, self.tfserving])
+        return [self.alicloud, self.tfserving]
 
 
-def make_providers(settings: AlicloudSettings, endpoints: Endpoints) -> Providers:
+def make_providers(
+    settings: AlicloudSettings, endpoints: Endpoints, opts: pulumi.ResourceOptions, put_back: PutBack
+) -> Providers:
     """Both providers. Without keys in the settings, each takes the standard Alibaba Cloud credentials chain."""
+
+    def secret(value: str) -> pulumi.Output[str] | None:
+        return pulumi.Output.secret(put_back(value)) if value else None
+
     return Providers(
-        alicloud=alicloud.Provider(
+        alicloud=AlicloudProvider(
             "alicloud",
-            region=settings.region,
-            protocol=settings.protocol,
-            account_type=settings.account_type or None,
-            skip_region_validation=settings.skip_region_validation,
-            profile=settings.profile or None,
-            access_key=_secret(settings.access_key),
-            secret_key=_secret(settings.secret_key),
-            security_token=_secret(settings.security_token),
-            client_read_timeout=settings.client_read_timeout,
-            client_connect_timeout=settings.client_connect_timeout,
-            max_retry_timeout=settings.max_retry_timeout,
-            endpoints=_alicloud_endpoints(endpoints),
+            {
+                "region": settings.region,
+                "protocol": settings.protocol,
+                "accountType": settings.account_type or None,
+                "skipRegionValidation": settings.skip_region_validation,
+                "profile": settings.profile or None,
+                "accessKey": secret(settings.access_key),
+                "secretKey": secret(settings.secret_key),
+                "securityToken": secret(settings.security_token),
+                "clientReadTimeout": settings.client_read_timeout,
+                "clientConnectTimeout": settings.client_connect_timeout,
+                "maxRetryTimeout": settings.max_retry_timeout,
+                "endpoints": _alicloud_endpoints(endpoints),
+            },
+            opts,
         ),
         tfserving=TFServingProvider(
             "tfserving",
-            TFServingProviderArgs(
+            ProviderConfig(
                 region=settings.region,
                 protocol=settings.protocol,
                 oss_endpoint=endpoints.oss,
                 eas_endpoint=endpoints.eas,
                 profile=settings.profile,
-                access_key=_secret(settings.access_key) or "",
-                secret_key=_secret(settings.secret_key) or "",
-                security_token=_secret(settings.security_token) or "",
+                access_key=later(secret(settings.access_key) or ""),
+                secret_key=later(secret(settings.secret_key) or ""),
+                security_token=later(secret(settings.security_token) or ""),
             ),
+            opts,
         ),
     )
 
 
-def _secret(value: str) -> pulumi.Output[str] | None:
-    return pulumi.Output.secret(value) if value else None
-
-
-def _alicloud_endpoints(endpoints: Endpoints) -> list[alicloud.ProviderEndpointArgs] | None:
+def _alicloud_endpoints(endpoints: Endpoints) -> list[dict[str, str]] | None:
     """One block with every product on a local stack, so that no call leaves the machine; else what differs."""
     found = dict.fromkeys(_PRODUCTS, endpoints.all) if endpoints.all else {}
     if endpoints.oss:
         found["oss"] = endpoints.oss
-    return [alicloud.ProviderEndpointArgs(**found)] if found else None
+    return [found] if found else None
