@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import yaml
 
-from ops import options
+from ops import answer, options
 from ops.doctor.cloud import clients_of
 from ops.doctor.stack import load
 from ops.engine import PROJECT_DIR, short_name
+from ops.tables import Report, Table
 from provider.own_bucket import OwnBucket
 from tfserving.bucket_contents import Contents
 from tfserving.errors import CloudError, TFServingError
@@ -37,46 +37,62 @@ def main(argv: Sequence[str]) -> int:
         if error.code == "NoSuchBucket":
             raise TFServingError(f"there is no bucket {chosen.name}; nothing is in the way") from None
         raise
-    print(_described(chosen.name, owner, contents))
+    value = {
+        "bucket": chosen.name,
+        "owner": owner,
+        "current": len(contents.current),
+        "removable": len(contents.removable),
+        "inTheWay": contents.in_the_way(),
+    }
+    described = _described(chosen.name, owner, contents)
     if chosen.action == "show":
+        answer.give(chosen, value, described)
         return 1 if contents.in_the_way() else 0
-    return _empty(bucket, contents, everything=chosen.everything, sure=chosen.yes)
+    say = answer.note if chosen.format == "json" else print
+    say(described.text())
+    emptied = _empty(bucket, contents, say, everything=chosen.everything, sure=chosen.yes)
+    answer.give(chosen, value | {"emptied": emptied}, "")
+    return 0 if emptied else 1
 
 
-def _empty(bucket: OwnBucket, contents: Contents, *, everything: bool, sure: bool) -> int:
+def _empty(bucket: OwnBucket, contents: Contents, say: Callable[[str], None], *, everything: bool, sure: bool) -> bool:
     versions, uploads = list(contents.removable), list(contents.own_uploads)
     if everything:
         versions += [*contents.current, *contents.strange]
         uploads += contents.uploads
     if not versions and not uploads:
-        print("nothing to delete")
-        return 0
+        say("nothing to delete")
+        return True
     what = f"{len(versions)} object versions and delete markers, {len(uploads)} unfinished uploads"
-    print(f"deletes for good, so that nothing can restore it: {what}")
+    say(f"deletes for good, so that nothing can restore it: {what}")
     if everything and contents.current:
-        print(f"warning: {len(contents.current)} of them are current objects, which services may be reading")
+        say(f"warning: {len(contents.current)} of them are current objects, which services may be reading")
     if not sure:
-        print(f"Type the name of the bucket to delete them ({bucket.name}): ", end="", flush=True)
+        say(f"Type the name of the bucket to delete them: {bucket.name}")
         if sys.stdin.readline().strip() != bucket.name:
-            print("nothing was deleted")
-            return 1
+            say("nothing was deleted")
+            return False
     bucket.remove(versions, uploads)
-    print(f"deleted: {what}")
-    return 0
+    say(f"deleted: {what}")
+    return True
 
 
-def _described(name: str, owner: str, contents: Contents) -> str:
-    lines = [
-        f"bucket {name}, seen from {owner}:",
-        f"  {len(contents.current)} current objects that this stack published",
-        f"  {len(contents.removable)} old versions and delete markers of what it published",
+def _described(name: str, owner: str, contents: Contents) -> Report:
+    rows = [
+        (f"{len(contents.current)}", "current objects that this stack published"),
+        (f"{len(contents.removable)}", "old versions and delete markers of what it published"),
     ]
-    lines.append(f"  in the way of a deletion: {contents.in_the_way() or 'nothing of others'}")
-    return "\n".join(lines)
+    return Report(
+        [
+            f"bucket {name}, seen from {owner}",
+            Table(("OBJECTS", "WHAT"), rows, right=[0]),
+            f"in the way of a deletion: {contents.in_the_way() or 'nothing of others'}",
+        ]
+    )
 
 
-def _parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
+def _parser() -> answer.Parser:
+    command = answer.Parser(
         prog="python -m ops bucket",
         description="Says what keeps a bucket from being deleted, with every version of every object, and deletes it.",
         epilog="Exit status: 0 done, 1 something is in the way or was refused.",

@@ -14,16 +14,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ops.digest import UNKNOWN, Digest, Step, has_unknown, lookup
-from tfserving import model_config
+from ops.digest import UNKNOWN, Diagnostic, Digest, Step, has_unknown, lookup
+from tfserving import model_config, pinning, served, traffic, wording
+from tfserving.contract.serving import ServedConfigInputs, ServedConfigOutputs, ServedModelInputs, ServedModelOutputs
+from tfserving.contract.storage import PublishedModelOutputs
 from tfserving.errors import TFServingError
-from tfserving.manifest import amounts
+from tfserving.gates.plan import of_one_model as gates_of_one_model
 from tfserving.model_config import ModelServerConfig
+from tfserving.published import is_changed, what_changed
 from tfserving.wording import some_of
 
 EAS_SERVICE = "tfserving:index:EasService"
 SERVED_CONFIG = "tfserving:index:ServedConfig"
 SERVED_MODEL = "tfserving:index:ServedModel"
+TRAFFIC_SPLIT = "tfserving:index:TrafficSplit"
+TRAFFIC_ROUTE = "tfserving:index:TrafficRoute"
+CLUSTER_OBJECT = "tfserving:index:ClusterObject"
 MODEL_CONFIG_FILE = "tfserving:index:ModelConfigFile"
 PUBLISHED_MODEL = "tfserving:index:PublishedModel"
 BUCKET_CONTENTS = "tfserving:index:BucketContents"
@@ -33,17 +39,6 @@ FILE_IS_GONE = "model_config.pbtxt is gone, or lists nothing"
 Danger = Literal["", "replaces", "deletes"]
 
 _LONGEST = 160
-_CHANGED = "changed: "
-"""Before the name of a file, in a digest's place: what the provider says of a published version that was changed."""
-
-_UNASKED = re.compile(r"service (?P<service>\S+) is Running but cannot be asked what it serves: (?P<reason>.*)")
-"""How the provider says so (ServedConfig.read)."""
-
-_STEP = re.compile(r"pin: |step \d+ of \d+, ")
-_NEW_VERSION = re.compile(r"\S+: \+ version \d+")
-_UNLABELLED = re.compile(r"(\S+: )?\S+: requests without a label: version \d+ -> \d+")
-"""How ServedConfig and ServedModel say that requests move which name neither label nor version."""
-
 _PLAIN = {
     "spec.containers[0].image": "image",
     "spec.metadata.instance": "replicas",
@@ -54,7 +49,20 @@ _PLAIN = {
     "spec.cloud.computing.instance_type": "instance type",
 }
 _SCRIPT = "spec.containers[0].script"
-_NO_RESTART = ("spec.metadata.instance", "autoscaler", "adopt", "reachable", "autoscaled", "probe", "owner", "status")
+_NO_RESTART = (
+    "spec.metadata.instance",
+    "autoscaler",
+    "cronScaler",
+    "adopt",
+    "reachable",
+    "autoscaled",
+    "probe",
+    "owner",
+    "status",
+)
+
+
+_ROLLED = ("create", "update")
 
 
 @dataclass(frozen=True)
@@ -72,24 +80,58 @@ class Line:
 
 def meaning(digest: Digest) -> list[Line]:
     """What changes, what is deleted or replaced first."""
-    lines = [_with_size(line, digest) for step in digest.changed for line in _of_step(step)]
-    lines += [Line(each.text) for each in digest.diagnostics if _UNLABELLED.fullmatch(each.text)]
+    lines = [line for step in digest.changed for line in _of_step(step, digest.diagnostics)]
+    lines += [Line(text) for step in digest.changed for text in _moved_requests(step)]
     order: dict[Danger, int] = {"deletes": 0, "replaces": 1, "": 2}
     return sorted(dict.fromkeys(lines), key=lambda line: order[line.danger])
 
 
-def _with_size(line: Line, digest: Digest) -> Line:
-    """A new version with its size, which the provider says: in a preview the CLI leaves outputs out."""
-    if not _NEW_VERSION.fullmatch(line.text):
-        return line
-    told = (each.text for each in digest.diagnostics if each.text.startswith(f"{line.text} ("))
-    return Line(next(told, line.text), line.danger)
-
-
 def rollout_steps(digest: Digest) -> list[str]:
-    """The steps in which model versions and labels will be rolled out, as the provider planned them."""
-    served = {step.urn for step in digest.steps if step.type == SERVED_CONFIG}
-    return [each.text for each in digest.diagnostics if each.urn in served and _STEP.match(each.text)]
+    """The steps in which model versions and labels will be rolled out, as the provider will do them."""
+    planned = [_planned(step) for step in digest.changed if _rolls_out(step)]
+    return [line for plan in planned for line in (*filter(None, [plan.pin]), *plan.step_lines)]
+
+
+def gate_lines(digest: Digest) -> list[str]:
+    """What is tried beside the steps of a rollout, and what came of the last gates."""
+    lines: list[str] = []
+    for step in digest.changed:
+        if _rolls_out(step) and (gates := _planned(step).gates) is not None:
+            lines += gates.notes
+        elif step.type == SERVED_MODEL and step.op in _ROLLED and not has_unknown(step.new_inputs()):
+            wanted, before = (ServedModelInputs.read(inputs) for inputs in (step.new_inputs(), step.old_inputs()))
+            plan = gates_of_one_model(wanted, before, ServedModelOutputs.read(step.old_outputs()))
+            lines += (f"{wanted.service.name}: {line}" for line in plan.lines)
+    return lines
+
+
+def _rolls_out(step: Step) -> bool:
+    return step.type == SERVED_CONFIG and step.op in _ROLLED
+
+
+def _planned(step: Step) -> served.Planned:
+    """What the provider will do, from the states it plans with itself."""
+    if has_unknown({name: step.new_inputs().get(name) for name in ("models", "published")}):
+        return served.Planned(())
+    try:
+        wanted, before = (ServedConfigInputs.read(inputs) for inputs in (step.new_inputs(), step.old_inputs()))
+        found = ServedConfigOutputs.read(step.old_outputs())
+        return served.plan(wanted, before if step.op == "update" else None, found)
+    except TFServingError:  # the provider says so itself
+        return served.Planned(())
+
+
+def _moved_requests(step: Step) -> Iterable[str]:
+    """Models whose requests without label and version move."""
+    if step.op != "update":
+        return ()
+    if step.type == SERVED_CONFIG:
+        return _planned(step).unlabelled
+    if step.type == SERVED_MODEL and not has_unknown(step.new_inputs().get("versions")):
+        before, after = (ServedModelInputs.read(inputs) for inputs in (step.old_inputs(), step.new_inputs()))
+        moved = pinning.unlabelled({after.model: before.versions}, {after.model: after.versions})
+        return [f"{service_of(step)}: {line}" for line in moved]
+    return ()
 
 
 def properties(step: Step) -> list[str]:
@@ -135,18 +177,22 @@ def plain(value: Any) -> str:
 # ---- by kind of resource -------------------------------------------------------------------------------------------
 
 
-def _of_step(step: Step) -> Iterable[Line]:
+def _of_step(step: Step, diagnostics: Iterable[Diagnostic]) -> Iterable[Line]:
     match step.type:
         case "tfserving:index:ServedConfig":
             return _served_config(step)
         case "tfserving:index:ServedModel":
             return _served_model(step)
         case "tfserving:index:PublishedModel":
-            return _published_model(step)
+            return _published_model(step, [each.text for each in diagnostics])
         case "tfserving:index:EasService":
             return _eas_service(step)
         case "tfserving:index:ModelConfigFile":
             return _model_config_file(step)
+        case "tfserving:index:TrafficSplit" | "tfserving:index:TrafficRoute":
+            return _traffic_split(step)
+        case "tfserving:index:ClusterObject":
+            return _cluster_object(step)
     if step.op == "replace" or (step.custom and not step.is_provider):
         return _any(step)
     return ()
@@ -168,6 +214,40 @@ def _any(step: Step) -> Iterable[Line]:
             yield Line(f"{title}: {some_of(shown, 5, '; ') or 'is not ready'}")
 
 
+def _cluster_object(step: Step) -> Iterable[Line]:
+    kind, name = (plain(step.before(key) or step.after(key)) for key in ("kind", "name"))
+    title = f"{kind} {name}"
+    match step.op:
+        case "create":
+            yield Line(f"+ {title}")
+        case "delete":
+            yield Line(f"- {title}", "deletes")
+        case "replace":
+            yield Line(f"{title} is replaced ({', '.join(step.replace_keys)})", "replaces")
+        case _:
+            yield Line(f"{title}: {some_of([each[2:] for each in properties(step)], 5, '; ') or 'is not as declared'}")
+
+
+def _traffic_split(step: Step) -> Iterable[Line]:
+    group = plain(step.before("group") or step.after("group"))
+    if step.op == "delete":
+        yield Line(f"- {group}: nobody gets its requests any more", "deletes")
+        return
+    if step.op == "replace":
+        yield Line(f"{group} becomes {plain(step.after('group'))}, with another address and token", "replaces")
+    yield from map(Line, traffic_changes(group, step.old_inputs(), step.new_inputs()))
+
+
+def traffic_changes(group: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What changes from some inputs of TrafficSplit to others, in the words of its preview."""
+    weights = [{name: int(share) for name, share in _table(each.get("weights")).items()} for each in (before, after)]
+    mirrors = [
+        traffic.Mirror(str(found["to"]), int(found["percent"])) if (found := _table(each.get("mirror"))) else None
+        for each in (before, after)
+    ]
+    return [*traffic.changes(group, *weights), *traffic.mirror_change(group, *mirrors)]
+
+
 def _model_config_file(step: Step) -> Iterable[Line]:
     where = plain(step.before("key") or step.after("key"))
     match step.op:
@@ -181,7 +261,7 @@ def _model_config_file(step: Step) -> Iterable[Line]:
             yield Line(f"{where}: {', '.join(sorted(step.diff) or step.diff_keys)}")
 
 
-def _published_model(step: Step) -> Iterable[Line]:
+def _published_model(step: Step, told: Iterable[str]) -> Iterable[Line]:
     name = plain(step.before("name") or step.after("name"))
     if step.op == "delete":
         versions = sorted(_versions(step.old_inputs()), key=_number)
@@ -195,26 +275,21 @@ def _published_model(step: Step) -> Iterable[Line]:
             "replaces",
         )
         return
-    files = step.new_outputs().get("files")
+    changes = PublishedModelOutputs.read(step.old_outputs()).changes or {}
+    files = PublishedModelOutputs.read(step.new_outputs()).files
     for number in sorted({*before, *after}, key=_number):
         was, now = before.get(number), after.get(number)
         if now is None:
             yield Line(f"{name}: - version {number}", "deletes")
         elif was is None:
-            yield Line(f"{name}: + version {number}{_size(lookup(files, (number,)))}")
-        elif was != now and str(was).startswith(_CHANGED):
-            yield Line(f"{name}: version {number} is put back as published ({str(was).removeprefix(_CHANGED)})")
+            # In a preview the CLI leaves outputs out; the provider says the size all the same.
+            bare, line = (f"{name}: + {wording.version(number, each)}" for each in (None, files.get(number)))
+            yield Line(next((text for text in told if text.startswith(f"{bare} (")), line))
+        elif was != now and is_changed(str(was)):
+            what = what_changed(str(was), changes.get(number))
+            yield Line(f"{name}: version {number} is put back as published ({what})")
         elif was != now:
             yield Line(f"{name}: version {number} has other content")
-
-
-def _size(files: Any) -> str:
-    if not isinstance(files, dict):
-        return ""
-    count, total = files.get("files"), files.get("bytes")
-    if not isinstance(count, int) or not isinstance(total, int | float):
-        return ""
-    return f" ({amounts(count, total)})"
 
 
 def _versions(properties: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -241,7 +316,7 @@ def _served_config(step: Step) -> Iterable[Line]:
         yield Line(text, "deletes" if text.startswith("- ") or ": - label " in text else "")
     if step.op != "create":
         expected, found = step.old_inputs().get("served"), step.old_outputs().get("served")
-        silent = unasked(step.old)
+        silent = unasked(step.type, "", step.old)
         for service, text in served_differences(expected, found):
             if service not in silent:
                 yield Line(f"{service}: {text}; put right")
@@ -262,7 +337,7 @@ def _served_model(step: Step) -> Iterable[Line]:
         return  # it comes and goes with the service
     if before != after and not has_unknown(after):
         yield Line(f"{service}: {model} serves version {_listed(before)} -> {_listed(after)}")
-    if service in unasked(step.old):
+    if service in unasked(step.type, service, step.old):
         yield Line(f"{service}: cannot be asked what it serves")
         return
     for _, text in served_differences(*served_by_service(step.old_inputs(), step.old_outputs(), service)):
@@ -301,11 +376,24 @@ def file_differences(expected: Any, found: Any) -> list[str]:
     return [f"model_config.pbtxt says otherwise: {text}" for text in config_changes(expected, found)]
 
 
-def unasked(state: Mapping[str, Any]) -> dict[str, str]:
-    """Services that run and did not answer, with what the provider says of each; by the state of a ServedConfig."""
-    errors = [str(each) for each in state.get("initErrors") or ()]
-    found = (_UNASKED.match(line) for error in errors for line in error.splitlines())
-    return {match["service"]: match["reason"] for match in found if match}
+def unasked(step_type: str, service: str, state: Mapping[str, Any]) -> Mapping[str, str]:
+    """Services that run and did not answer, with what the provider says of each.
+
+    Args:
+        step_type: type of the resource, a ServedConfig or a ServedModel.
+        service: the service of a ServedModel.
+        state: the resource's state.
+    """
+    inputs, outputs = (_table(state.get(part)) for part in ("inputs", "outputs"))
+    if step_type == SERVED_CONFIG:
+        found, services = ServedConfigOutputs.read(outputs).unasked, tuple(_table(inputs.get("services")))
+    else:
+        reason = ServedModelOutputs.read(outputs).unasked
+        found, services = {service: reason} if reason else None, (service,)
+    # A state of an older release has only the error.
+    errors = [line for error in state.get("initErrors") or () for line in str(error).splitlines()]
+    told = ((name, line, wording.unasked(name, "")) for name in services for line in errors)
+    return found or {name: line.removeprefix(start) for name, line, start in told if line.startswith(start)}
 
 
 def served_differences(expected: Any, found: Any) -> list[tuple[str, str]]:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ops import markdown
-from ops.changes import Line, meaning, properties, rollout_steps
+from ops.changes import Line, gate_lines, meaning, properties, rollout_steps
 from ops.digest import Digest, Step
+from ops.engine import short_name
 
 LIMIT = 64_000
 """Bytes. GitHub takes 65,536 characters (its error: "body is too long (maximum is 65536 characters)")."""
@@ -48,8 +49,10 @@ class Preview:
 
 
 def marker(kind: str, stack: str) -> str:
-    """The hidden first line by which a comment or an issue is found again."""
-    return f"<!-- tf-serving {kind}: {markdown.visible(stack).replace('--', '- -').replace('>', '')} -->"
+    """The hidden first line by which a comment or an issue is found again, by whichever form of its name a stack is
+    called: a repository has one file for it."""
+    name = markdown.visible(short_name(stack)).replace("--", "- -").replace(">", "")
+    return f"<!-- tf-serving {kind}: {name} -->"
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,11 @@ def render(preview: Preview, limit: int = LIMIT) -> str:
         if not failed and not digest.has_changes:
             text.add(Section((), ["No changes: the stack is what this commit says."]))
         text.add(_rollout(digest))
+        text.add(_gates(digest))
         text.add(_messages(digest, "warning", "Warnings"))
         text.add(_table(digest))
         text.add(_diff(digest))
-        shown = {line.text for line in lines} | set(rollout_steps(digest))
+        shown = {line.text for line in lines} | {*rollout_steps(digest), *gate_lines(digest)}
         text.add(_messages(digest, "info", "Notes", leave_out=shown))
     text.add(Section((), list(_footer(preview))))
     return str(text)
@@ -162,6 +166,11 @@ def _rollout(digest: Digest) -> Section:
     steps = rollout_steps(digest)
     head = ["**Rollout**, each step once the one before is proven:", ""]
     return Section(head, [f"{i}. {markdown.code(text)}" for i, text in enumerate(steps, 1)], of="steps", share=0.2)
+
+
+def _gates(digest: Digest) -> Section:
+    items = [f"- {markdown.code(text)}" for text in gate_lines(digest)]
+    return Section(["**Gates**", ""], items, of="lines about gates", share=0.2)
 
 
 def _messages(digest: Digest, severity: str, title: str, leave_out: Iterable[str] = ()) -> Section:

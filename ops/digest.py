@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ops.redact import Redactor, uncoloured
-from tfserving import wire
+from tfserving.contract import integers
 from tfserving.errors import TFServingError
 from tfserving.property_path import Path, parse_path
 from tfserving.property_values import UNKNOWNS
@@ -235,7 +235,7 @@ def _decoded(step: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(state, dict):
             return state
         parts = {part: state[part] for part in ("inputs", "outputs") if isinstance(state.get(part), dict)}
-        return state | {part: wire.decode(kind, value) for part, value in parts.items()}
+        return state | {part: integers.decode(kind, value) for part, value in parts.items()}
 
     return {**step, "oldState": decoded(step.get("oldState")), "newState": decoded(step.get("newState"))}
 

@@ -18,14 +18,17 @@ from ops import changes, comment, digest, engine, markdown
 from ops.changes import MODEL_CONFIG_FILE, SERVED_CONFIG, SERVED_MODEL
 from ops.digest import Digest, Step, has_unknown, lookup
 from ops.redact import MASK, Redactor
+from tfserving.contract.storage import PublishedModelOutputs
 from tfserving.errors import TFServingError
 from tfserving.property_path import parse_path
+from tfserving.published import is_changed, what_changed
 
-Kind = Literal["cloud", "served", "code"]
+Kind = Literal["cloud", "served", "bucket", "code"]
 
 TITLES: Mapping[Kind, tuple[str, str]] = {
     "cloud": ("The cloud was changed", "`pulumi up` puts it back; to keep a change, make it in the code."),
     "served": ("Services serve something else", "`pulumi up` rolls out what the stack says."),
+    "bucket": ("The bucket has other versions", "`pulumi up` goes by them; what is served changes only then."),
     "code": ("The code is ahead", "`pulumi up` deploys it."),
 }
 """By kind: its title, and what to do where a plain update looks at the resource by itself."""
@@ -37,10 +40,12 @@ _LOOKED_AT = (
     MODEL_CONFIG_FILE,
     changes.EAS_SERVICE,
     changes.BUCKET_CONTENTS,
+    changes.TRAFFIC_SPLIT,
+    changes.TRAFFIC_ROUTE,
+    changes.CLUSTER_OBJECT,
 )
 """Types that the engine reads before every update; others are compared with the state."""
 
-_CHANGED = "changed: "
 _SERVED = (SERVED_CONFIG, SERVED_MODEL)
 _ELEMENT = re.compile(r"\w+\[\d+\]")
 _ADDRESS = re.compile(r"(?:services\.(\w+)|service)\.(token|url|target)")
@@ -53,7 +58,8 @@ class Finding:
 
     Attributes:
         kind: ``cloud``: a resource is not as it was deployed. ``served``: services answer otherwise, or their config
-            file says otherwise. ``code``: the code says something that was not deployed.
+            file says otherwise. ``bucket``: versions of a model that goes by the bucket have come or gone, and what
+            follows from that. ``code``: the code says something that was not deployed.
         subject: resource, service or model.
         text: the difference.
         todo: what to do about it.
@@ -160,8 +166,9 @@ def compare(stack: str, found: Digest, wanted: Digest) -> Report:
     findings = [each for each in findings if each.kind != "served" or each.subject not in gone]
     for step in wanted.changed:
         if _comes_with(step, gone, recorded.get(step.urn)):
-            continue  # the service is gone, which is told already
+            continue  # the service is gone, which is reported already
         findings += _in_the_code(step, recorded.get(step.urn), drifted.get(step.urn))
+    findings = _by_the_bucket(findings, wanted, recorded)
     file_is_gone = any(step.type == MODEL_CONFIG_FILE and step.op == "delete" for step in drifted.values())
     if file_is_gone:
         findings = [each for each in findings if each.text != changes.FILE_IS_GONE or each.subject]
@@ -174,6 +181,28 @@ def compare(stack: str, found: Digest, wanted: Digest) -> Report:
         tuple(unchecked),
         tuple(dict.fromkeys(notes)),
     )
+
+
+def _by_the_bucket(
+    findings: Iterable[Finding], wanted: Digest, recorded: Mapping[str, Mapping[str, Any]]
+) -> list[Finding]:
+    """The findings, those that come of versions in the bucket as such: nobody has changed the code."""
+    moved: set[str] = set()
+    for step in wanted.changed:
+        if step.type == changes.PUBLISHED_MODEL and step.op == "update" and step.new_inputs().get("fromBucket") is True:
+            before = _table(_table(recorded.get(step.urn, step.old).get("inputs")).get("versions"))
+            if before.keys() != _table(step.new_inputs().get("versions")).keys():
+                moved.add(changes.plain(step.after("name")))
+    if not moved:
+        return list(findings)
+    names = "|".join(map(re.escape, moved))
+    follows = re.compile(
+        rf"(?:{names}): (?:[+-] version |policy |requests without )|\S+: (?:{names}) serves version |"
+        rf"\S+: published\.(?:{names})\b"
+    )
+    return [
+        replace(each, kind="bucket") if each.kind == "code" and follows.match(each.text) else each for each in findings
+    ]
 
 
 def _gone_services(drifted: Iterable[Step]) -> frozenset[str]:
@@ -192,7 +221,7 @@ def _comes_with(step: Step, gone: frozenset[str], recorded: Mapping[str, Any] | 
 
 def _untold(found: Digest, wanted: Digest, findings: Sequence[Finding]) -> Iterator[str]:
     """Changes that the engine counts and does not describe are never nothing."""
-    if found.has_changes and not any(each.kind != "code" for each in findings):
+    if found.has_changes and not any(each.kind in ("cloud", "served") for each in findings):
         yield f"what is really there: the engine reports changes and does not say which ({comment.counts(found)})"
     if wanted.has_changes and not findings:
         yield f"what the code says: the engine reports changes and does not say which ({comment.counts(wanted)})"
@@ -209,6 +238,12 @@ def _in_the_world(step: Step) -> Iterator[Finding]:
             yield from _config_file(step)
         case changes.PUBLISHED_MODEL:
             yield from _published(step)
+        case changes.TRAFFIC_SPLIT | changes.TRAFFIC_ROUTE:
+            group = changes.plain(step.before("group") or step.name)
+            told = changes.traffic_changes("", step.old_inputs(), step.new_inputs())
+            if step.op == "delete":
+                told = ["the group is gone"]
+            yield from (Finding("cloud", group, text.removeprefix(": ")) for text in told or ["is not ready"])
         case changes.EAS_SERVICE:
             name = changes.plain(step.before("name") or step.name)
             gone = step.op == "delete"
@@ -235,9 +270,9 @@ def _served(step: Step) -> Iterator[Finding]:
         whose = changes.service_of(step) if step.type == SERVED_MODEL else ""
         yield Finding("served", whose, "nothing is rolled out any more")
         return
-    silent = changes.unasked(step.new)
     expected = step.old_inputs()
     service = changes.service_of(step) if step.type == SERVED_MODEL else ""
+    silent = changes.unasked(step.type, service, step.new)
     served = changes.served_by_service(expected, step.new_outputs(), service)
     yield from (Finding("served", *each) for each in changes.served_differences(*served) if each[0] not in silent)
     for text in changes.file_differences(expected.get("file"), step.new_outputs().get("file")):
@@ -245,7 +280,8 @@ def _served(step: Step) -> Iterator[Finding]:
 
 
 def _not_asked(step: Step) -> Iterator[str]:
-    if step.type in _SERVED and (silent := changes.unasked(step.new)):
+    service = changes.service_of(step)
+    if step.type in _SERVED and (silent := changes.unasked(step.type, service, step.new)):
         yield from (f"what {service} serves: {reason}" for service, reason in silent.items())
     else:
         yield from (f"{step.name}: {error}" for error in step.new.get("initErrors") or ())
@@ -263,6 +299,7 @@ def _published(step: Step) -> Iterator[Finding]:
     name = changes.plain(step.before("name") or step.name)
     before = _table(step.old_inputs().get("versions"))
     after = {} if step.op == "delete" else _table(step.new_inputs().get("versions"))
+    changed = PublishedModelOutputs.read(step.new_outputs()).changes or {}
     for number in sorted({*before, *after}, key=lambda each: (len(each), each)):
         was, now = before.get(number), after.get(number)
         if now is None:
@@ -270,7 +307,7 @@ def _published(step: Step) -> Iterator[Finding]:
         elif was is None:
             yield Finding("cloud", name, f"version {number} is in the bucket and not in the stack")
         elif was != now:
-            what = str(now).removeprefix(_CHANGED) if str(now).startswith(_CHANGED) else "other content"
+            what = what_changed(str(now), changed.get(number)) if is_changed(str(now)) else "other content"
             yield Finding("cloud", name, f"version {number} is not as published: {what}")
 
 
@@ -279,7 +316,7 @@ def _published(step: Step) -> Iterator[Finding]:
 
 def _in_the_code(step: Step, recorded: Mapping[str, Any] | None, drifted: Step | None) -> Iterable[Finding]:
     if drifted is not None and (step.op == "create" or (drifted.op == "delete" and step.op != "delete")):
-        return ()  # it is gone, which is told already
+        return ()  # it is gone, which is reported already
     if step.op in ("create", "delete"):
         return _told(step)
     since = recorded or step.old

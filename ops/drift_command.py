@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 
-from ops import comment, drift, github, options
+from ops import answer, comment, drift, github, options
 from ops.preview_command import redactor_for
 
 _LABEL = "drift"
@@ -23,28 +21,21 @@ def main(argv: Sequence[str]) -> int:
     """
     chosen = _parser().parse_args(list(argv))
     report = drift.check(chosen.stack, chosen.engine, redactor_for(chosen.stack, chosen.engine), seconds=chosen.timeout)
-    match chosen.format:
-        case "json":
-            print(json.dumps(drift.as_json(report), indent=2))
-        case "markdown":
-            print(drift.as_markdown(report), end="")
-        case _:
-            print(drift.as_text(report))
+    text = drift.as_markdown(report).removesuffix("\n") if chosen.format == "markdown" else drift.as_text(report)
+    answer.give(chosen, drift.as_json(report), text)
     if chosen.issue:
         _keep_issue(report)
     return report.exit_status
 
 
-def _parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
+def _parser() -> answer.Parser:
+    command = answer.Parser(
         prog="python -m ops drift",
         description="Says where stack, code and cloud have come apart. Changes nothing.",
         epilog="Exit status: 0 no drift, 7 drift, any other: could not be checked.",
+        formats=("markdown",),
     )
     options.add_stack(command)
-    command.add_argument(
-        "--format", choices=("text", "markdown", "json"), default="text", help="what to print (default: %(default)s)"
-    )
     command.add_argument(
         "--issue",
         action="store_true",
@@ -66,8 +57,8 @@ def _keep_issue(report: drift.Report) -> None:
     if report.findings:
         title = f"Stack {report.stack} has drifted"
         post = here.put_issue(marker, title, drift.as_markdown(report), (_LABEL,))
-        print(f"issue {post.number}: {post.url}")
+        answer.note(f"issue {post.number}: {post.url}")
     elif not report.unchecked:
         closed = here.close_issue(marker, f"No drift any more: {github.run_url() or 'checked by hand'}")
         if closed is not None:
-            print(f"issue {closed.number} is closed: {closed.url}")
+            answer.note(f"issue {closed.number} is closed: {closed.url}")

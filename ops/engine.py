@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -96,13 +96,17 @@ def _selected(project_dir: Path) -> str:
     return short_name(name) if name.startswith("organization/") else name
 
 
-def _run(command: Sequence[str], project_dir: Path, seconds: float | None) -> subprocess.CompletedProcess[str]:
+def _environment() -> dict[str, str]:
     # What is printed is read, and gets into reports: no colours, of plugins and of the program neither.
     kept = {name: value for name, value in os.environ.items() if name not in _FOR_CHANGES}
     environment = {**kept, "PULUMI_SKIP_UPDATE_CHECK": "true", "NO_COLOR": "1"}
     environment.pop("FORCE_COLOR", None)
+    return environment
+
+
+def _run(command: Sequence[str], project_dir: Path, seconds: float | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=project_dir, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        command, cwd=project_dir, env=_environment(), capture_output=True, text=True, timeout=seconds, check=False
     )
 
 
@@ -125,18 +129,59 @@ def run(
     Raises:
         EngineError: the CLI is not on PATH, or it took longer.
     """
-    if resolve(stack, engine, project_dir) == "sandbox":
-        command = [sys.executable, "-m", "sandbox", *arguments, "--stack", short_name(stack)]
-    else:
-        pulumi = shutil.which("pulumi")
-        if pulumi is None:
-            raise EngineError(
-                f"stack {stack!r} is not deployed by the sandbox engine and the Pulumi CLI is not on PATH;"
-                " run `make up`, or install the Pulumi CLI"
-            )
-        command = [pulumi, *arguments, "--non-interactive", "--color", "never", "--stack", stack]
     try:
-        done = _run(command, project_dir, seconds)
+        done = _run(_command(stack, arguments, engine, project_dir), project_dir, seconds)
     except subprocess.TimeoutExpired:
         raise EngineError(f"`{arguments[0]}` of stack {stack!r} did not end within {seconds:g} s") from None
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def follow(
+    stack: str,
+    arguments: Sequence[str],
+    told: Callable[[str], None],
+    engine: Engine = "auto",
+    project_dir: Path = PROJECT_DIR,
+) -> Done:
+    """Runs a command on a stack, and tells each line that it prints at once, those of stderr among them.
+
+    The command has a session of its own: Ctrl-C and the end of this process do not stop an update half-way.
+
+    Args:
+        stack: stack name.
+        arguments: command and options that both engines know.
+        told: is given each line; it may hold secrets.
+        engine: whose stack it is.
+        project_dir: the directory of ``Pulumi.yaml``.
+
+    Raises:
+        EngineError: the CLI is not on PATH.
+    """
+    with subprocess.Popen(
+        _command(stack, arguments, engine, project_dir),
+        cwd=project_dir,
+        env=_environment() | {"PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line)
+            told(line.rstrip("\n"))
+    return Done(process.returncode, "".join(lines), "")
+
+
+def _command(stack: str, arguments: Sequence[str], engine: Engine, project_dir: Path) -> list[str]:
+    if resolve(stack, engine, project_dir) == "sandbox":
+        return [sys.executable, "-m", "sandbox", *arguments, "--stack", short_name(stack)]
+    pulumi = shutil.which("pulumi")
+    if pulumi is None:
+        raise EngineError(
+            f"stack {stack!r} is not deployed by the sandbox engine and the Pulumi CLI is not on PATH;"
+            " run `make up`, or install the Pulumi CLI"
+        )
+    return [pulumi, *arguments, "--non-interactive", "--color", "never", "--stack", stack]

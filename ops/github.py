@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib import error as urllib_error
 from urllib import request as urllib_request
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tfserving.errors import TFServingError
 from tfserving.hosts import is_loopback, opener
@@ -166,6 +166,52 @@ class GitHub:
             self._call("PATCH", f"issues/{found.number}", {"state": "closed", "state_reason": "completed"})
         return found
 
+    # ---- pull requests ---------------------------------------------------------------------------------------------
+
+    def find_pull_request(self, branch: str) -> Post | None:
+        """The pull request of a branch of this repository, open or closed; None where there was never one.
+
+        Raises:
+            GitHubError: GitHub refuses or is not reached.
+        """
+        owner = self.repository.partition("/")[0]
+        found = self._pages(f"pulls?state=all&head={quote(f'{owner}:{branch}', safe='')}")
+        return next((_post(raw) for raw in found if (raw.get("head") or {}).get("ref") == branch), None)
+
+    def is_open(self, number: int) -> bool:
+        """Whether a pull request waits for somebody.
+
+        Raises:
+            GitHubError: GitHub refuses or is not reached.
+        """
+        return self._call("GET", f"pulls/{number}").get("state") == "open"
+
+    def open_pull_request(
+        self, branch: str, base: str, parent: str, files: Mapping[str, str | None], title: str, body: str
+    ) -> Post:
+        """One commit on a new branch, and the pull request for it.
+
+        Args:
+            branch: its name.
+            base: the branch to merge into.
+            parent: the commit that the files were read from, so that what changed since shows as a conflict.
+            files: content by path; None takes a file out.
+            title: of the commit and the pull request.
+            body: what the pull request says.
+
+        Raises:
+            GitHubError: GitHub refuses or is not reached.
+        """
+        tree = [
+            {"path": path, "mode": "100644", "type": "blob"} | ({"sha": None} if text is None else {"content": text})
+            for path, text in files.items()
+        ]
+        of_parent = self._call("GET", f"git/commits/{parent}")["tree"]["sha"]
+        made = self._call("POST", "git/trees", {"base_tree": of_parent, "tree": tree})["sha"]
+        commit = self._call("POST", "git/commits", {"message": title, "tree": made, "parents": [parent]})["sha"]
+        self._call("POST", "git/refs", {"ref": f"refs/heads/{branch}", "sha": commit})
+        return _post(self._call("POST", "pulls", {"title": title, "head": branch, "base": base, "body": body}))
+
     # ---- HTTP ------------------------------------------------------------------------------------------------------
 
     def _pages(self, path: str) -> Iterator[Mapping[str, Any]]:
@@ -283,8 +329,8 @@ def _same(one: str, other: str) -> bool:
 
 _FIXES = {
     401: "GITHUB_TOKEN is not valid",
-    403: "the token may not do that: the workflow needs `pull-requests: write` or `issues: write`",
-    404: "there is no such repository, pull request or issue, or the token may not see it",
+    403: "the token may not do that: the workflow needs `pull-requests: write`, `issues: write` or `contents: write`",
+    404: "there is no such repository, commit, pull request or issue, or the token may not see it",
     410: "issues are switched off in this repository",
 }
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from ops import manifest
+from ops import answer, manifest
 from tfserving.manifest import user_cache
 
 
@@ -22,14 +22,17 @@ def main(argv: Sequence[str]) -> int:
     chosen = _parser().parse_args(list(argv))
     target = chosen.to / (chosen.model or chosen.directory.resolve().name)
     with user_cache() as cache:
-        for written in manifest.write(chosen.directory, target, cache):
-            what = "written" if written.new else "unchanged"
-            print(f"{written.file}: {what}, {written.files} files, {written.size} bytes")
+        found = manifest.write(chosen.directory, target, cache)
+    lines = [
+        f"{each.file}: {'written' if each.new else 'unchanged'}, {each.files} files, {each.size} bytes"
+        for each in found
+    ]
+    answer.give(chosen, {"manifests": [asdict(each) for each in found]}, "\n".join(lines))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
+def _parser() -> answer.Parser:
+    command = answer.Parser(
         prog="python -m ops manifest",
         description="Writes a manifest for every version in a model directory that has none yet, to be committed.",
         epilog="Name the directory of the manifests in tf-serving:manifests. See docs/publishing.md.",

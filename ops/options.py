@@ -6,7 +6,7 @@ import argparse
 import re
 
 from ops import engine
-from tfserving import wire
+from tfserving import durations, wire
 
 _SELECTED = "the one selected in Pulumi, else local"
 
@@ -40,6 +40,18 @@ def _stack(text: str) -> str:
     if len(parts) > 3 or not all(re.fullmatch(r"(?!\.\.?$)\S{1,100}", part) for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a stack, <stack> or <organization>/<project>/<stack>")
     return text
+
+
+def duration(text: str) -> float:
+    """The value of an option that is a time, in seconds.
+
+    Raises:
+        ArgumentTypeError: it is no duration.
+    """
+    try:
+        return durations.seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def version_number(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import shlex
@@ -12,32 +11,25 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from ops.outputs import Service
-from ops.predict_input import PredictError, read_input
+from ops import nearest
+from ops.outputs import ExportedService
+from ops.predict_input import PredictError
 from tfserving import tensors
-from tfserving.client import Columns, GrpcClient, columns, connect, request_values
+from tfserving.client import Columns, GrpcClient, ModelClient, columns, connect, request_values
 from tfserving.errors import ServiceError, ServiceNotFoundError
 from tfserving.protos import tf_serving_pb2 as pb
 from tfserving.saved_model import SERVING_SIGNATURE
 
-__all__ = [
-    "Answer", "PredictError", "Request", "ask", "choose_service", "curl", "describe", "hint", "read_input", "reflects",
-    "signature",
-]  # fmt: skip
-
 PROTO = "tensorflow_serving/apis/prediction_service.proto"
 """The proto of the service, in the source of TensorFlow Serving."""
 
+_LONGEST_ARGUMENT = 100_000
+
+_NOT_IN_REST = re.compile(r"type: (half|bfloat16|uint16|complex64|complex128)\b")
+_NUMPY = {"half": "float16"}
+
 DOCUMENT_INSTANCES: list[Any] = [[[[1.0]] * 28] * 28]
 """The body of the Alibaba Cloud document's online debugging example: one white 28x28 image."""
-
-FASHION_MNIST = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
-"""Class names of Fashion-MNIST, in the order of its labels."""
-
-_BAR = 30
-_INVISIBLE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -70,17 +62,19 @@ class Answer:
     """What the service said.
 
     Attributes:
-        version: the version that answered.
+        version: the version that answered; None where a group does not tell which of its members that was.
         outputs: one element per instance; of whole inputs, the whole outputs.
         seconds: duration of the request.
+        member: the member of a group that answered; empty for a service, and where the gateway does not tell.
     """
 
-    version: int
+    version: int | None
     outputs: Any
     seconds: float
+    member: str = ""
 
 
-def choose_service(services: Mapping[str, Service], name: str, grpc: bool) -> Service:
+def choose_service(services: Mapping[str, ExportedService], name: str, grpc: bool) -> ExportedService:
     """The service called ``name``, with the one address to ask: a service on Kubernetes has one for each protocol.
 
     Raises:
@@ -88,9 +82,7 @@ def choose_service(services: Mapping[str, Service], name: str, grpc: bool) -> Se
     """
     service = services.get(name)
     if service is None:
-        close = difflib.get_close_matches(name, services, n=1)
-        nearest = f"; did you mean {close[0]!r}?" if close else ""
-        raise PredictError(f"there is no service {name!r} in this stack; it has {', '.join(sorted(services))}{nearest}")
+        raise PredictError(f"there is no service or group {name!r} in this stack; {nearest.choices(name, services)}")
     if grpc and not service.target:
         others = sorted(other.name for other in services.values() if other.target)
         hint = f"ask {' or '.join(others)}" if others else "deploy one with port 8500 and grpc: true"
@@ -98,7 +90,7 @@ def choose_service(services: Mapping[str, Service], name: str, grpc: bool) -> Se
     return replace(service, protocol="grpc", url="") if grpc or not service.url else replace(service, target="")
 
 
-def signature(service: Service, request: Request) -> Mapping[str, Any]:
+def signature(service: ExportedService, request: Request) -> Mapping[str, Any]:
     """The request's signature as the service reports it: ``{"inputs": ..., "outputs": ..., "method_name": ...}``.
 
     Raises:
@@ -112,44 +104,58 @@ def signature(service: Service, request: Request) -> Mapping[str, Any]:
         names = [name for name in signatures if not name.startswith("__")]
         raise PredictError(
             f"model {request.model} has no signature {request.signature_name!r}; "
-            f"{_choices(request.signature_name, names)}"
+            f"{nearest.choices(request.signature_name, names)}"
         )
     return found
 
 
-def hint(service: Service, request: Request, error: ServiceError) -> str:
-    """What may have been meant by a request that was refused: the nearest names, or another form."""
+def hint(service: ExportedService, request: Request, error: ServiceError, targets: Sequence[str] = ()) -> str:
+    """What may have been meant by a request that was refused: the nearest names, or another form.
+
+    Args:
+        service: who was asked.
+        request: what.
+        error: what it said.
+        targets: names of the services that answer gRPC.
+    """
     text = str(error)
     if "has no shape information" in text or "inconsistent batch size" in text:
         return '; the outputs do not go row by row: write {"inputs": ...} instead of instances'
+    if (found := _NOT_IN_REST.search(text)) and service.protocol == "http":
+        others = " or ".join(targets) or "a service with port 8500 and grpc: true"
+        how = "with --grpc" if service.name in targets else f"ask {others}"
+        return f"; TensorFlow Serving carries {_NUMPY.get(found[1], found[1])} over gRPC only: {how}"
     if not isinstance(error, ServiceNotFoundError):
         return ""
     wanted = service.models.get(request.model)
     if wanted is None:
-        return f"; no model {request.model!r} is declared for it: {_choices(request.model, list(service.models))}"
+        return f"; no model {request.model!r} is declared for it: {nearest.choices(request.model, service.models)}"
     if request.label is not None:
         labels = wanted.get("labels") or {}
-        return f"; label {request.label!r} of model {request.model}: {_choices(request.label, list(labels))}"
+        return f"; label {request.label!r} of model {request.model}: {nearest.choices(request.label, labels)}"
     if request.version is not None:
         try:
             with connect(url=service.url or None, target=service.target or None, token=service.token) as client:
                 served = [str(each.version) for each in client.status(request.model) if each.state == "AVAILABLE"]
         except ServiceError:
             return ""
-        return f"; version {request.version} of model {request.model}: {_choices(str(request.version), served)}"
+        return f"; version {request.version} of model {request.model}: {nearest.choices(str(request.version), served)}"
     return ""
 
 
-def _choices(wrong: str, names: Sequence[str]) -> str:
-    if not names:
-        return "there are none"
-    close = difflib.get_close_matches(wrong, names, n=1) or [name for name in names if name.lower() == wrong.lower()]
-    nearest = f"did you mean {close[0]!r}? " if close else ""
-    return f"{nearest}There are {', '.join(sorted(names))}" if nearest else f"there are {', '.join(sorted(names))}"
-
-
-def ask(service: Service, request: Request, timeout: float = 30.0) -> Answer:
+def ask(
+    service: ExportedService,
+    request: Request,
+    timeout: float = 30.0,
+    members: Mapping[str, ExportedService] | None = None,
+) -> Answer:
     """Sends the request.
+
+    Args:
+        service: a service, or a group of services.
+        request: what to ask.
+        timeout: seconds.
+        members: services that may be members of the group, by name.
 
     Raises:
         ServiceError: the service refuses it, or does not answer.
@@ -165,63 +171,22 @@ def ask(service: Service, request: Request, timeout: float = 30.0) -> Answer:
             signature_name=request.signature_name,
         )
         version = prediction.version
-        if version is None:
-            # A REST answer does not name its version; the metadata of the same path does.
-            version = int(client.metadata(request.model, request.version, request.label)["version"])
-    return Answer(version, prediction.outputs, prediction.seconds)
+        if version is None and not service.members:
+            version = _version(client, request)
+    if version is None and (member := (members or {}).get(prediction.member)) is not None:
+        # Asked at the group's address, another member might answer.
+        with connect(url=member.url, token=member.token, timeout=timeout) as client:
+            version = _version(client, request)
+    return Answer(version, prediction.outputs, prediction.seconds, prediction.member)
 
 
-def describe(service: Service, request: Request, answer: Answer, classes: Sequence[str] = ()) -> str:
-    """The answer for a person: who answered, how fast, classes with probabilities as bars."""
-    by = f" by label {request.label}" if request.label else ""
-    protocol = "gRPC" if service.protocol == "grpc" else "HTTP"
-    lines = [
-        f"{service.name} ({protocol}, {service.address}): {request.model} version {answer.version}{by},"
-        f" {answer.seconds * 1000:.1f} ms"
-    ]
-    is_whole = isinstance(request.instances, Columns)  # then the first dimension is the batch, not the classes
-    rows = [answer.outputs] if is_whole else answer.outputs
-    for number, output in enumerate(rows):
-        if len(rows) > 1:
-            lines.append(f"  instance {number}")
-        scores = None if is_whole else _scores(output)
-        if scores is None:
-            lines.append("  " + _readable(output))
-        else:
-            lines += _bars(scores, classes)
-    return "\n".join(lines)
-
-
-def _readable(output: Any) -> str:
-    """JSON with letters as they are, but nothing that would move a terminal's cursor or turn its text around."""
-    text = json.dumps(output, default=str, ensure_ascii=False)
-    return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _scores(output: Any) -> list[float] | None:
-    """Class probabilities, where an output looks like some."""
-    if isinstance(output, dict) and len(output) == 1:
-        output = next(iter(output.values()))
-    numbers = isinstance(output, list) and len(output) > 1 and {type(value) for value in output} <= {int, float}
-    # Whole numbers are counts or identifiers, which a float would round.
-    if numbers and any(isinstance(value, float) for value in output):
-        # NaN and infinity are no probabilities: such an output is shown as it came.
-        return [float(value) for value in output] if all(abs(value) < 1e300 for value in output) else None
-    return None
-
-
-def _bars(scores: Sequence[float], classes: Sequence[str]) -> list[str]:
-    names = [classes[i] if len(classes) == len(scores) else f"class {i}" for i in range(len(scores))]
-    width = max(map(len, names))
-    shown = sorted(zip(scores, names, strict=True), reverse=True)[:10]
-    return [
-        f"  {name:<{width}}  {score:8.4f}  {'#' * max(0, min(_BAR, round(score * _BAR)))}".rstrip()
-        for score, name in shown
-    ]
+def _version(client: ModelClient, request: Request) -> int:
+    """A REST answer does not name its version; the metadata of the same path does."""
+    return int(client.metadata(request.model, request.version, request.label)["version"])
 
 
 def curl(
-    service: Service,
+    service: ExportedService,
     request: Request,
     input_names: Sequence[tuple[str, str]] = (),
     show_token: bool = False,
@@ -243,7 +208,8 @@ def curl(
     authorization = f"-H {header} " if service.token else ""
     if service.protocol == "http":
         body = json.dumps({"signature_name": request.signature_name, **request_values(request.instances)})
-        return f"curl -sS {authorization}-d {shlex.quote(body)} {shlex.quote(service.url + request.path)}"
+        data, after = _data(body, "@-")
+        return f"curl -sS {authorization}-d {data} {shlex.quote(service.url + request.path)}{after}"
     spec: dict[str, Any] = {"name": request.model, "signature_name": request.signature_name}
     if request.label:
         spec["version_label"] = request.label
@@ -258,7 +224,13 @@ def curl(
     body = json.dumps({"model_spec": spec, "inputs": inputs})
     protos = "" if reflection else f'-import-path "$PROTOS" -proto {PROTO} '
     call = "tensorflow.serving.PredictionService/Predict"
-    return f"grpcurl -plaintext {protos}{authorization}-d {shlex.quote(body)} {shlex.quote(service.target)} {call}"
+    data, after = _data(body, "@")
+    return f"grpcurl -plaintext {protos}{authorization}-d {data} {shlex.quote(service.target)} {call}{after}"
+
+
+def _data(body: str, stdin: str) -> tuple[str, str]:
+    """A body as an argument, and what comes after the command: Linux takes no argument of 128 kB."""
+    return (shlex.quote(body), "") if len(body) < _LONGEST_ARGUMENT else (stdin, f" <<'JSON'\n{body}\nJSON")
 
 
 def _tensor(values: Any, name: str, dtype: pb.DataType) -> dict[str, Any]:
@@ -270,7 +242,7 @@ def _tensor(values: Any, name: str, dtype: pb.DataType) -> dict[str, Any]:
     return json_format.MessageToDict(tensor, preserving_proto_field_name=True)
 
 
-def reflects(service: Service) -> bool:
+def reflects(service: ExportedService) -> bool:
     """Whether a gRPC service describes itself to grpcurl.
 
     Raises:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ops import options, outputs, predict, predict_input
-from ops.outputs import Service
+from ops import answer, options, outputs, predict, predict_answer, predict_input, state
+from ops.outputs import ExportedService
 from ops.predict import Request
+from ops.predict_input import Given, PredictError
+from tfserving import sample_request
 from tfserving.errors import ServiceError
+from tfserving.sample_request import Inputs
 from tfserving.saved_model import SERVING_SIGNATURE
+
+_ALL_MADE = "no --input"
+_UNFIT = (400, 501)
+"""HTTP status, or its equivalent, of what may be a request that does not fit the signature."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,44 +33,94 @@ def main(argv: Sequence[str]) -> int:
         TFServingError: the stack, the service or the request is not as asked, or the service refuses.
     """
     chosen = _parser().parse_args(list(argv))
-    found = outputs.services(chosen.stack, chosen.engine)
+    given, unread = _given(chosen.input)
+    resources = state.read(chosen.stack, chosen.engine)
+    services = outputs.services_of(chosen.stack, resources)
+    found = {**services, **outputs.groups_of(resources)}
     service = predict.choose_service(found, chosen.service, chosen.grpc)
     classes = _classes(chosen.classes)
-    request = Request(chosen.model, chosen.label, chosen.version, chosen.signature)
+    request = Request(chosen.model, chosen.label, chosen.version, given.signature_name or chosen.signature)
+    inputs: Inputs = {}
+    made = ""
     try:
-        request, made = _filled(service, request, chosen.input)
+        signature = predict.signature(service, request)
+        inputs = signature["inputs"]
+        try:
+            if unread is not None:
+                raise unread
+            request, made = _filled(request, signature, given)
+        except PredictError as error:
+            raise PredictError(f"{error}\n  {_takes(request, inputs)}") from None
         if chosen.curl:
-            print(_command(service, request, chosen.show_token))
-            if made:
-                print(f"# {made}", file=sys.stderr)
+            command = _command(service, request, inputs, chosen.show_token)
+            answer.give(chosen, {"command": command, "made": made}, command)
+            if made and chosen.format == "text":
+                answer.note(f"# {made}")
             return 0
-        answer = predict.ask(service, request)
+        said = predict.ask(service, request, members=services)
     except ServiceError as error:
-        raise predict.PredictError(f"{service.name}: {error}{predict.hint(service, request, error)}") from error
-    head, *rest = predict.describe(service, request, answer, classes).splitlines()
-    print("\n".join([f"{head} ({made})" if made else head, *rest]))
+        if unread is not None:
+            raise unread from None
+        targets = [name for name, each in found.items() if each.target]
+        hint = predict.hint(service, request, error, targets)
+        wanted = _wanted(request, inputs, made) if inputs and error.status in _UNFIT else ""
+        raise PredictError(f"{service.name}: {error}{hint}{wanted}") from error
+    value = {
+        "service": service.name,
+        "model": request.model,
+        "label": request.label,
+        "version": said.version,
+        "member": said.member,
+        "signature": request.signature_name,
+        "seconds": said.seconds,
+        "outputs": said.outputs,
+        "made": made,
+    }
+    if chosen.format == "json":
+        answer.give(chosen, value, "")
+        return 0
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    answer.give(chosen, value, predict_answer.describe(service, request, said, classes, made, columns))
     return 0
 
 
-def _filled(service: Service, request: Request, file: Path | None) -> tuple[Request, str]:
-    """The request with its values, from the file or made from the signature; then also the words that say so."""
-    if file is not None and file.suffix.lower() == ".json":
-        values, named = predict.read_input(file, None)
-        return replace(request, instances=values, signature_name=named or request.signature_name), ""
-    signature = predict.signature(service, request)
-    if file is not None:
-        values, _ = predict_input.from_file(file, signature["inputs"])
-        return replace(request, instances=values), ""
-    values = predict_input.from_signature(signature["inputs"], signature["outputs"])
-    shown = predict_input.shown(signature["inputs"])
-    made = f"no --input: the request is made from the signature's inputs: {shown}"
-    return replace(request, instances=values), made
+def _given(options: Sequence[str]) -> tuple[Given, PredictError | None]:
+    """What is to be sent, or why it cannot be read: that is told together with what the signature takes."""
+    try:
+        return Given.read(options), None
+    except PredictError as error:
+        return Given(), error
 
 
-def _command(service: Service, request: Request, show_token: bool) -> str:
+def _filled(request: Request, signature: Mapping[str, Any], given: Given) -> tuple[Request, str]:
+    """The request with its values, and the words that say which of them were made from the signature."""
+    inputs: Inputs = signature["inputs"]
+    if given == Given():
+        values = sample_request.from_signature(inputs, signature["outputs"])
+        shown = sample_request.shown(inputs)
+        return replace(request, instances=values), (
+            f"{_ALL_MADE}: the request is made from the signature's inputs: {shown}"
+        )
+    values, made = given.values(inputs)
+    shown = sample_request.shown({name: inputs[name] for name in made})
+    return replace(request, instances=values), f"made from the signature: {shown}" if made else ""
+
+
+def _wanted(request: Request, inputs: Inputs, made: str) -> str:
+    """What the signature takes, beside what the request has; for a request that was refused."""
+    takes = _takes(request, inputs)
+    if made.startswith(_ALL_MADE):
+        return f"\n  {takes}\n  the request was made from it; --input gives values of your own"
+    return f"\n  {takes}\n  the request has {predict_input.sent(request.instances, inputs)}"
+
+
+def _takes(request: Request, inputs: Inputs) -> str:
+    return f"signature {request.signature_name} of {request.model} takes {sample_request.shown(inputs)}"
+
+
+def _command(service: ExportedService, request: Request, inputs: Inputs, show_token: bool) -> str:
     if service.protocol != "grpc":
         return predict.curl(service, request, show_token=show_token)
-    inputs = predict.signature(service, request)["inputs"]
     reflection = predict.reflects(service)
     if not reflection:
         print(
@@ -77,20 +134,22 @@ def _command(service: Service, request: Request, show_token: bool) -> str:
     return predict.curl(service, request, names, show_token, reflection)
 
 
-def _parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
+def _parser() -> answer.Parser:
+    command = answer.Parser(
         prog="python -m ops predict",
         description="Sends one predict request. URL and token come from the outputs of the stack.",
         epilog="Without --input the request is made from the model's signature: ones, or text, of the shapes it takes.",
     )
-    command.add_argument("service", metavar="SERVICE", help="service name, as in tf-serving:services")
+    command.add_argument("service", metavar="SERVICE", help="a service, or a group of tf-serving:traffic")
     command.add_argument("model", metavar="MODEL", help="model name; `model` for a scenario deployment of one model")
     which = command.add_mutually_exclusive_group()
     which.add_argument("--label", help="ask the version this label stands for")
     which.add_argument("--version", type=options.version_number, help="ask this version")
     command.add_argument(
-        "--input", type=Path, metavar="FILE", help="a request as JSON, an image, or the bytes of a string"
-    )
+        "--input", action="append", default=[], metavar="WHAT",
+        help="a file: a request as JSON, an image, or the bytes of a string; - is standard input; JSON text; or "
+        "NAME=@FILE and NAME=VALUE for one input each, more than once",
+    )  # fmt: skip
     command.add_argument("--signature", default=SERVING_SIGNATURE, help="signature name (default: %(default)s)")
     command.add_argument("--classes", help="class names: fashion-mnist, or a file with one name per line")
     command.add_argument("--grpc", action="store_true", help="insist on gRPC")
@@ -104,8 +163,8 @@ def _classes(option: str | None) -> Sequence[str]:
     if not option:
         return ()
     if option == "fashion-mnist":
-        return predict.FASHION_MNIST
+        return predict_answer.FASHION_MNIST
     try:
         return [line for line in Path(option).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise predict.PredictError(f"--classes {option}: cannot be read: {error}") from error
+        raise PredictError(f"--classes {option}: cannot be read: {error}") from error

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops import comment, digest, engine, github, options, outputs
+from ops import answer, comment, digest, engine, github, options, outputs
 from ops.redact import Redactor
 from tfserving.errors import TFServingError
 
@@ -36,20 +36,21 @@ def main(argv: Sequence[str]) -> int:
             Path(chosen.output).write_text(text, encoding="utf-8")
         except OSError as error:
             raise PreviewError(f"--output {chosen.output}: cannot be written: {error}") from error
+    posted = None
     if chosen.post:
         number = chosen.pull_request or github.pull_request_number()
         posted = github.GitHub.from_environment().put_comment(number, comment.marker("preview", chosen.stack), text)
-        print(f"comment on pull request {number}: {posted.url}")
-    if not (chosen.output or chosen.post):
-        print(text, end="")
+        answer.note(f"comment on pull request {number}: {posted.url}")
     failed = bool(preview.failure or (preview.digest and preview.digest.errors))
+    value = {"stack": chosen.stack, "failed": failed, "markdown": text, "comment": posted.url if posted else None}
+    answer.give(chosen, value, "" if chosen.output or chosen.post else text.removesuffix("\n"))
     if failed:
         print(f"error: the preview of stack {chosen.stack!r} failed; the comment says why", file=sys.stderr)
     return int(failed)
 
 
-def _parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
+def _parser() -> answer.Parser:
+    command = answer.Parser(
         prog="python -m ops preview-comment",
         description="Previews a stack and says in Markdown what would change: what it means first, secrets never.",
         epilog="In a GitHub workflow, --post needs GITHUB_TOKEN with `pull-requests: write`.",

@@ -1,7 +1,7 @@
 """The least RAM policy with which a stack can be deployed.
 
 Sources: "RAM authorization" pages of EAS and OSS (actions and resource names); the calls themselves are those of
-``provider/clients.py``, ``provider/oss.py`` and, for the bucket, of pulumi-alicloud.
+``provider/clients.py`` and ``provider/group_calls.py``, ``provider/oss.py`` and, for the bucket, of pulumi-alicloud.
 """
 
 from __future__ import annotations
@@ -14,8 +14,23 @@ EAS_ACTIONS = (
     "CreateService", "DeleteService", "DescribeService", "DescribeServiceEvent", "DescribeServiceLog",
     "RestartService", "StartService", "UpdateService",
     "CreateServiceAutoScaler", "DeleteServiceAutoScaler", "DescribeServiceAutoScaler", "UpdateServiceAutoScaler",
+    "CreateServiceCronScaler", "DeleteServiceCronScaler", "DescribeServiceCronScaler", "UpdateServiceCronScaler",
 )  # fmt: skip
 """Calls about one service."""
+
+TRAFFIC_ACTIONS = (
+    "CreateServiceMirror", "DeleteServiceMirror", "DescribeServiceMirror", "ReleaseService", "UpdateServiceMirror",
+)  # fmt: skip
+"""Calls about one service in a group."""
+
+GROUP_ACTIONS = ("DescribeGroup", "UpdateGroup")
+"""Calls about groups, which no policy can tell apart."""
+
+ALARM_ACTIONS = (
+    "DeleteMetricRules", "DescribeMetricRuleList", "DescribeMetricRuleTargets", "DisableMetricRules",
+    "EnableMetricRules", "PutMetricRuleTargets", "PutResourceMetricRule",
+)  # fmt: skip
+"""Calls of pulumi-alicloud about alarms, which no policy can tell apart."""
 
 OBJECT_ACTIONS = (
     "AbortMultipartUpload", "DeleteObject", "GetObject", "GetObjectAcl", "ListParts", "PutObject", "PutObjectAcl",
@@ -43,7 +58,10 @@ class Needs:
         bucket: bucket name.
         existing_bucket: the stack makes no bucket.
         model_root: key prefix of the model directories, empty or ending in a slash.
-        sources: places in OSS that models are copied from, ``bucket/path/``.
+        sources: places in OSS beside the model root that models are read from, ``bucket/path/``: what is copied, and
+            directories on other mounts.
+        shares_traffic: the stack shares the requests of service groups.
+        has_alarms: services on EAS have alerts.
         services: resource groups of the EAS services by service name, empty for public resources.
     """
 
@@ -53,6 +71,8 @@ class Needs:
     model_root: str
     sources: Sequence[str]
     services: Mapping[str, str]
+    shares_traffic: bool = False
+    has_alarms: bool = False
 
 
 def policy(needs: Needs) -> dict[str, Any]:
@@ -67,6 +87,9 @@ def policy(needs: Needs) -> dict[str, Any]:
     statements = [
         _allow("eas", EAS_ACTIONS, services),
         _allow("eas", ("ListServices",), [f"{eas}service/*"] if needs.services else []),
+        _allow("eas", TRAFFIC_ACTIONS, services if needs.shares_traffic else []),
+        _allow("eas", GROUP_ACTIONS, [f"{eas}*"] if needs.shares_traffic else []),
+        _allow("cms", ALARM_ACTIONS, ["*"] if needs.has_alarms else []),
         _allow("oss", OBJECT_ACTIONS, [f"{bucket}/{needs.model_root}*"]),
         _allow("oss", ("GetBucketInfo", "ListMultipartUploads", "ListObjects"), [bucket]),
     ]

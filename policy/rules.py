@@ -30,11 +30,13 @@ OBJECT_ACL = "alicloud:oss/bucketObjectAcl:BucketObjectAcl"
 NODE_POOL = "alicloud:cs/nodePool:NodePool"
 EAS_SERVICE = "tfserving:index:EasService"
 SERVED_CONFIG = "tfserving:index:ServedConfig"
+TRAFFIC = ("tfserving:index:TrafficSplit", "tfserving:index:TrafficRoute")
 AUTOSCALER = "kubernetes:autoscaling/v2:HorizontalPodAutoscaler"
 WORKLOADS = tuple(f"kubernetes:apps/v1:{kind}" for kind in ("Deployment", "StatefulSet", "DaemonSet"))
 
 PRODUCTION = ["prod", "prod-*", "*-prod"]
 MOST_GPU_NODES = 16
+MOST_UNGATED_PERCENT = 25
 
 ENCRYPTIONS = ("AES256", "KMS", "SM4")
 """Server-side encryption of OSS. Source: OSS "Server-side encryption"."""
@@ -107,8 +109,10 @@ def _is_production(args: ResourceValidationArgs) -> bool:
 def production_has_two_replicas(args: ResourceValidationArgs) -> _Found:
     """One replica is gone with its machine, and for the moment of every rolling update."""
     if args.resource_type == EAS_SERVICE and _is_production(args):
-        scaler = args.props.get("autoscaler")
-        if scaler:
+        scaler, jobs = args.props.get("autoscaler"), _at(args.props, "cronScaler", "scaleJobs")
+        if jobs:
+            count, where = min(job.get("targetSize") or 0 for job in jobs), "the schedule's smallest size"
+        elif scaler:
             count, where = scaler.get("min"), "the autoscaler's min"
         else:
             count, where = _at(args.props, "spec", "metadata", "instance"), "replicas"
@@ -140,6 +144,29 @@ def production_is_not_only_spot(args: ResourceValidationArgs) -> _Found:
         share = args.props.get("onDemandPercentageAboveBaseCapacity") or 0
         if strategy != "NoSpot" and float(base) <= 0 and float(share) <= 0:
             yield "is spot capacity only; set onDemandBaseCapacity to 1 or more, or spotStrategy to NoSpot"
+
+
+def production_trusts_gates(args: ResourceValidationArgs) -> _Found:
+    """A member that nothing has tried gets a few requests before it gets many.
+
+    One that had as many already goes on as it likes, so that a way back is open. The largest share of a new group is
+    where its requests come from.
+    """
+    if args.resource_type not in TRAFFIC or not _is_production(args):
+        return
+    most = float((args.get_config() or {}).get("mostPercent") or MOST_UNGATED_PERCENT)
+    weights, before = args.props.get("weights") or {}, args.props.get("before")
+    if before is None:
+        return  # the provider has not looked yet
+    first = max(weights, key=lambda name: weights[name], default="") if not before else ""
+    for name, share in weights.items():
+        had = before.get(name) or 0
+        if name == first or name in (args.props.get("gated") or ()) or had >= most or share - had <= most:
+            continue
+        yield (
+            f"{name} goes from {_number(had)} % to {_number(share)} % of the requests without a gate; give its models "
+            f"a gate, or raise its share by {_number(most)} points at most"
+        )
 
 
 # ---- images and start commands -------------------------------------------------------------------------------------
@@ -232,6 +259,20 @@ def _encrypt(place: dict[str, Any], key: str) -> bool:
     return True
 
 
+_SHARE_SCHEMA = PolicyConfigSchema(
+    {
+        **_PRODUCTION_SCHEMA.properties,
+        "mostPercent": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 100,
+            "default": MOST_UNGATED_PERCENT,
+            "description": "by how many points the share of a member without a gate may rise in one update",
+        },
+    }
+)
+
+
 # ---- GPU pools -----------------------------------------------------------------------------------------------------
 
 _GPU_SCHEMA = PolicyConfigSchema(
@@ -263,7 +304,12 @@ def gpu_pools_have_a_maximum(args: ResourceValidationArgs) -> _Found:
     if args.resource_type == EAS_SERVICE:
         instances = _at(args.props, "spec", "cloud", "computing", "instances") or ()
         scaler = args.props.get("autoscaler")
-        if scaler and _has_gpus([str(item.get("type") or "") for item in instances]):
+        with_gpus = _has_gpus([str(item.get("type") or "") for item in instances])
+        for job in _at(args.props, "cronScaler", "scaleJobs") or () if with_gpus else ():
+            if int(job.get("targetSize") or 0) > most:
+                job_size = f"job {job.get('name')} of the schedule sets {_number(job['targetSize'])}"
+                yield f"{job_size}; a GPU service may have {most} replicas at most"
+        if scaler and with_gpus:
             size = scaler.get("max")
             if size is None:
                 yield f"has GPUs and an autoscaler without max; set it to {most} or less"
@@ -362,6 +408,12 @@ POLICIES: list[Policy] = [
         "Production does not run on spot capacity alone.",
         production_is_not_only_spot,
         _PRODUCTION_SCHEMA,
+    ),
+    _policy(
+        "prod-no-untried-traffic",
+        "In production, no member of a group without a gate gets many requests more at once.",
+        production_trusts_gates,
+        _SHARE_SCHEMA,
     ),
     _policy("pinned-images", "Images name a version or a digest.", images_are_pinned),
     _policy(

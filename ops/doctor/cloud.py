@@ -18,7 +18,7 @@ from ops.doctor.stack import KEYS, NAMESPACE, DoctorError, StackConfig
 from ops.engine import PROJECT_DIR
 from ops.finding import Finding
 from provider.clients import NO_CREDENTIALS, Clients, CloudSettings, one_line
-from provider.oss import oss_error
+from provider.oss import Bucket, oss_error
 from tfserving.errors import CloudError
 from tfserving.hosts import opener
 
@@ -200,7 +200,8 @@ def _identity(stack: StackConfig, clients: Clients) -> Iterator[Finding]:
     arn, kind = str(body.get("Arn", "")), str(body.get("IdentityType", ""))
     text = f"{arn} ({kind}), account {body.get('AccountId', '')}"
     if kind == "Account" and not stack.is_local:
-        fix = f"use a RAM user or role with the policy of `python -m ops doctor --stack {stack.name} --ram-policy`"
+        command = f".venv/bin/python -m ops doctor --stack {stack.name} --ram-policy"
+        fix = f"use a RAM user or role with the policy of `{command}`"
         yield Finding("warning", "identity", f"{text}: the root account may do everything", fix)
     else:
         yield Finding("ok", "identity", text)
@@ -208,7 +209,7 @@ def _identity(stack: StackConfig, clients: Clients) -> Iterator[Finding]:
 
 def _permissions(stack: StackConfig, clients: Clients) -> Iterator[Finding]:
     """The rights that can be tried without changing anything. What writes is only listed, by ``--ram-policy``."""
-    fix = f"attach the policy of `python -m ops doctor --stack {stack.name} --ram-policy`"
+    fix = f"attach the policy of `.venv/bin/python -m ops doctor --stack {stack.name} --ram-policy`"
     needs = stack.needs
     if needs.services:
         yield _eas(stack, clients, needs, fix)
@@ -217,6 +218,8 @@ def _permissions(stack: StackConfig, clients: Clients) -> Iterator[Finding]:
         yield Finding("error", "bucket", f"{stack.file.name} names none", fix)
         return
     yield _bucket(stack, clients, needs, fix)
+    for source in needs.sources:
+        yield _source_of_models(clients, source, fix)
     if not stack.is_local:
         yield Finding("skipped", "rights to write", "are not tried, as that would change something", fix)
 
@@ -228,6 +231,22 @@ def _eas(stack: StackConfig, clients: Clients, needs: ram_policy.Needs, fix: str
     except CloudError as error:
         return Finding("error", "rights on EAS", f"{error}", fix)
     return Finding("ok", "rights on EAS", f"may read; {len(found)} of {len(needs.services)} services are there")
+
+
+def _source_of_models(clients: Clients, source: str, fix: str) -> Finding:
+    """Whether models can be read at another place, ``bucket/path/``: one file of it is asked for."""
+    name, _, prefix = source.partition("/")
+    bucket, subject = Bucket(clients.oss, name), f"rights on oss://{source}"
+    try:
+        first = next(bucket.list(prefix), None)
+        if first is None:
+            return Finding("warning", subject, "nothing is there", "is the path right? else put the versions there")
+        bucket.head(first.key)
+    except CloudError as error:
+        if error.code == "NoSuchBucket":
+            return Finding("error", subject, f"bucket {name} does not exist", "correct its name")
+        return Finding("error", subject, str(error), fix)
+    return Finding("ok", subject, "may be listed and read")
 
 
 def _bucket(stack: StackConfig, clients: Clients, needs: ram_policy.Needs, fix: str) -> Finding:

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ops.finding import Finding
-from provider.cluster import Cluster
+from provider.cluster import ClusterApi
 from tfserving.errors import CloudError
 from tfserving.kubeconfig import located
 
 _MANAGE = ("get", "create", "patch", "delete")
+_KINDS_OF_COMPONENTS = (
+    ("schedule", "autoscaling.alibabacloud.com", "cronhorizontalpodautoscalers"),
+    ("alerts", "monitoring.coreos.com", "prometheusrules"),
+)
 _SECONDS = 5
 _DOCUMENT = "docs/kubernetes.md"
 
@@ -60,7 +64,7 @@ def findings(
         fix = "set tf-serving:kubernetes.kubeconfig to .sandbox/kube/cluster/kubeconfig"
         yield Finding("error", "cluster", "the stack names no kubeconfig", fix)
         return
-    cluster = Cluster(located(str(kubeconfig or ""), project_dir), str(given.get("context") or ""))
+    cluster = ClusterApi(located(str(kubeconfig or ""), project_dir), str(given.get("context") or ""))
     namespace = str(given.get("namespace") or "default")
     try:
         yield _server(cluster)
@@ -95,6 +99,9 @@ def needs(settings: Mapping[str, Any], services: Mapping[str, Mapping[str, Any]]
             managed.append((group, resource))
     managed.append(("policy", "poddisruptionbudgets"))
     rights = [_Right(verb, group, resource) for group, resource in managed for verb in _MANAGE]
+    for key, group, resource in _KINDS_OF_COMPONENTS:
+        if any(service.get(key) for service in services.values()):
+            rights += [_Right(verb, group, resource) for verb in ("get", "create", "update", "delete")]
     if makes_volumes:
         rights += [_Right(verb, "", "persistentvolumes", namespaced=False) for verb in _MANAGE]
     rights.append(_Right("list", "", "pods"))
@@ -102,7 +109,7 @@ def needs(settings: Mapping[str, Any], services: Mapping[str, Mapping[str, Any]]
     return rights
 
 
-def _server(cluster: Cluster) -> Finding:
+def _server(cluster: ClusterApi) -> Finding:
     from kubernetes import client
 
     api = cluster.api
@@ -111,7 +118,7 @@ def _server(cluster: Cluster) -> Finding:
     return Finding("ok", "cluster", f"{api.api_client.configuration.host} answers, Kubernetes {found.git_version}")
 
 
-def _missing(cluster: Cluster, namespace: str, rights: list[_Right]) -> Iterator[_Right]:
+def _missing(cluster: ClusterApi, namespace: str, rights: list[_Right]) -> Iterator[_Right]:
     from kubernetes import client
 
     api = client.AuthorizationV1Api(cluster.api.api_client)

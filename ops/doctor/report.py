@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from ops.doctor.machine import (
 from ops.doctor.stack import NAMESPACE, StackConfig, load
 from ops.engine import PROJECT_DIR
 from ops.finding import Finding
+from ops.tables import Report, Table
 
-_WIDTH = 20
+_WIDTHS = (7, 20)
+"""Of the level and the subject."""
 
 
 def examine(stack: StackConfig, project_dir: Path = PROJECT_DIR) -> Iterator[Finding]:
@@ -59,9 +62,10 @@ def run(stack: str, project_dir: Path = PROJECT_DIR) -> int:
     levels = []
     for finding in examine(load(stack, project_dir), project_dir):
         levels.append(finding.level)
-        print(f"{finding.level:<8} {finding.subject:<{_WIDTH}} {finding.text}", flush=True)
-        if finding.fix:
-            print(f"{'':8} {'':<{_WIDTH}} -> {finding.fix}", flush=True)
+        told = (finding.text, f"-> {finding.fix}" if finding.fix else "")
+        # Slow ones come as they are made, so each is a table of its own.
+        Report([Table((), [(finding.level, finding.subject, told)], states=[0], widths=_WIDTHS)]).draw()
+        sys.stdout.flush()
     errors, warnings = levels.count("error"), levels.count("warning")
     print(f"\n{_count(errors, 'error')}, {_count(warnings, 'warning')}")
     return 1 if errors else 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ops import ram_policy
+from config import other_mounts, service_defaults
+from config.bucket import DEFAULT_MODEL_ROOT
+from config.kubernetes import ACK_SERVICE_KEYS
+from config.services import KEYS as SERVICE_KEYS
+from ops import nearest, ram_policy, stack_names
 from ops.engine import PROJECT_DIR, short_name
 from provider.clients import one_line
 from tfserving import stack_file
@@ -79,10 +83,18 @@ class StackConfig:
 
     @property
     def services(self) -> dict[str, dict[str, Any]]:
-        """What the stack file says of each service."""
-        found = self.values.get(f"{NAMESPACE}:services")
-        described = found.items() if isinstance(found, dict) else ()
-        return {str(name): entry if isinstance(entry, dict) else {} for name, entry in described}
+        """What the stack file says of each service, with the defaults that fit it."""
+        found, defaults = (self.values.get(f"{NAMESPACE}:{key}") for key in ("services", "serviceDefaults"))
+        described = {str(name): each for name, each in found.items()} if isinstance(found, dict) else {}
+        entries = {name: each if isinstance(each, dict) else {} for name, each in described.items()}
+        if not isinstance(defaults, dict):
+            return entries
+        return {
+            name: service_defaults.merge(
+                each, defaults, ACK_SERVICE_KEYS if each.get("target") == "ack" else SERVICE_KEYS
+            )
+            for name, each in entries.items()
+        }
 
     @property
     def ack_services(self) -> dict[str, dict[str, Any]]:
@@ -94,24 +106,39 @@ class StackConfig:
         """What the stack deploys."""
         bucket = self.values.get(f"{NAMESPACE}:bucket")
         options = bucket if isinstance(bucket, dict) else {"name": bucket}
-        root = (self.text(f"{NAMESPACE}:modelRoot") or "models/tf_serving/").strip("/")
+        key = f"{NAMESPACE}:modelRoot"
+        root = (self.text(key) if key in self.values else DEFAULT_MODEL_ROOT).strip("/")
         models = self.values.get(f"{NAMESPACE}:models")
-        entries = models.values() if isinstance(models, dict) else ()
-        sources = {str(entry.get("source") or "") for entry in entries if isinstance(entry, dict)}
+        entries = [each for each in models.values() if isinstance(each, dict)] if isinstance(models, dict) else []
+        sources = {str(entry.get("source") or "") for entry in entries}
+        places = {f"{source.removeprefix('oss://').rstrip('/')}/" for source in sources if source.startswith("oss://")}
+        places |= self._mounted([str(entry.get("path") or "").rstrip("/") for entry in entries])
         return ram_policy.Needs(
             region=self.region or "*",
             bucket=str(options.get("name") or ""),
             existing_bucket=options.get("existing") is True,
             model_root=f"{root}/" if root else "",
-            sources=sorted(
-                f"{source.removeprefix('oss://').rstrip('/')}/" for source in sources if source.startswith("oss://")
-            ),
+            sources=sorted(places),
+            shares_traffic=bool(self.values.get(f"{NAMESPACE}:traffic")),
+            has_alarms=bool(self.values.get(f"{NAMESPACE}:alerts"))
+            or any(entry.get("alerts") for entry in self.services.values()),
             services={
                 name: str(entry.get("resource") or "")
                 for name, entry in self.services.items()
                 if name not in self.ack_services
             },
         )
+
+    def _mounted(self, paths: Iterable[str]) -> set[str]:
+        """Directories of models on other mounts of buckets, ``bucket/path/``."""
+        found = set()
+        for path in (each for each in paths if each.startswith("/")):
+            for entry in self.services.values():
+                extra = entry.get("extraConfig")
+                mount = other_mounts.mount_of(extra.get("storage") if isinstance(extra, dict) else None, path)
+                if mount is not None and (place := other_mounts.place_in(*mount, path)) is not None:
+                    found.add("/".join(place))
+        return found
 
 
 def load(stack: str, project_dir: Path = PROJECT_DIR) -> StackConfig:
@@ -121,14 +148,10 @@ def load(stack: str, project_dir: Path = PROJECT_DIR) -> StackConfig:
         DoctorError: there is none, or it is no YAML.
     """
     stack = short_name(stack)
-    project = read_yaml(project_dir / "Pulumi.yaml")
-    directory = project_dir / str(project.get("stackConfigDir") or "")
+    directory = stack_names.directory(read_yaml(project_dir / "Pulumi.yaml"), project_dir)
     file = directory / f"Pulumi.{stack}.yaml"
     if not file.is_file():
-        known = sorted(
-            path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in directory.glob("Pulumi.*.yaml")
-        )
-        raise DoctorError(f"there is no stack file {file}; stacks with one: {', '.join(known) or 'none'}")
+        raise DoctorError(f"there is no stack file {file}; {nearest.choices(stack, stack_names.with_file(directory))}")
     document = read_yaml(file)
     config = document.get("config")
     values: dict[str, Any] = {}
