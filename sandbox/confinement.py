@@ -57,11 +57,11 @@ def guarded(program: Sequence[str], arguments: Sequence[str], read: Iterable[Pat
     _compile()
     own = {Path(word).resolve() for word in program if os.path.isabs(word) and os.path.isfile(word)}
     code = {Path(place).resolve() for place in (sys.prefix, sys.base_prefix, site.getusersitepackages())}
-    # Python lists the project's directory for its modules. It may not read it whole: .sandbox/ holds the access key and
-    # every service's objects.
-    code |= {paths.ROOT / name for name in ("sandbox", "tfserving", "pyproject.toml")}
+    # Python lists the directories of packages for their modules. It may not read a checkout whole: .sandbox/ holds the
+    # access key and every service's objects.
+    code |= {paths.CODE, paths.KNOWLEDGE}
     rules = {
-        "list": [str(paths.ROOT)],
+        "list": paths.PYTHONPATH.split(os.pathsep),
         "read": sorted(map(str, {*_SYSTEM, *code, *own, *read})),
         "write": sorted(map(str, {*_DEVICES, *write})),
     }
@@ -82,8 +82,8 @@ def is_by_kernel() -> bool:
 @cache
 def _compile() -> None:
     """Servers may not write bytecode, and each start should find it."""
-    for name in ("sandbox", "tfserving"):
-        compileall.compile_dir(paths.ROOT / name, quiet=2, workers=1)
+    for package in (paths.CODE, paths.KNOWLEDGE):
+        compileall.compile_dir(package, quiet=2, workers=1)
 
 
 def object_path(directory: Path, key: str) -> Path | None:

@@ -80,8 +80,14 @@ def of_cloud(root: Path, environment: Mapping[str, str] = os.environ) -> AccessK
 
 
 def of_client(root: Path, environment: Mapping[str, str] = os.environ) -> AccessKey:
-    """The key to sign with for the cloud of a checkout; :data:`NO_KEY` where none has been made."""
-    return given(environment) or _read(root / FILE) or NO_KEY
+    """The key to sign with for the cloud of a checkout; :data:`NO_KEY` where none has been made.
+
+    Args:
+        root: the checkout, or a project inside one, such as an example.
+        environment: may name a key itself.
+    """
+    found = (_read(place / FILE) for place in (root.absolute(), *root.absolute().parents))
+    return given(environment) or next((key for key in found if key), NO_KEY)
 
 
 def given(environment: Mapping[str, str] = os.environ) -> AccessKey | None:

@@ -1,20 +1,43 @@
-"""Where the sandbox keeps things, and the one address its cloud listens on.
+"""Where the sandbox's code is, where it keeps things, and the one address its cloud listens on.
 
 Everything private lies in ``.sandbox/`` of the project, so two checkouts never meet as long as their ports differ.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+import tfserving
 from tfserving import stack_file
 from tfserving.errors import ConfigError, Problem
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The project directory: the one that holds ``Pulumi.yaml`` and ``sandbox/``."""
+CODE = Path(__file__).resolve().parent
+"""The package ``sandbox``."""
+KNOWLEDGE = Path(tfserving.__file__).resolve().parent
+"""The package ``tfserving``, which the sandbox imports."""
+PYTHONPATH = os.pathsep.join(dict.fromkeys((str(CODE.parent), str(KNOWLEDGE.parent))))
+"""Where programs that run in another directory find both."""
+
+
+def project(code: Path = CODE, directory: Path | None = None) -> Path:
+    """The project directory: the checkout that ``sandbox/`` lies in; for a sandbox that is installed, the nearest
+    directory upwards that holds ``Pulumi.yaml``, or the working directory where there is none.
+
+    Args:
+        code: the package ``sandbox``.
+        directory: where the search begins; None: the working directory.
+    """
+    if (code.parent / "Pulumi.yaml").is_file():
+        return code.parent
+    directory = Path.cwd() if directory is None else directory
+    return next((place for place in (directory, *directory.parents) if (place / "Pulumi.yaml").is_file()), directory)
+
+
+ROOT = project()
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 7580
@@ -24,9 +47,8 @@ LOCAL_STACK_FILE = Path("stacks") / "Pulumi.local.yaml"
 SANDBOX = ROOT / ".sandbox"
 CLOUD_DATA = SANDBOX / "cloud"
 """Objects, services and mounts of the sandbox cloud. Its log and its pid file lie beside it."""
-CLOUD_LOG = SANDBOX / "cloud.log"
-CLOUD_JSON = SANDBOX / "cloud.json"
-"""``{"pid": ..., "port": ...}`` while the cloud is listening."""
+CLUSTER_DATA = SANDBOX / "kube" / "cluster"
+"""The Kubernetes cluster, its kubeconfig among it."""
 MODELS = SANDBOX / "models"
 """Exported example models, ``<model>/<version>/``."""
 ENGINE_STATE = SANDBOX / "state"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sandbox.cloud.state import CloudState
 
 
-class AccountService:
+class AccountProduct:
     """Takes every OpenAPI call that no product before it took."""
 
     def __init__(self, port: int) -> None:
@@ -72,4 +72,4 @@ class AccountService:
 
 def register(app: web.Application, state: CloudState) -> None:
     """Adds the service. It must come after every other OpenAPI product."""
-    state.add(AccountService(state.port))
+    state.add(AccountProduct(state.port))

@@ -1,7 +1,7 @@
-"""The frame of the sandbox cloud: one port, one aiohttp application, and services that take requests by their shape.
+"""The frame of the sandbox cloud: one port, one aiohttp application, and products that take requests by their shape.
 
-A service is asked in turn whether a request is its own; OSS, which owns every path, is asked last. What looks like an
-OpenAPI call and belongs to no service is answered by a 4xx that names the call, so that a gap is seen at once and never
+A product is asked in turn whether a request is its own; OSS, which owns every path, is asked last. What looks like an
+OpenAPI call and belongs to no product is answered by a 4xx that names the call, so that a gap is seen at once and never
 retried. The request log holds methods, paths and statuses, never headers or bodies, and query values that could be
 secrets are masked.
 """
@@ -18,33 +18,36 @@ from pathlib import Path
 from aiohttp import web
 
 from sandbox import browser, paths
-from sandbox.cloud import account, console, cs, eas, health, signatures
+from sandbox.cloud import account, cms, console, cs, eas, health, signatures
 from sandbox.cloud.eas.gateway import PREFIX as GATEWAY_PREFIX
 from sandbox.cloud.errors import ApiError, is_out_of_space, json_error, request_id
 from sandbox.cloud.openapi import openapi_call
 from sandbox.cloud.oss.mounts import LiveView
-from sandbox.cloud.oss.service import OssService
+from sandbox.cloud.oss.service import OssProduct
 from sandbox.cloud.oss.store import ObjectStore
 from sandbox.cloud.state import STATE, CloudState
 from sandbox.keys import AccessKey
 
 log = logging.getLogger("sandbox.cloud")
 
-_NOT_LOGGED = (health.PATH, console.OVERVIEW_PATH)
-"""Asked again and again."""
 _SECRET_NAME = re.compile(r"signature|token|secret|credential|accesskey|password", re.IGNORECASE)
 
 
 def create_app(
-    data_dir: Path, port: int, root: Path = paths.ROOT, access_key: AccessKey | None = None
+    data_dir: Path,
+    port: int,
+    root: Path = paths.ROOT,
+    access_key: AccessKey | None = None,
+    cluster: Path | None = None,
 ) -> web.Application:
     """Builds the application of a sandbox cloud. Run it with :func:`make_runner`.
 
     Args:
-        data_dir: made if missing. The caller sees to it that no other cloud uses it.
-        port: the port the application is going to be served on (services put it into endpoints).
+        data_dir: made if missing. The caller makes sure that no other cloud uses it.
+        port: the port the application is going to be served on (products put it into endpoints).
         root: the project directory, reported by the health check.
         access_key: requests have to be signed with it. None, for a cloud inside a test: signatures are not checked.
+        cluster: data directory of the Kubernetes cluster whose services the console shows, too; None for none.
 
     Raises:
         OSError: the data directory cannot be made or written.
@@ -52,7 +55,7 @@ def create_app(
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
     objects = ObjectStore(data_dir / "oss")
-    state = CloudState(root, data_dir, port, objects, LiveView(objects, data_dir / "mounts"), access_key)
+    state = CloudState(root, data_dir, port, objects, LiveView(objects, data_dir / "mounts"), access_key, cluster)
     app = web.Application(middlewares=[_outermost])
     app[STATE] = state
     app.router.add_get(health.PATH, _health)
@@ -62,8 +65,9 @@ def create_app(
     app.on_cleanup.append(_stop)
     eas.register(app, state)
     cs.register(app, state)
+    cms.register(app, state)
     account.register(app, state)
-    state.add(OssService(objects, access_key))
+    state.add(OssProduct(objects, access_key))
     return app
 
 
@@ -81,17 +85,17 @@ def make_runner(app: web.Application) -> web.AppRunner:
 
 
 async def _start(app: web.Application) -> None:
-    for service in app[STATE].services:
-        await service.start()
+    for product in app[STATE].products:
+        await product.start()
 
 
 async def _stop(app: web.Application) -> None:
     state = app[STATE]
-    for service in reversed(state.services):
+    for product in reversed(state.products):
         try:
-            await service.stop()
+            await product.stop()
         except Exception:
-            log.exception("a service failed to stop")
+            log.exception("a product failed to stop")
     state.live_view.close()
     state.objects.close()
 
@@ -108,19 +112,19 @@ async def _health(request: web.Request) -> web.Response:
 
 async def _dispatch(request: web.Request) -> web.StreamResponse:
     state = request.app[STATE]
-    service = next(service for service in state.services if service.matches(request))
+    product = next(product for product in state.products if product.matches(request))
     # OSS knows anonymous requests and checks its own; the gateway asks for the token of the service.
-    signed = not isinstance(service, OssService) and not request.path.startswith(GATEWAY_PREFIX)
+    signed = not isinstance(product, OssProduct) and not request.path.startswith(GATEWAY_PREFIX)
     if state.access_key is not None and signed:
         await signatures.check_openapi(request, state.access_key)
-    return await service.handle(request)
+    return await product.handle(request)
 
 
 @web.middleware
 async def _outermost(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Logs every request, and turns an error no service rendered into an answer."""
+    """Logs every request, and turns an error no product rendered into an answer."""
     started = time.monotonic()
     status = 0
     try:
@@ -128,7 +132,7 @@ async def _outermost(
         status = response.status
         return response
     finally:
-        if request.path not in _NOT_LOGGED:
+        if not _is_a_look(request.path):
             milliseconds = (time.monotonic() - started) * 1000
             log.info("%s %s %s %.0f ms", request.method, _loggable(request), status or "aborted", milliseconds)
 
@@ -155,6 +159,11 @@ async def _answer(
         log.exception("request %s failed", identifier)
         message = f"The sandbox cloud failed on this request; its log names it {identifier}."
         return json_error(ApiError(500, "InternalError", message), request.host)
+
+
+def _is_a_look(path: str) -> bool:
+    """Whether a path is asked again and again, and does nothing."""
+    return path == health.PATH or (path.startswith(console.API_PATH) and path != console.REQUEST_PATH)
 
 
 def _loggable(request: web.Request) -> str:

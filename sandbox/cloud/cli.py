@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|start|stop|status")
     for name, summary in (
         ("run", "run in the foreground until Ctrl-C"),
-        ("start", "see to it that it runs in the background"),
+        ("start", "make sure that it runs in the background"),
         ("stop", "stop it and everything it started"),
         ("status", "say whether it is running"),
     ):

@@ -1,4 +1,4 @@
-"""What the services of one sandbox cloud share."""
+"""What the products of one sandbox cloud share: OSS, PAI-EAS, CS and what belongs to them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sandbox.cloud.oss.store import ObjectStore
 from sandbox.keys import AccessKey
 
 
-class Service(Protocol):
+class Product(Protocol):
     """A product of the sandbox cloud."""
 
     def matches(self, request: web.Request) -> bool:
-        """Whether the request is for this service. Must be quick and must not read the body."""
+        """Whether the request is for this product. Must be quick and must not read the body."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers a request that matched."""
@@ -26,12 +26,12 @@ class Service(Protocol):
         """Called once before the first request, with the event loop running."""
 
     async def stop(self) -> None:
-        """Called once at shutdown. Processes the service started must be gone when it returns."""
+        """Called once at shutdown. Processes the product started must be gone when it returns."""
 
 
 @dataclass
 class CloudState:
-    """What the services of one sandbox cloud share.
+    """What the products of one sandbox cloud share.
 
     Attributes:
         root: the project directory.
@@ -40,7 +40,8 @@ class CloudState:
         objects: the OSS store.
         live_view: local directory trees that follow OSS prefixes.
         access_key: what requests are signed with; None: signatures are not checked.
-        services: in the order in which they are asked.
+        cluster: data directory of the Kubernetes cluster beside this cloud; None for none.
+        products: in the order in which they are asked.
     """
 
     root: Path
@@ -49,11 +50,12 @@ class CloudState:
     objects: ObjectStore
     live_view: LiveView
     access_key: AccessKey | None = None
-    services: list[Service] = field(default_factory=list)
+    cluster: Path | None = None
+    products: list[Product] = field(default_factory=list)
 
-    def add(self, service: Service) -> None:
-        """Adds a service behind those already there."""
-        self.services.append(service)
+    def add(self, product: Product) -> None:
+        """Adds a product behind those already there."""
+        self.products.append(product)
 
 
 STATE: web.AppKey[CloudState] = web.AppKey("state", CloudState)

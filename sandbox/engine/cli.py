@@ -21,14 +21,16 @@ from typing import Any
 
 from sandbox.engine import properties as props
 from sandbox.engine.config import Stack, load
-from sandbox.engine.deployment import STACK_TYPE, Deployment
+from sandbox.engine.deployment import Deployment
 from sandbox.engine.display import UNCHANGED, Display, digest, summary
 from sandbox.engine.monitor import Monitor
 from sandbox.engine.plugins import Plugins
 from sandbox.engine.policies import PolicyPack
 from sandbox.engine.state import Resource, Snapshot, lock
+from sandbox.engine.urns import STACK_TYPE
 from sandbox.holders import deployed
 from tfserving.errors import ConfigError, Problem, TFServingError
+from tfserving.property_values import SECRET, SIGNATURE
 
 FAILED, UNEXPECTED_CHANGES = 1, 7
 TITLES = {"up": ("Previewing update", "Updating"), "refresh": ("Previewing refresh", "Refreshing")}
@@ -36,7 +38,7 @@ TITLES |= {"preview": TITLES["up"], "destroy": ("Previewing destroy", "Destroyin
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one command. Mistakes and failures are told on stderr, without a traceback."""
+    """Runs one command. Mistakes and failures are reported on stderr, without a traceback."""
     arguments = _parser().parse_args(argv)
     try:
         stack = load(Path(arguments.cwd).resolve(), arguments.stack)
@@ -53,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
             )
         if arguments.command == "outputs":
             return _outputs(stack, arguments)
+        if arguments.command == "export":
+            return _export(stack, arguments)
         writing = arguments.command != "preview" and not arguments.preview_only
         with lock(stack.state_file) if writing else contextlib.nullcontext():
             return _Run(stack, arguments).run()
@@ -64,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("preview", "up", "refresh", "destroy", "outputs"):
+    for name in ("preview", "up", "refresh", "destroy", "outputs", "export"):
         command = commands.add_parser(name)
         command.add_argument(
             "--stack",
@@ -75,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--cwd", "-C", default=".", help="project directory (default: the current one)")
         command.add_argument("--json", "-j", action="store_true", help="print JSON, as the Pulumi CLI does")
-        if name == "outputs":
+        if name in ("outputs", "export"):
             command.add_argument("--show-secrets", action="store_true", help="print secret values")
             continue
         command.add_argument("--yes", "-y", action="store_true", help="do it without asking")
@@ -88,6 +92,20 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--policy-pack", type=Path, metavar="DIR", help="hold resources to this policy pack")
         command.add_argument("--parallel", "-p", type=_positive, default=8, help="operations at a time (default: 8)")
     return parser
+
+
+def _export(stack: Stack, arguments: argparse.Namespace) -> int:
+    """The state in the CLI's form; secrets are masked, or in clear as ``--show-secrets`` has them there."""
+    resources = Snapshot(stack.state_file, read_only=True).resources
+
+    def shown(item: Any) -> Any:
+        if not props.is_secret(item):
+            return item
+        text = json.dumps(item["value"]) if arguments.show_secrets else '"[secret]"'
+        return {SIGNATURE: SECRET, "plaintext": text}
+
+    print(json.dumps({"version": 3, "deployment": {"resources": props.rewrite(resources, shown)}}, indent=4))
+    return 0
 
 
 def _positive(text: str) -> int:

@@ -16,10 +16,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import resource_pb2 as pb
+from pulumi.runtime.proto.provider_pb2 import ConstructResponse
 
 from sandbox.engine import properties as props
+from sandbox.engine import urns
 from sandbox.engine.config import Stack
+from sandbox.engine.construction import construct_request, look_up, referred_to
 from sandbox.engine.plugins import (
     Diff,
     InitFailedError,
@@ -32,11 +36,11 @@ from sandbox.engine.plugins import (
 )
 from sandbox.engine.properties import Properties
 from sandbox.engine.state import Resource, Snapshot, now, references
+from sandbox.engine.urns import STACK_TYPE
 from tfserving.errors import TFServingError
 from tfserving.property_path import covers, parse_path
 from tfserving.property_values import UNKNOWN_TEXT, UNKNOWNS
 
-STACK_TYPE = "pulumi:pulumi:Stack"
 INVERTED = {"add": "delete", "add-replace": "delete-replace", "delete": "add", "delete-replace": "add-replace"}
 Node = TypeVar("Node", bound=Hashable)
 
@@ -130,18 +134,40 @@ class Deployment:
         self._replaced: set[str] = set()
         self._condemned: set[str] = set()
         self._default_providers: dict[str, Future[str]] = {}
+        self._aliases: dict[str, list[str]] = {}
 
     # What the program asks for
 
     def register(self, goal: pb.RegisterResourceRequest) -> Resource:
         """Brings a resource to its goal state. Raises StepError or SkippedError."""
         urn = self._claim(goal.type, goal.name, goal.parent)
+        with self._lock:
+            above = self._aliases.get(goal.parent, ())
+            self._aliases[urn] = urns.aliases(goal, self._stack.name, self._stack.project_name, above)
         with self._accounted(urn):
             new = self._goal(goal, urn)
             self._skip_after_failure(new)
             with self._slots:
                 self._settle(goal, new)
             return new
+
+    def construct(self, goal: pb.RegisterResourceRequest, monitor: str) -> ConstructResponse:
+        """Has a provider make a component, which registers itself. Raises StepError or SkippedError."""
+        urn = self.urn(goal.type, goal.name, goal.parent)
+        with self._accounted(urn):
+            package = goal.type.split(":")[0]
+            reference = goal.provider or goal.providers.get(package) or self._default_provider(package, goal.version)
+            needed = {key: list(each.urns) for key, each in goal.propertyDependencies.items()}
+            self._skip_after_failure({
+                "urn": urn, "parent": goal.parent, "dependencies": [*goal.dependencies, *referred_to(goal)],
+                "propertyDependencies": needed, "provider": reference,
+            })  # fmt: skip
+            request = construct_request(goal, self._stack, monitor, preview=self.preview, parallel=self._parallel)
+            return self._plugin(reference).construct(request)
+
+    def look_up(self, request: pb.ResourceInvokeRequest) -> Struct:
+        """A resource that this run has dealt with (:func:`sandbox.engine.construction.look_up`)."""
+        return look_up(self._snapshot.done, request)
 
     def read(self, request: pb.ReadResourceRequest) -> Resource:
         """Looks a resource up that this stack does not manage. Raises StepError or SkippedError."""
@@ -233,9 +259,7 @@ class Deployment:
 
     def urn(self, kind: str, name: str, parent: str) -> str:
         """The URN of a resource of this stack."""
-        above = parent.split("::")[2] if parent else STACK_TYPE
-        kind = kind if above == STACK_TYPE else f"{above}${kind}"
-        return f"urn:pulumi:{self._stack.name}::{self._stack.project_name}::{kind}::{name}"
+        return urns.urn(self._stack.name, self._stack.project_name, kind, name, parent)
 
     def _claim(self, kind: str, name: str, parent: str) -> str:
         urn = self.urn(kind, name, parent)
@@ -283,7 +307,7 @@ class Deployment:
 
     def _goal(self, goal: pb.RegisterResourceRequest, urn: str) -> Resource:
         unsupported = {
-            "a component of a provider package (remote)": goal.remote, "import": goal.importId,
+            "import": goal.importId,
             "transforms": goal.transforms, "resource hooks": goal.hooks.ByteSize(),
             "replacement_trigger": goal.HasField("replacement_trigger"), "state migrations": goal.state_migrations,
             "hide_diffs": goal.hideDiffs,
@@ -336,7 +360,7 @@ class Deployment:
         urn, _, id = reference.rpartition("::")
         for resource in self._snapshot.resources:
             if resource["urn"] == urn and resource.get("id") == id:
-                return self._plugins.configured(urn, resource.get("inputs", {}))
+                return self._plugins.configured(urn, id, resource.get("inputs", {}))
         raise TFServingError(f"the state does not hold its provider {urn}")
 
     def _manager(self, resource: Resource) -> Plugin | ProviderManager | None:
@@ -348,7 +372,7 @@ class Deployment:
     def _settle(self, goal: pb.RegisterResourceRequest, new: Resource) -> None:
         """Decides what is to be done about a resource, and does it."""
         urn, wanted, manager = new["urn"], new.get("inputs", {}), self._manager(new)
-        old = self._snapshot.find(urn, *goal.aliasURNs)
+        old = self._snapshot.find(urn, *self._aliases[urn])
         if old and _is_managed(old) and (self._refresh or old.get("refreshBeforeUpdate")):
             refresh = Step("refresh", urn, old)
             refresh.new = old = self._reread(old)

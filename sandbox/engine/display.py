@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.engine import properties as props
-from sandbox.engine.deployment import STACK_TYPE, Deployment, Observer, Step
+from sandbox.engine.deployment import Deployment, Observer, Step
 from sandbox.engine.state import Resource
+from sandbox.engine.urns import STACK_TYPE
 from tfserving import command_line
 from tfserving.property_path import parse_path
 from tfserving.property_values import UNKNOWNS
@@ -22,6 +23,7 @@ SYMBOLS |= {"create-replacement": "++", "delete-replaced": "--"}
 STEMS = {"create": "creat", "update": "updat", "delete": "delet", "replace": "replac", "refresh": "refresh"}
 STEMS |= {"create-replacement": "creat", "delete-replaced": "delet"}
 UNCHANGED = {"same", "read", "refresh"}
+_PATHS = 12
 QUIET_SECONDS = 10.0
 """An operation that says nothing for so long has its progress line repeated."""
 
@@ -186,7 +188,8 @@ class Display(Observer):
 
     def _info(self, step: Step) -> str:
         paths = sorted({line.split(": ")[0].replace(" ", "") for line in changes(step).values()})
-        info = [f"[diff: {','.join(paths)}]"] if paths and step.op in ("update", "replace") else []
+        more = [f"and {len(paths) - _PATHS} more"] if len(paths) > _PATHS else []
+        info = [f"[diff: {','.join([*paths[:_PATHS], *more])}]"] if paths and step.op in ("update", "replace") else []
         for severity, name in (("error", "error"), ("warning", "warning"), ("info", "message")):
             if count := sum(1 for s, urn, _ in self.messages if (s, urn) == (severity, step.urn)):
                 info.append(f"{count} {name}{'s' * (count > 1)}")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import IO, Any, cast
 
 import grpc
@@ -15,19 +13,24 @@ from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2, resource_pb2_grp
 
 from sandbox.engine import properties as props
 from sandbox.engine.config import Stack
-from sandbox.engine.deployment import STACK_TYPE, Deployment, Observer, SkippedError, StepError
+from sandbox.engine.construction import GET_RESOURCE
+from sandbox.engine.deployment import Deployment, Observer, SkippedError, StepError
 from sandbox.engine.plugins import CHANNEL
 from sandbox.engine.policies import PolicyPack
+from sandbox.engine.runtimes import start_of
 from sandbox.engine.state import Resource
+from sandbox.engine.urns import STACK_TYPE
 from tfserving.errors import TFServingError
 
 FEATURES = (
     resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
+    resource_pb2.RESOURCE_MONITOR_FEATURE_ALIAS_SPECS,
     resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_REFERENCES,
+    resource_pb2.RESOURCE_MONITOR_FEATURE_OUTPUT_VALUES,
     resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH,
     resource_pb2.RESOURCE_MONITOR_FEATURE_REPLACE_WITH,
 )
-"""The SDK itself refuses options that need a feature not listed here; aliases it then resolves on its own."""
+"""The SDK itself refuses options that need a feature not listed here."""
 SEVERITIES = ("debug", "info", "warning", "error")
 
 
@@ -62,25 +65,29 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         self._server.stop(None)
 
     def run_program(self, deployment: Deployment) -> bool:
-        """Runs the project's program against a deployment. What it prints becomes messages."""
+        """Runs the project's program against a deployment. What it prints becomes messages.
+
+        Raises:
+            TFServingError: it cannot start.
+        """
         settings = {
             "project": self._stack.project_name, "stack": self._stack.name, "organization": "organization",
             "monitor": self.address, "engine": self.address, "parallel": self._parallel,
             "dry_run": deployment.preview, "root_directory": str(self._stack.root),
             "config": self._stack.config, "secret_keys": sorted(self._stack.secret_keys),
         }  # fmt: skip
-        command = [self._stack.python, "-P", str(Path(__file__).with_name("language.py"))]
         directory = self._stack.root / str(self._stack.project.get("main") or ".")
+        start = start_of(self._stack, settings, directory)
         try:
             program = self._program = subprocess.Popen(
-                command, cwd=directory, env=self._stack.environment, text=True, start_new_session=True,
+                start.command, cwd=directory, env=start.environment, text=True, start_new_session=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
         except OSError as error:
             raise TFServingError(f"the program cannot start: {error.filename}: {error.strerror}") from None
         stdin, stdout = cast("IO[str]", program.stdin), cast("IO[str]", program.stdout)
         with contextlib.suppress(BrokenPipeError):  # it says itself why it ended at once
-            stdin.write(json.dumps(settings) + "\n")
+            stdin.write(start.input)
             stdin.flush()
         for line in stdout:
             self._observer.message("info", line.rstrip(), self._root)
@@ -107,9 +114,16 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         deployment = self._current(context)
         urn = deployment.urn(request.type, request.name, request.parent)
         response = resource_pb2.RegisterResourceResponse(urn=urn)
-        for violation in self.policies.check(request, urn) if self.policies else ():
+        for violation in self.policies.check(request, urn) if self.policies and not request.remote else ():
             self._observer.message("error" if violation.is_mandatory else "warning", str(violation), urn)
         try:
+            if request.remote:
+                made = deployment.construct(request, self.address)
+                response.urn = made.urn
+                response.object.CopyFrom(made.state)
+                for key, needed in made.stateDependencies.items():
+                    response.propertyDependencies[key].urns.extend(needed.urns)
+                return response
             state = deployment.register(request)
         except (StepError, SkippedError) as error:
             if not request.supportsResultReporting:
@@ -136,12 +150,15 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
     def Invoke(self, request: Any, context: Any) -> resource_pb2.ResourceInvokeResponse:
         """A provider's function, passed through."""
         deployment = self._current(context)
+        response = resource_pb2.ResourceInvokeResponse()
         try:
+            if request.tok == GET_RESOURCE:
+                getattr(response, "return").CopyFrom(deployment.look_up(request))
+                return response
             plugin = deployment.provider(request.provider, request.tok, request.version)
             answer = plugin.invoke(request.tok, props.from_struct(request.args), deployment.preview)
         except TFServingError as error:
             context.abort(grpc.StatusCode.UNKNOWN, f"{request.tok}: {error}")
-        response = resource_pb2.ResourceInvokeResponse()
         if answer is not None:
             getattr(response, "return").CopyFrom(getattr(answer, "return"))
         return response

@@ -11,14 +11,14 @@ import threading
 import uuid
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, cast
 
 import grpc
 from google.protobuf import empty_pb2
+from pulumi.runtime.proto import errors_pb2, provider_pb2_grpc, status_pb2
 from pulumi.runtime.proto import provider_pb2 as pb
-from pulumi.runtime.proto import provider_pb2_grpc, status_pb2
 
+from sandbox import paths
 from sandbox.engine import config
 from sandbox.engine import properties as props
 from sandbox.engine.properties import Properties
@@ -29,7 +29,6 @@ from tfserving.property_values import UNKNOWN_TEXT
 
 CHANNEL = [("grpc.max_receive_message_length", 400 << 20), ("grpc.enable_http_proxy", 0)]
 KINDS = ("add", "add-replace", "delete", "delete-replace", "update", "update-replace")
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 class ProviderError(TFServingError):
@@ -95,9 +94,10 @@ class Plugin:
     def __init__(self, package: str, command: list[str], stack: config.Stack, engine: str) -> None:
         self.package = package
         self._secrets = self._resources = self._previews = self._handshaken = False
+        self._configured: tuple[str, str] | None = None
         self._known = True
         self._said: deque[str] = deque(maxlen=20)
-        environment, pipe = stack.environment | {"PYTHONPATH": str(REPOSITORY)}, subprocess.PIPE
+        environment, pipe = stack.environment | {"PYTHONPATH": paths.PYTHONPATH}, subprocess.PIPE
         try:
             # Its own session, so that Ctrl-C reaches only the engine. Its stdin ends when the engine does.
             self.process = subprocess.Popen(
@@ -144,6 +144,10 @@ class Plugin:
                 failed = pb.ErrorResourceInitFailed()
                 if detail.Unpack(failed):
                     return InitFailedError(failed)
+                wrong = errors_pb2.InputPropertiesError()
+                if detail.Unpack(wrong):
+                    listed = (f"  - {each.property_path}: {each.reason}" for each in wrong.errors)
+                    return ProviderError("\n".join([error.details(), *listed]))
         if error.code() is grpc.StatusCode.UNAVAILABLE and self.process.poll() is not None:
             return ProviderError(f"provider plugin {self.package} ended unexpectedly:\n{self._last_words()}".strip())
         return ProviderError(error.details() or f"provider {self.package}: {error.code().name}")
@@ -174,8 +178,14 @@ class Plugin:
         outputs = self._marked(props.from_struct(answer.properties), inputs)
         return Result(getattr(answer, "id", ""), outputs, answer.refresh_before_update)
 
-    def configure(self, urn: str, inputs: Properties) -> None:
-        """Gives the provider its settings. With unknown ones (in a preview) it stays unconfigured and is not asked."""
+    def configure(self, urn: str, id: str, inputs: Properties) -> None:
+        """Gives the provider its settings. With unknown ones (in a preview) it stays unconfigured and is not asked.
+
+        A provider that a preview began has its id only in the update: it is told again who it is.
+        """
+        if self._configured == (urn, id):
+            return
+        self._configured = (urn, id)
         self._known = not props.has_unknown(inputs)
         if not self._known:
             return
@@ -184,7 +194,7 @@ class Plugin:
         request = pb.ConfigureRequest(
             args=props.to_struct(inputs), variables={f"{self.package}:config:{k}": v for k, v in texts.items()},
             acceptSecrets=True, acceptResources=True, sends_old_inputs=True, sends_old_inputs_to_delete=True,
-            **_named(urn),
+            id=id, **_named(urn),
         )  # fmt: skip
         answer = self._call("Configure", request)
         if not self._handshaken:
@@ -243,6 +253,11 @@ class Plugin:
         inputs, outputs = old.get("inputs", {}), old.get("outputs", {})
         self._ask("Delete", old["urn"], id=old["id"], properties=outputs, old_inputs=inputs, timeout=timeout)
 
+    def construct(self, request: pb.ConstructRequest) -> pb.ConstructResponse:
+        """Has the provider make a component."""
+        answer: pb.ConstructResponse = self._call("Construct", request)
+        return answer
+
     def invoke(self, token: str, arguments: Properties, preview: bool) -> Any:
         """Calls a function of the provider; its protobuf answer, None where the provider's settings are unknown."""
         request = pb.InvokeRequest(tok=token, args=self._struct(arguments), preview=preview)
@@ -278,12 +293,13 @@ class ProviderManager:
 
     def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Result:
         """Configures a new provider."""
-        self._plugins.configured(urn, inputs)
-        return Result(UNKNOWN_TEXT if preview else str(uuid.uuid4()), inputs)
+        id = UNKNOWN_TEXT if preview else str(uuid.uuid4())
+        self._plugins.configured(urn, id, inputs)
+        return Result(id, inputs)
 
     def update(self, old: Resource, inputs: Properties, timeout: float, ignore: list[str], preview: bool) -> Result:
         """Configures the provider anew."""
-        self._plugins.configured(old["urn"], inputs)
+        self._plugins.configured(old["urn"], old["id"], inputs)
         return Result(old["id"], inputs)
 
 
@@ -302,7 +318,7 @@ class Plugins:
                 return [str((self._stack.root / str(entry["path"]) / f"pulumi-resource-{package}").resolve())]
         if found := shutil.which(f"pulumi-resource-{package}"):
             return [found]
-        if (REPOSITORY / "sandbox" / "plugins" / package / "__main__.py").exists():
+        if (paths.CODE / "plugins" / package / "__main__.py").exists():
             return [sys.executable, "-m", f"sandbox.plugins.{package}"]
         raise ProviderError(
             f"no plugin for package {package}: Pulumi.yaml names none under plugins.providers, "
@@ -316,10 +332,10 @@ class Plugins:
                 self._spare[package] = Plugin(package, self._command(package), self._stack, self._engine)
             return self._spare[package]
 
-    def configured(self, urn: str, inputs: Properties) -> Plugin:
+    def configured(self, urn: str, id: str, inputs: Properties) -> Plugin:
         """The provider with these settings. Raises ProviderError for settings that do not mean loopback."""
         package = package_of(urn)
-        key = (package, json.dumps(inputs, sort_keys=True))
+        key = (urn, json.dumps(inputs, sort_keys=True))
         problems = config.refusals(props.plain(inputs), f"{package}:", package in config.PACKAGES)
         if package == "kubernetes":
             problems += config.cluster_refusals(props.plain(inputs))
@@ -327,8 +343,9 @@ class Plugins:
             raise ProviderError("\n".join(map(str, problems)))
         with self._locks[package]:
             if key not in self._configured:
-                self.unconfigured(package).configure(urn, inputs)
+                self.unconfigured(package).configure(urn, id, inputs)
                 self._configured[key] = self._spare.pop(package)
+            self._configured[key].configure(urn, id, inputs)
             return self._configured[key]
 
     def _all(self) -> list[Plugin]:

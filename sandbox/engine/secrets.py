@@ -75,7 +75,11 @@ def new_salt(passphrase: str | None = None) -> str:
 
 
 def passphrases() -> list[str]:
-    """The passphrases to try: PULUMI_CONFIG_PASSPHRASE, PULUMI_CONFIG_PASSPHRASE_FILE, the sandbox's own."""
+    """The passphrases to try: PULUMI_CONFIG_PASSPHRASE, PULUMI_CONFIG_PASSPHRASE_FILE, the sandbox's own.
+
+    Raises:
+        SecretsError: the file cannot be read.
+    """
     found = [os.environ[name] for name in ("PULUMI_CONFIG_PASSPHRASE",) if name in os.environ]
     if file := os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
         try:

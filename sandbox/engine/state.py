@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sandbox.background import InUseError, Lock
 from sandbox.engine import secrets
 from sandbox.engine.properties import is_secret, rewrite, secret
 from tfserving.errors import TFServingError
@@ -98,8 +98,26 @@ class Snapshot:
                 resources[:] = [r for r in resources if r is not old]
             if new is not None:
                 self.done.append(new)
+                if old is not None and old["urn"] != new["urn"]:  # by an alias
+                    self._rename(old["urn"], new["urn"])
             if new != old:
                 self.save()
+
+    def _rename(self, old: str, new: str) -> None:
+        """What refers to a resource that has another URN now refers to it by that one (``NormalizeURNReferences``)."""
+
+        def renamed(urn: str) -> str:
+            return new if urn == old else urn
+
+        for resource in self.resources:
+            for key in resource.keys() & {"parent", "deletedWith"}:
+                resource[key] = renamed(resource[key])
+            lists = [resource[key] for key in ("dependencies", "replaceWith") if key in resource]
+            for urns in (*lists, *resource.get("propertyDependencies", {}).values()):
+                urns[:] = map(renamed, urns)
+            provider, _, id = resource.get("provider", "").rpartition("::")
+            if provider == old:
+                resource["provider"] = f"{new}::{id}"
 
     def refreshed(self, old: Resource, new: Resource | None) -> None:
         """``old`` is really ``new``, or gone; then nothing depends on it any more."""
@@ -129,7 +147,11 @@ class Snapshot:
         self._pending.remove(entry)
 
     def save(self) -> None:
-        """Writes the file so that a reader sees the old one or the new one. A preview's snapshot is never written."""
+        """Writes the file so that a reader sees the old one or the new one. A preview's snapshot is never written.
+
+        Raises:
+            StateError: the file cannot be written.
+        """
         if self._read_only:
             return
         with self._lock:
@@ -169,14 +191,9 @@ def lock(state_file: Path) -> Iterator[None]:
         StateError: another run holds it; the message has its process id.
     """
     state_file.parent.mkdir(parents=True, exist_ok=True)
-    with open(state_file.with_suffix(".lock"), "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            pid = file.read().strip() or "unknown"
-            raise StateError(f"another run is at work on this stack (process {pid}); wait for it, or stop it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    try:
+        with Lock(state_file.with_suffix(".lock")).held():
+            yield
+    except InUseError as error:
+        pid = error.pid or "unknown"
+        raise StateError(f"another run is at work on this stack (process {pid}); wait for it, or stop it") from None

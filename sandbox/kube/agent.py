@@ -2,7 +2,8 @@
 
 In the place of the cluster autoscaler: for every node selector that a pod waits with, there is a node that fits it. In
 the place of the cloud controller manager: every Service of type LoadBalancer gets a loopback address, whose ports lead
-to its ready pods in turn. A cluster that is started again has the same nodes and addresses as before.
+to its ready pods in turn. In the place of a gateway controller:
+:mod:`sandbox.kube.gateway_routes`. A cluster that is started again has the same nodes and addresses as before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
+from sandbox.kube.gateway_routes import GatewayController
 from sandbox.kube.network import PodNetwork, splice
 from sandbox.kube.node import Node
 from sandbox.kube.oss import OssMounts
@@ -51,6 +53,7 @@ class Agent:
         self._api.api_client.configuration.proxy = None
         self._nodes: dict[str, Node] = {}
         self._balancers: dict[str, LoadBalancer] = {}
+        self._gateways = GatewayController(client.CustomObjectsApi(self._api.api_client), self._behind)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
 
@@ -62,6 +65,7 @@ class Agent:
         """Ends every pod's processes."""
         self._stopping.set()
         self._thread.join()
+        self._gateways.close()
         for balancer in self._balancers.values():
             balancer.close()
         for node in self._nodes.values():
@@ -74,6 +78,7 @@ class Agent:
             try:
                 self._provide_nodes()
                 self._provide_balancers()
+                self._gateways.look()
             except (client.ApiException, HTTPError, OSError) as error:
                 log.warning("agent: %s", " ".join(str(error).split())[:300])
 
@@ -104,19 +109,33 @@ class Agent:
         for uid in self._balancers.keys() - {u for u, item in found.items() if item.spec.type == "LoadBalancer"}:
             self._balancers.pop(uid).close()
 
+    def _behind(self, service: str) -> list[str] | None:
+        """Loopback addresses of the ready pods of a Service, by ``namespace/name``; None for no such Service."""
+        namespace, _, name = service.partition("/")
+        try:
+            found = self._api.read_namespaced_service(name, namespace)
+        except client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return self._ready(namespace, found.spec.selector)
+
+    def _ready(self, namespace: str, selector: Mapping[str, str] | None) -> list[str]:
+        labels = ",".join(f"{key}={value}" for key, value in (selector or {}).items())
+        pods = self._api.list_namespaced_pod(namespace, label_selector=labels).items
+        hosts = [
+            self._network.host(pod.status.pod_ip)
+            for pod in pods
+            if pod.metadata.deletion_timestamp is None
+            and any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
+        ]
+        return sorted(host for host in hosts if host)
+
     def _balancer(self, service: Any) -> LoadBalancer:
         namespace, name = service.metadata.namespace, service.metadata.name
-        labels = ",".join(f"{key}={value}" for key, value in (service.spec.selector or {}).items())
 
         def ready() -> list[str]:
-            pods = self._api.list_namespaced_pod(namespace, label_selector=labels).items
-            hosts = [
-                self._network.host(pod.status.pod_ip)
-                for pod in pods
-                if pod.metadata.deletion_timestamp is None
-                and any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
-            ]
-            return sorted(host for host in hosts if host)
+            return self._ready(namespace, service.spec.selector)
 
         ports = {int(port.port): _target(port) for port in service.spec.ports}
         given = [item.ip for item in service.status.load_balancer.ingress or ()]

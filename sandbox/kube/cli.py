@@ -10,8 +10,6 @@ from sandbox import paths
 from sandbox.kube import build, process
 from sandbox.kube.cluster import ClusterFiles
 
-DATA = paths.SANDBOX / "kube" / "cluster"
-
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command.
@@ -27,13 +25,17 @@ def main(argv: Sequence[str]) -> int:
     for name, summary in (
         ("build", "build its programs from pinned Go modules"),
         ("run", "run in the foreground until Ctrl-C"),
-        ("start", "see to it that it runs in the background"),
+        ("start", "make sure that it runs in the background"),
         ("stop", "stop it"),
         ("status", "say whether it is running"),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
         if name != "build":
-            command.add_argument("--data", type=Path, default=DATA, help="data directory; the kubeconfig lies in it")
+            command.add_argument(
+                "--data", type=Path, default=paths.CLUSTER_DATA, help="data directory; the kubeconfig lies in it"
+            )
+        if name in ("run", "start"):
+            command.add_argument("--gateway-api", action="store_true", help="with the Gateway API and a Gateway")
         if name == "run":
             command.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(list(argv))
@@ -44,14 +46,14 @@ def main(argv: Sequence[str]) -> int:
     files = ClusterFiles(options.data.resolve())
     match options.command:
         case "run":
-            process.run(files, options.ready_fd)
+            process.run(files, options.ready_fd, gateway_api=options.gateway_api)
         case "start":
-            started = process.start(files)
+            started = process.start(files, gateway_api=options.gateway_api)
             print(f"cluster {'started' if started else 'is running already'}: kubeconfig {files.kubeconfig}")
         case "stop":
             print("cluster stopped" if process.stop(files) else "cluster is not running")
         case _:
-            pid = process.holder(files)
+            pid = process.lock(files).holder()
             print("cluster is not running" if pid is None else f"cluster is running: process {pid}, data {files.data}")
             return 3 if pid is None else 0
     return 0

@@ -11,18 +11,17 @@ import http.client
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from sandbox import confinement, paths
+from sandbox import confinement, paths, ports
 from sandbox.kube import build
 from sandbox.kube.pki import Authority, KeyPair, signing_key
 from tfserving.errors import TFServingError
@@ -32,6 +31,20 @@ STOP_SECONDS = 20.0
 
 SERVICE_RANGE = "10.96.0.0/16"
 """Addresses of Services. Nothing routes there: the sandbox reaches pods by load balancers."""
+
+_PORTS: Mapping[str, tuple[str, ...]] = {
+    "etcd": ("etcd", "etcd-peer"),
+    "kube-apiserver": ("kube-apiserver",),
+    "kube-controller-manager": ("manager",),
+    "kube-scheduler": ("scheduler",),
+}
+"""What the ports of each program are remembered by."""
+_CLIENTS: Mapping[str, tuple[str, ...]] = {"etcd": ("kube-apiserver",)}
+"""Programs that are started with a port of another one, before that is known to listen there."""
+_MOVES = 10
+"""How often programs go to other ports before that is a failure."""
+_TAKEN = "address already in use"
+"""What Go calls EADDRINUSE."""
 
 CONTROLLERS = (
     "deployment-controller",
@@ -89,7 +102,7 @@ class ClusterFiles:
         return self.data / "pods.sock"
 
 
-class Cluster:
+class LocalCluster:
     """The programs of a running cluster.
 
     Args:
@@ -102,6 +115,13 @@ class Cluster:
         self._programs = programs
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}
+        self._moves = 0
+        self._flags: Mapping[str, Callable[[], dict[str, object]]] = {
+            "etcd": self._etcd,
+            "kube-apiserver": self._api_server,
+            "kube-controller-manager": self._controller_manager,
+            "kube-scheduler": self._scheduler,
+        }
         files.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.files.logs.mkdir(exist_ok=True)
         # Two authorities: a certificate for the API server must not open etcd.
@@ -122,19 +142,23 @@ class Cluster:
     def start(self) -> None:
         """Starts everything and waits until the API server is ready. The kubeconfig is written before that.
 
+        Ports are those of an earlier run where they are free, so that kubeconfigs stay valid. A port may be taken
+        between being found free and being listened on: its program is started again at another.
+
         Raises:
             ClusterError: a program is missing, ended or is not ready in time.
         """
         if why := build.missing(self._programs):
             raise ClusterError(why)
-        self._ports = _free_ports(("kube-apiserver", "etcd", "etcd-peer", "manager", "scheduler"), self.files.ports)
-        _write_private(self.kubeconfig, yaml.safe_dump(self._kubeconfig(self._admin, embed=True), sort_keys=False))
-        self._start("etcd", self._etcd())
-        self._start("kube-apiserver", self._api_server())
+        self._moves = 0
+        self._ports = self._remembered()
+        self._find_ports(name for names in _PORTS.values() for name in names if name not in self._ports)
+        self._start("etcd")
+        self._start("kube-apiserver")
         self._await_ready()
-        self._start("kube-controller-manager", self._controller_manager())
-        self._start("kube-scheduler", self._scheduler())
-        self._await_default_account()
+        self._start("kube-controller-manager")
+        self._start("kube-scheduler")
+        self._await_work()
 
     def failure(self) -> str:
         """Which program ended by itself, and its last words; empty while all run."""
@@ -146,18 +170,54 @@ class Cluster:
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Ends everything, the API server before its store; kills what has not ended after ``seconds``."""
         for name in reversed(list(self._processes)):
-            process = self._processes.pop(name)
-            process.terminate()
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self._end(name, seconds)
+
+    # ---- ports -----------------------------------------------------------------------------------------------------
+
+    def _remembered(self) -> dict[str, int]:
+        """Ports of an earlier run that still are free."""
+        try:
+            known = json.loads(self.files.ports.read_text(encoding="utf-8"))
+            found = {str(name): int(port) for name, port in known.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+        return {name: port for name, port in found.items() if ports.is_free(port)}
+
+    def _find_ports(self, names: Iterable[str]) -> None:
+        """Gives these names other ports, and notes them all."""
+        for name in list(names):
+            self._ports[name] = ports.free_port(self._ports.values())
+        self.files.ports.write_text(json.dumps(self._ports), encoding="utf-8")
+        _write_private(self.kubeconfig, yaml.safe_dump(self._kubeconfig(self._admin, embed=True), sort_keys=False))
+
+    def _move(self) -> bool:
+        """Starts a program again at other ports, if one has ended because somebody else took a port of it; with it,
+        whatever is told its port."""
+        for name, process in self._processes.items():
+            if process.poll() and _TAKEN in self._log(name) and self._moves < _MOVES:
+                self._moves += 1
+                self._find_ports(_PORTS[name])
+                again = [name, *(client for client in _CLIENTS.get(name, ()) if client in self._processes)]
+                for each in reversed(again):
+                    self._end(each, 1)
+                for each in again:
+                    self._start(each)
+                return True
+        return False
 
     # ---- programs --------------------------------------------------------------------------------------------------
 
-    def _start(self, name: str, flags: Mapping[str, object]) -> None:
-        arguments = [f"--{flag}={_text(value)}" for flag, value in flags.items()]
+    def _end(self, name: str, seconds: float) -> None:
+        process = self._processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self, name: str) -> None:
+        arguments = [f"--{flag}={_text(value)}" for flag, value in self._flags[name]().items()]
         # The kernel ends the program with this process, however that ends (see the guard).
         with open(self.files.logs / f"{name}.log", "wb") as log:
             self._processes[name] = subprocess.Popen(
@@ -285,16 +345,23 @@ class Cluster:
                     return
             time.sleep(min(0.1 + seconds / 10, 0.5))
 
-    def _await_default_account(self) -> None:
-        """No pod can be made before its namespace has a service account."""
+    def _await_work(self) -> None:
+        """No pod can be made before its namespace has a service account, nor get a node without the scheduler."""
         for _ in self._waiting("the controllers do not work"):
-            if self._get("/api/v1/namespaces/default/serviceaccounts/default")[0] == 200:
-                return
+            with suppress(OSError, http.client.HTTPException):
+                if (
+                    self._get("/healthz", "manager")[0] == 200
+                    and self._get("/healthz", "scheduler")[0] == 200
+                    and self._get("/api/v1/namespaces/default/serviceaccounts/default")[0] == 200
+                ):
+                    return
             time.sleep(0.1)
 
     def _waiting(self, what: str) -> Iterator[float]:
         started = time.monotonic()
         while (gone := time.monotonic() - started) < START_SECONDS:
+            if self._move():
+                continue
             if failure := self.failure():
                 self.stop(1)  # without its store an API server takes its time
                 raise ClusterError(failure)
@@ -303,12 +370,10 @@ class Cluster:
         self.stop(1)
         raise ClusterError(f"{what} after {START_SECONDS:.0f} s{words}")
 
-    def _get(self, path: str) -> tuple[int, bytes]:
+    def _get(self, path: str, port: str = "kube-apiserver") -> tuple[int, bytes]:
         context = ssl.create_default_context(cafile=self._authority.pair.cert)
         context.load_cert_chain(self._admin.cert, self._admin.key)
-        connection = http.client.HTTPSConnection(
-            paths.LOOPBACK, self._ports["kube-apiserver"], timeout=5, context=context
-        )
+        connection = http.client.HTTPSConnection(paths.LOOPBACK, self._ports[port], timeout=5, context=context)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -317,19 +382,21 @@ class Cluster:
             connection.close()
 
     def _last_words(self, name: str) -> str:
-        path = self.files.logs / f"{name}.log"
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        return "".join(f"\n  {name}: {line}" for line in lines) + f"\n  (log: {path})"
+        lines = self._log(name).strip().splitlines()[-3:]
+        return "".join(f"\n  {name}: {line}" for line in lines) + f"\n  (log: {self.files.logs / f'{name}.log'})"
+
+    def _log(self, name: str) -> str:
+        return (self.files.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
 
 @contextmanager
-def running(data: Path, programs: Path = build.BIN) -> Iterator[Cluster]:
+def running(data: Path, programs: Path = build.BIN) -> Iterator[LocalCluster]:
     """A cluster for as long as the context is open.
 
     Raises:
         ClusterError: it does not start.
     """
-    cluster = Cluster(ClusterFiles(data), programs)
+    cluster = LocalCluster(ClusterFiles(data), programs)
     try:
         cluster.start()
         yield cluster
@@ -341,43 +408,12 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _free_ports(names: Sequence[str], remembered: Path) -> dict[str, int]:
-    """A free port for each name; those of an earlier run where they still are free, so that kubeconfigs stay valid."""
-    try:
-        known = {str(name): int(port) for name, port in json.loads(remembered.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        known = {}
-    sockets: dict[str, socket.socket] = {}
-    try:
-        for name in names:
-            sockets[name] = _bound(known.get(name, 0))
-        ports = {name: int(bound.getsockname()[1]) for name, bound in sockets.items()}
-    finally:
-        for bound in sockets.values():
-            bound.close()
-    remembered.write_text(json.dumps(ports), encoding="utf-8")
-    return ports
-
-
-def _bound(port: int) -> socket.socket:
-    for wanted in (port, 0):
-        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((paths.LOOPBACK, wanted))
-        except OSError:
-            bound.close()
-        else:
-            return bound
-    raise ClusterError("no free port on 127.0.0.1")
-
-
 def _write_private(path: Path, content: str) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(content)
 
 
-def wait_for_signal(cluster: Cluster) -> None:
+def wait_for_signal(cluster: LocalCluster) -> None:
     """Blocks until SIGTERM or SIGINT.
 
     Raises:

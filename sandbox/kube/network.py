@@ -1,6 +1,6 @@
 """The pod network: how the API server reaches pods that are processes on this machine.
 
-The API server is told to reach the cluster's network through an HTTP CONNECT proxy on a Unix socket (its egress
+The API server is configured to reach the cluster's network through an HTTP CONNECT proxy on a Unix socket (its egress
 selector, as managed clusters do it). That proxy knows which loopback address stands for which pod.
 """
 

@@ -54,7 +54,7 @@ class Node:
         labels: Mapping[str, str] | None = None,
         taints: Sequence[Mapping[str, str]] = (),
         capacity: Mapping[str, str] | None = None,
-        sync_seconds: float = 5.0,
+        sync_seconds: float = 2.0,
         hurry: bool = False,
         server: Sequence[str] = MODEL_SERVER,
     ) -> None:

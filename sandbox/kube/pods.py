@@ -143,7 +143,7 @@ class RunningPod:
         host: str,
         directory: Path,
         report: Callable[[Mapping[str, Any]], None],
-        sync_seconds: float = 5.0,
+        sync_seconds: float,
         *,
         hurry: bool = False,
         server: Sequence[str] = MODEL_SERVER,
@@ -285,7 +285,7 @@ class RunningPod:
             )
         container = {item["name"]: item.get("value", "") for item in self._container.get("env") or ()}
         env = confinement.environment(container) | {
-            "PYTHONPATH": str(paths.ROOT),
+            "PYTHONPATH": paths.PYTHONPATH,
             "PYTHONUNBUFFERED": "1",
             address.VARIABLE: self.host,
             mounts.VARIABLE: json.dumps(table),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sandbox.model_server.metrics import QUEUING_LATENCY, WRAPPED_RUNS
 from sandbox.model_server.status import Code, StatusError, failed_precondition, invalid_argument
 from sandbox.model_server.tensors import Array
 
@@ -91,6 +92,9 @@ class Batching:
                 name: np.concatenate([value, np.repeat(value[:1], padded - size, axis=0)])
                 for name, value in feeds.items()
             }
+        # By the name of a thread pool, which the model server leaves empty (``WrapSessionForBatching``).
+        QUEUING_LATENCY.add(0, "")
+        WRAPPED_RUNS.add()
         outputs = run(feeds)
         for output in outputs:
             if output.ndim == 0:

@@ -23,7 +23,6 @@ IGNORED = frozenset(
         "flush_filesystem_caches",
         "per_process_gpu_memory_fraction",
         "remove_unused_fields_from_bundle_metagraph",
-        "prefer_tflite_model",
         "num_tflite_pools",
         "num_tflite_interpreters_per_pool",
         "xla_cpu_compilation_enabled",
@@ -80,6 +79,7 @@ class ServerFlags:
     tensorflow_inter_op_parallelism: int = 0
     tensorflow_session_config_file: str = ""
     saved_model_tags: str = "serve"
+    prefer_tflite_model: bool = False
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 0
     enable_grpc_healthcheck_service: bool = False

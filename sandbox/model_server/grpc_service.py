@@ -254,7 +254,11 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((Reflection(services_offered),))
 
     def start(self) -> None:
-        """Starts listening."""
+        """Starts listening.
+
+        Raises:
+            StatusError: an address cannot be listened on.
+        """
         addresses = [f"{HOST}:{self._options.port}"] if self._options.port else []
         if self._options.socket_path:
             addresses.append(f"unix:{self._options.socket_path}")

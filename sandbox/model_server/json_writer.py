@@ -267,7 +267,11 @@ def outputs(values: Mapping[str, Array]) -> str:
 
 
 def classifications(result: Any) -> str:
-    """A ``ClassificationResult``: for each example its ``[label, score]`` pairs."""
+    """A ``ClassificationResult``: for each example its ``[label, score]`` pairs.
+
+    Raises:
+        StatusError: there are none.
+    """
     if not result.classifications:
         raise invalid_argument("Cannot convert empty ClassificationResults to JSON")
     writer = PrettyWriter()
@@ -290,7 +294,11 @@ def classifications(result: Any) -> str:
 
 
 def regressions(result: Any) -> str:
-    """A ``RegressionResult``: one value for each example, all on one line."""
+    """A ``RegressionResult``: one value for each example, all on one line.
+
+    Raises:
+        StatusError: there are none.
+    """
     if not result.regressions:
         raise invalid_argument("Cannot convert empty RegressionResults to JSON")
     writer = PrettyWriter()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ from sandbox.confinement import object_path
 from sandbox.model_server import graph_files
 from sandbox.model_server.batching import PARAMETERS_FILE, Batching
 from sandbox.model_server.config import read_text_proto
-from sandbox.model_server.metrics import LOAD_ATTEMPTS
+from sandbox.model_server.metrics import LOAD_ATTEMPTS, LOAD_LATENCY
 from sandbox.model_server.mounts import Mounts
 from sandbox.model_server.runtime import runtime
 from sandbox.model_server.states import ServableId
 from sandbox.model_server.status import Code, StatusError, failed_precondition, not_found
 from sandbox.model_server.tensors import Array
 from tfserving.protos import tf_serving_pb2
+from tfserving.saved_model import TFLITE_FILE
 
 OP_LIBRARIES = ("tensorflow_text", "tensorflow_decision_forests")
 """Packages that register operations which TensorFlow Serving is linked with. None of them is required."""
@@ -49,6 +51,7 @@ class LoaderOptions:
         session_config: text of a ``ConfigProto`` to start from.
         batching: ``BatchingParameters`` of every model; None without batching.
         per_model_batching: whether each version brings its own instead, in a file of its own, or goes without.
+        tflite: loads ``model.tflite``, which then goes before a graph; ``None``: nothing looks for one.
     """
 
     tags: frozenset[str] = frozenset({"serve"})
@@ -57,6 +60,7 @@ class LoaderOptions:
     session_config: str = ""
     batching: Any = None
     per_model_batching: bool = False
+    tflite: Callable[[Path], SavedModel] | None = None
 
 
 class SavedModel:
@@ -188,6 +192,7 @@ class SavedModelLoader:
         if not local.is_dir():
             why = f"{self._path}; Not a directory" if local.exists() else f"{self._path}; No such file or directory"
             raise failed_precondition(f"Error while attempting to reserve resources to load servable {self._id}: {why}")
+        started = time.monotonic()
         try:
             with _runtime_errors(self._mounts.conceal):
                 model = load_saved_model(local, self._path, self._options)
@@ -201,6 +206,7 @@ class SavedModelLoader:
             LOAD_ATTEMPTS.add(self._path, "fail")
             raise
         LOAD_ATTEMPTS.add(self._path, "success")
+        LOAD_LATENCY.add(self._path, amount=round((time.monotonic() - started) * 1e6))
         self._model = model
         return model
 
@@ -223,6 +229,8 @@ def load_saved_model(directory: Path, path: str, options: LoaderOptions) -> Save
         Exception: whatever the runtime raises.
     """
     tf = runtime()
+    if options.tflite is not None and (lite := directory / TFLITE_FILE).is_file():
+        return options.tflite(lite)
     _log.info("Reading SavedModel from: %s", path)
     meta_graph = _find_meta_graph(_read(directory, path), options.tags)
     assets, init = _asset_feeds(meta_graph, directory), _init_op(meta_graph)

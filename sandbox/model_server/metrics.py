@@ -1,6 +1,7 @@
 """Counters and distributions of the server, and their Prometheus page.
 
-Source: ``servables/tensorflow/util.cc`` (names, labels, buckets), ``util/prometheus_exporter.cc`` (the page).
+Sources: ``servables/tensorflow/util.cc`` and ``batching/batching_session.cc`` (names, labels, buckets),
+``util/prometheus_exporter.cc`` (the page).
 """
 
 from __future__ import annotations
@@ -111,6 +112,12 @@ EXAMPLE_COUNTS = Distribution("/tensorflow/serving/request_example_counts", "mod
 EXAMPLE_COUNT_TOTAL = Counter("/tensorflow/serving/request_example_count_total", "model")
 WARMUP_LATENCY = Distribution("/tensorflow/serving/model_warmup_latency", "model_path", "status")
 WARMUP_RECORDS = Counter("/tensorflow/serving/model_warmup_records_read", "model_path", "status")
+QUEUING_LATENCY = Distribution(
+    "/tensorflow/serving/batching_session/queuing_latency", "thread_pool_name", buckets=_exponential(100, 1.2, 52)
+)
+WRAPPED_RUNS = Counter("/tensorflow/serving/batching_session/wrapped_run_count")
+LOAD_LATENCY = Counter("/tensorflow/cc/saved_model/load_latency", "model_path")
+"""Microseconds, in total."""
 LOAD_ATTEMPTS = Counter("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
 
 

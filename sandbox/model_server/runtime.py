@@ -27,7 +27,7 @@ def _import_bare_package() -> None:
         return
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or spec.loader is None or not spec.submodule_search_locations:
-        raise ImportError("TensorFlow is not installed; install requirements-sandbox.txt")
+        raise ImportError("TensorFlow is not installed; install sandbox/requirements.txt")
     loader = spec.loader
     package = importlib.util.module_from_spec(spec)
 

@@ -27,6 +27,7 @@ from sandbox.model_server.mounts import Mounts
 from sandbox.model_server.rest import RestHandler, RestOptions
 from sandbox.model_server.states import ServableId
 from sandbox.model_server.status import StatusError, invalid_argument, unimplemented
+from sandbox.model_server.tflite import TfLiteModel
 from sandbox.model_server.warmup import replay
 from tfserving.protos import tf_serving_pb2
 
@@ -118,6 +119,7 @@ class Server:
             session_config=session_config,
             batching=batching,
             per_model_batching=flags.enable_per_model_batching_parameters,
+            tflite=TfLiteModel if flags.prefer_tflite_model else None,
         )
 
     def _warm_up(self, model: SavedModel, directory: Path, path: str) -> None:

@@ -1,4 +1,4 @@
-"""States of servables and who is told about them: the event bus and its monitor.
+"""States of servables and who hears of them: the event bus and its monitor.
 
 A servable is one version of one model. Source: ``core/servable_state.h``, ``core/servable_state_monitor.cc``.
 """

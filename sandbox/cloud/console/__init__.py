@@ -1,4 +1,7 @@
-"""The console: a page that shows the services of a sandbox cloud live, and sends requests to them."""
+"""The console: a page that shows the services of a sandbox cloud live, and sends requests to them.
+
+Services on the local Kubernetes cluster are shown beside them while it runs.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ if TYPE_CHECKING:
 PATH = "/-/console/"
 """Where the page is. No bucket can be called ``-``, so no OSS request is ever taken for the console's."""
 
-OVERVIEW_PATH = f"{PATH}api/overview"
-REQUEST_PATH = f"{PATH}api/request"
+API_PATH = f"{PATH}api/"
+REQUEST_PATH = f"{API_PATH}request"
+"""The one path that sends something on; all others are looks."""
 
 
 def url(port: int) -> str:

@@ -1,52 +1,36 @@
 """What the console shows: every service, and what each of its replicas says it serves.
 
-What a service is to serve is read from its start command and the model config file it has mounted; what it does serve
-is asked of the replicas themselves. They are asked directly: a look must not count as traffic, which the rate limit and
-the autoscaler measure.
+What a service is to serve is read from its start command and its model config file; what it does serve is asked of the
+replicas themselves. Those are asked for the models that are on the page; the others of a large service are gone through
+bit by bit, so that one knows which of a thousand models needs a look without a thousand requests every other second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-from sandbox.cloud.eas import command, service_json
-from sandbox.cloud.eas.answers import iso_time
-from sandbox.cloud.eas.api import EasService
-from sandbox.cloud.eas.command import NotRunnableError
-from sandbox.cloud.eas.deployment import Deployment
-from sandbox.cloud.eas.records import ServiceRecord
-from sandbox.cloud.eas.service_json import Json
-from sandbox.cloud.oss.errors import OssError
-from sandbox.cloud.oss.store import ObjectStore
-from tfserving import model_config
-from tfserving.client import ModelClient, VersionStatus, connect
-from tfserving.errors import ModelConfigError, ServiceError, ServiceUnreachableError
+from sandbox.cloud.console.places import Declared, Place, PlaceError, Shown, Target, page_of
+from sandbox.cloud.errors import ApiError
+from tfserving.client import ModelClient, VersionStatus
+from tfserving.errors import ServiceError, ServiceUnreachableError
 from tfserving.model_config import Model
+
+SERVICES_PER_PAGE = 20
+MODELS_PER_PAGE = 20
 
 _ANSWER_SECONDS = 2.0
 _FRESH_SECONDS = 1.0
-_CONFIG_FILE_LIMIT = 1 << 20
-_WARNINGS = 3
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a service is to serve.
-
-    Attributes:
-        models: as its config file or its start command has them.
-        problem: why that is not known, for a person; empty where it is.
-    """
-
-    models: tuple[Model, ...] = ()
-    problem: str = ""
+_SWEEP_AGAIN_SECONDS = 30.0
+_SWEEP_SECONDS = 0.5
+"""How long other models are asked after each look."""
+_SWEEP_AT_ONCE = 20
 
 
 @dataclass
@@ -65,141 +49,238 @@ class Replica:
 
 
 @dataclass(frozen=True)
-class _Target:
-    """A replica that can be asked.
+class Query:
+    """What a page wants to see.
 
     Attributes:
-        port: of the replica itself.
-        grpc: whether it speaks gRPC there.
-        secret: by which it knows who may ask.
+        text: part of the name of a service, model or label, in any case.
+        troubled: only what needs a look.
+        page: which services, from 1.
+        pages: which models, from 1, by service.
     """
 
-    port: int
-    grpc: bool
-    secret: str = field(default="", repr=False)
+    text: str = ""
+    troubled: bool = False
+    page: int = 1
+    pages: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was last said of a model."""
+
+    model: Model
+    replicas: tuple[str, ...]
+    view: Mapping[str, Any]
+    at: float
+
+
+@dataclass
+class _Board:
+    """All that is known of a service's models."""
+
+    models: dict[str, _Known] = field(default_factory=dict)
+    sweep: asyncio.Task[None] | None = None
+
+    def troubled(self, models: Iterable[Model]) -> set[str]:
+        """Names of the models that need a look, as far as is known."""
+        return {model.name for model in models if (known := self.models.get(model.name)) and needs_a_look(known.view)}
 
 
 class Overview:
     """Looks at all services, at most once a second however many pages are open."""
 
-    def __init__(self, objects: ObjectStore, executor: Executor) -> None:
+    def __init__(self, places: Sequence[Place], executor: Executor) -> None:
         """Args:
-        objects: holds the config files.
+        places: where services run.
         executor: for calls that block.
         """
-        self._objects = objects
+        self._places = places
         self._executor = executor
         self._lock = asyncio.Lock()
-        self._last: dict[str, Any] = {}
+        self._services: list[tuple[Shown, Declared]] = []
+        self._problems: list[str] = []
         self._expires = 0.0
+        self._boards: dict[str, _Board] = {}
 
-    async def get(self, eas: EasService) -> dict[str, Any]:
-        """``{"services": [...]}``, sorted by name. Never a token, and no service JSON, which may hold one."""
+    async def get(self, query: Query) -> dict[str, Any]:
+        """One page: ``{"services": [...], "total", "matching", "page", "pages", "problems", "names"}``.
+
+        Never a token, and no service JSON, which may hold one.
+        """
+        services = await self.services()
+        text = query.text.strip().lower()
+        matching = []
+        for shown, declared in services:
+            board = self._board(shown)
+            troubled = board.troubled(declared.models)
+            whole = not text or text in shown.name.lower()
+            models = [
+                model
+                for model in declared.models
+                if (whole or _mentions(model, text)) and (not query.troubled or model.name in troubled)
+            ]
+            bad = bool(models) or shown.facts["status"] != "Running" or bool(declared.problem)
+            if (whole or models) and (not query.troubled or bad):
+                matching.append((shown, declared, models, len(troubled)))
+        page, pages, on_page = page_of(matching, query.page, SERVICES_PER_PAGE)
+        seen = await asyncio.gather(*(self._service(query, *each) for each in on_page))
+        for shown, declared in services:
+            self._sweep(shown, declared)
+        return {
+            "services": seen,
+            "total": len(services),
+            "matching": len(matching),
+            "page": page,
+            "pages": pages,
+            "problems": self._problems,
+            "names": _digest(services),
+        }
+
+    async def names(self) -> list[dict[str, Any]]:
+        """Every service with the names of its models, for lists to choose from."""
+        return [
+            {
+                "name": shown.name,
+                "place": shown.facts["place"],
+                "protocol": shown.facts["protocol"],
+                "address": shown.facts["address"],
+                "models": [model.name for model in declared.models],
+            }
+            for shown, declared in await self.services()
+        ]
+
+    async def find(self, name: str) -> tuple[Shown, Declared]:
+        """A service by name.
+
+        Raises:
+            ApiError: 404, there is none.
+        """
+        for shown, declared in await self.services():
+            if shown.name == name:
+                return shown, declared
+        raise ApiError(404, "InvalidService.NotFound", f"The specified service [{name}] is not found.")
+
+    async def services(self) -> list[tuple[Shown, Declared]]:
+        """Every service, by name, and what it is to serve."""
         async with self._lock:
             if time.monotonic() >= self._expires:
-                deployments = sorted(eas.runtime.all(), key=lambda each: each.record.key)
-                self._last = {"services": await asyncio.gather(*(self._service(eas, each) for each in deployments))}
+                found, self._problems = [], []
+                for place in self._places:
+                    try:
+                        found += await place.services()
+                    except PlaceError as error:
+                        self._problems.append(str(error))
+                found.sort(key=lambda each: each.name)
+                loop = asyncio.get_running_loop()
+                declared = await asyncio.gather(*(loop.run_in_executor(self._executor, each.declare) for each in found))
+                self._services = list(zip(found, declared, strict=True))
+                for name in self._boards.keys() - {each.name for each in found}:
+                    del self._boards[name]
                 self._expires = time.monotonic() + _FRESH_SECONDS
-            return self._last
+            return self._services
 
-    async def _service(self, eas: EasService, deployment: Deployment) -> dict[str, Any]:
-        record, condition = deployment.record, deployment.condition
-        config = record.config
-        live = deployment.live
-        targets = [
-            _Target(each.port, service_json.is_grpc(each.blueprint.config), each.secret)
-            for each in live
-            if each.ready and each.port
+    async def views(self, shown: Shown, models: Sequence[Model]) -> list[Mapping[str, Any]]:
+        """What the replicas of a service say of some models at this moment."""
+        known = self._board(shown).models
+        replicas, now = tuple(each.name for each in shown.targets), time.monotonic()
+        stale = [
+            model
+            for model in models
+            if (found := known.get(model.name)) is None
+            or (found.model, found.replicas) != (model, replicas)
+            or now - found.at > _FRESH_SECONDS
         ]
-        containers = config.get("containers") or [{}]
-        facts = {
-            "name": record.key,
-            "status": condition.status,
-            "message": condition.message,
-            "protocol": "grpc" if deployment.grpc else "http",
-            "address": address(eas, deployment),
-            "image": str(containers[0].get("image", "")),
-            "deployment": "scenario" if service_json.is_scenario(config) else "custom",
-            "replicas": {"ready": len(targets), "wanted": deployment.replicas},
-            "changed": iso_time(record.updated),
-            "warnings": [] if condition.status == "Running" else _warnings(record),
+        if stale:
+            loop = asyncio.get_running_loop()
+            answers = await asyncio.gather(
+                *(loop.run_in_executor(self._executor, ask, target, stale) for target in shown.targets)
+            )
+            for model in stale:
+                known[model.name] = _Known(model, replicas, model_view(model, answers), time.monotonic())
+        return [known[model.name].view for model in models]
+
+    def stop(self) -> None:
+        """Asks nobody any more."""
+        for board in self._boards.values():
+            if board.sweep is not None:
+                board.sweep.cancel()
+
+    def _board(self, shown: Shown) -> _Board:
+        return self._boards.setdefault(shown.name, _Board())
+
+    async def _service(
+        self, query: Query, shown: Shown, declared: Declared, matching: list[Model], troubled: int
+    ) -> dict[str, Any]:
+        page, pages, models = page_of(matching, query.pages.get(shown.name, 1), MODELS_PER_PAGE)
+        views = await self.views(shown, models)
+        known = self._board(shown).models
+        return {
+            **shown.facts,
+            "models": views,
+            "total": len(declared.models),
+            "matching": len(matching),
+            "page": page,
+            "pages": pages,
+            "asked": sum(model.name in known for model in declared.models),
+            "troubled": troubled,
+            "problem": declared.problem,
         }
-        loop = asyncio.get_running_loop()
-        declared = await loop.run_in_executor(self._executor, declared_models, config, self._objects)
-        replicas = await asyncio.gather(
-            *(loop.run_in_executor(self._executor, ask, target, declared.models) for target in targets)
-        )
-        models = [model_view(model, replicas) for model in declared.models]
-        return {**facts, "models": models, "problem": declared.problem}
+
+    def _sweep(self, shown: Shown, declared: Declared) -> None:
+        """Goes on to ask for the models that no page shows, unless that is under way."""
+        board = self._board(shown)
+        known = board.models
+        for name in known.keys() - {model.name for model in declared.models}:
+            del known[name]
+        oldest = time.monotonic() - _SWEEP_AGAIN_SECONDS
+        due = [model for model in declared.models if (found := known.get(model.name)) is None or found.at < oldest]
+        if not due or (board.sweep is not None and not board.sweep.done()):
+            return
+        due.sort(key=lambda model: known[model.name].at if model.name in known else 0.0)
+        board.sweep = asyncio.create_task(self._ask_on(shown, due))
+
+    async def _ask_on(self, shown: Shown, due: Sequence[Model]) -> None:
+        until = time.monotonic() + _SWEEP_SECONDS
+        for start in range(0, len(due), _SWEEP_AT_ONCE):
+            await self.views(shown, due[start : start + _SWEEP_AT_ONCE])
+            if time.monotonic() > until:
+                return
 
 
-def _warnings(record: ServiceRecord) -> list[str]:
-    """The newest warnings of a service, oldest first, each of them once."""
-    texts = [f"{event.reason}: {event.message}" for event in record.events if event.type == "Warning"]
-    return list(dict.fromkeys(reversed(texts)))[:_WARNINGS][::-1]
+def needs_a_look(view: Mapping[str, Any]) -> bool:
+    """Whether a model is not what it is to be: a version that is not available on every replica that speaks, one that
+    is missing or too many, or a label that is not answered by the version it names."""
+    if view["problem"] or not view["versions"]:
+        return True
+    if any(set(version["states"]) != {"AVAILABLE"} for version in view["versions"]):
+        return True
+    if len({sum(version["states"].values()) for version in view["versions"]}) > 1:
+        return True
+    if view["missing"] or view["extra"]:
+        return True
+    return any(label["answered"] != [label["wanted"]] for label in view["labels"])
 
 
-def address(eas: EasService, deployment: Deployment) -> str:
-    """Where clients reach a service: its URL, or ``host:port`` for gRPC."""
-    url = eas.url(deployment.record)
-    return url.removeprefix("http://") if deployment.grpc else url
+def _mentions(model: Model, text: str) -> bool:
+    return text in model.name.lower() or any(text in label.lower() for label in model.labels)
 
 
-def declared_models(config: Json, objects: ObjectStore) -> Declared:
-    """The models of a service: those of its mounted config file, or the one its start command names. Blocks."""
-    try:
-        flags = command.resolve(config).flags
-    except NotRunnableError as error:
-        return Declared(problem=str(error))
-    file = command.flag(flags, "model_config_file")
-    if file is None:
-        name = command.flag(flags, "model_name") or "default"
-        return Declared((Model(name, command.flag(flags, "model_base_path") or ""),))
-    try:
-        text = _mounted_file(config, file, objects)
-        return Declared(model_config.parse(text).models)
-    except FileNotFoundError as error:
-        return Declared(problem=str(error))
-    except ModelConfigError as error:
-        return Declared(problem=f"{file} cannot be read, so the server keeps what it had: {error}")
+def _digest(services: Iterable[tuple[Shown, Declared]]) -> str:
+    """Tells whether the names have changed."""
+    text = repr(
+        [
+            (shown.name, shown.facts["protocol"], shown.facts["address"], [model.name for model in declared.models])
+            for shown, declared in services
+        ]
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _mounted_file(config: Json, path: str, objects: ObjectStore) -> str:
-    """A file of a container, read from the bucket that is mounted there.
-
-    Raises:
-        FileNotFoundError: no OSS mount covers it, or the object is not there.
-        ModelConfigError: too large, or no text.
-    """
-    for item in sorted(config.get("storage", []), key=lambda each: -len(each["mount_path"])):
-        mount = item["mount_path"].rstrip("/") + "/"
-        if "oss" not in item or not path.startswith(mount):
-            continue
-        location = urlsplit(item["oss"]["path"])
-        key = "/".join(part for part in (location.path.strip("/"), path.removeprefix(mount)) if part)
-        version = objects.find_any(location.netloc, key)
-        if version is None:
-            break
-        try:
-            with objects.open_blob(version) as blob:
-                data = blob.read(_CONFIG_FILE_LIMIT + 1)
-        except OssError:
-            break
-        if len(data) > _CONFIG_FILE_LIMIT:
-            raise ModelConfigError("model config file: larger than 1 MiB")
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise ModelConfigError(f"model config file: not UTF-8: {error}") from None
-    raise FileNotFoundError(f"There is no {path} in what the service has mounted.")
-
-
-def ask(target: _Target, models: Iterable[Model]) -> Replica:
+def ask(target: Target, models: Iterable[Model]) -> Replica:
     """Asks one replica what it serves. Blocks; a replica that does not answer is asked once only."""
     replica = Replica()
-    where = f"127.0.0.1:{target.port}"
-    address = {"target": where} if target.grpc else {"url": f"http://{where}"}
-    with connect(**address, token=target.secret, timeout=_ANSWER_SECONDS) as client:
+    with target.connect(_ANSWER_SECONDS) as client:
         silent = ""
         for model in models:
             if silent:
@@ -251,8 +332,17 @@ def model_view(model: Model, replicas: Sequence[Replica]) -> dict[str, Any]:
             {"label": label, "wanted": wanted, "answered": _answered(replicas, model.name, label)}
             for label, wanted in model.labels.items()
         ],
+        "missing": [] if not replicas else [each for each in model.policy.versions if each not in states],
+        "extra": _extra(model, states) if replicas else [],
         "problem": next((each.problems[model.name] for each in replicas if model.name in each.problems), ""),
     }
+
+
+def _extra(model: Model, states: Mapping[int, Counter[str]]) -> list[int]:
+    """Versions that are served although the config does not name them, as it is while a rollout narrows."""
+    if model.policy.kind != "specific":
+        return []
+    return sorted(each for each in states if each not in model.policy.versions and set(states[each]) != {"FAILED"})
 
 
 def _answered(replicas: Sequence[Replica], model: str, label: str) -> list[int]:

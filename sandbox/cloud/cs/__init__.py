@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 def register(app: web.Application, state: CloudState) -> None:
     """Adds the services to a sandbox cloud."""
-    from sandbox.cloud.cs.clusters import ClusterService
-    from sandbox.cloud.cs.network import NetworkService
+    from sandbox.cloud.cs.clusters import ClusterProduct
+    from sandbox.cloud.cs.network import NetworkProduct
     from sandbox.cloud.cs.store import Store
 
     store = Store(state.data_dir / "cs.json")
-    state.add(ClusterService(store, state.root))
-    state.add(NetworkService(store))
+    state.add(ClusterProduct(store, state.root))
+    state.add(NetworkProduct(store))

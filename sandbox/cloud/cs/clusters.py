@@ -59,7 +59,7 @@ _POOL_PARTS = (
 _POOL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 
 
-class ClusterService:
+class ClusterProduct:
     """CS in the sandbox cloud.
 
     Args:

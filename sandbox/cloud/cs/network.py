@@ -21,7 +21,7 @@ VPC, ECS = "2016-04-28", "2014-05-26"
 _TAG = re.compile(r"Tag\.(\d+)\.(Key|Value)")
 
 
-class NetworkService:
+class NetworkProduct:
     """VPCs, vSwitches and security groups.
 
     Args:

@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 def register(app: web.Application, state: CloudState) -> None:
     """Adds EAS to a sandbox cloud."""
-    from sandbox.cloud.eas.api import EasService
+    from sandbox.cloud.eas.api import EasProduct
 
-    state.add(EasService(state.data_dir / "eas", state.port, state.live_view))
+    state.add(EasProduct(state.data_dir / "eas", state.port, state.live_view))

@@ -13,6 +13,8 @@ from typing import Any
 
 from sandbox.cloud.eas import service_json
 from sandbox.cloud.eas.deployment import Deployment
+from sandbox.cloud.eas.entry import Entry
+from sandbox.cloud.eas.groups import Group
 from sandbox.cloud.eas.instance import Instance
 from sandbox.cloud.eas.machines import MACHINES
 from sandbox.cloud.eas.records import DEFAULT_REGION, ServiceRecord
@@ -56,7 +58,7 @@ def service(deployment: Deployment, url: str) -> dict[str, Any]:
         "RunningInstance": running,
         "SafetyLock": record.lock,
         "ServiceConfig": service_json.StoredConfig(config, deployment.replicas).to_json(),
-        "ServiceGroup": str(metadata.get("group", "")),
+        "ServiceGroup": service_json.group(config),
         "ServiceId": record.service_id,
         "ServiceName": record.name,
         "ServiceUid": record.service_id,
@@ -66,6 +68,41 @@ def service(deployment: Deployment, url: str) -> dict[str, Any]:
         "UpdateTime": iso_time(record.updated),
         "Weight": record.weight,
         "WorkspaceId": service_json.workspace_id(config),
+    }
+
+
+def endpoint(entry: Entry, url: str, port: int) -> dict[str, Any]:
+    """An address as DescribeServiceEndpoints and DescribeGroupEndpoints return it.
+
+    Args:
+        url: the address.
+        port: the cloud's own port.
+    """
+    return {
+        "EndpointType": "DefaultGateway",
+        "InternetEndpoints": [url],
+        "IntranetEndpoints": [url],
+        "Port": entry.own_port if entry.is_root else port,
+    }
+
+
+def group(group: Group, url: str) -> dict[str, Any]:
+    """A service group as DescribeGroup and ListGroups return it.
+
+    Args:
+        url: where it is reached.
+    """
+    record = group.record
+    return {
+        "AccessToken": record.token,
+        "ClusterId": record.region or DEFAULT_REGION,
+        "CreateTime": iso_time(record.created),
+        "InternetEndpoint": url,
+        "IntranetEndpoint": url,
+        "Name": record.name,
+        "QueueService": "",
+        "TrafficMode": record.traffic_mode,
+        "UpdateTime": iso_time(record.updated),
     }
 
 
@@ -159,7 +196,11 @@ def numbered_page(items: Sequence[Any], query: Mapping[str, str], default: int) 
 
 
 def positive_number(query: Mapping[str, str], name: str, default: int) -> int:
-    """A query value that is a whole number from 1."""
+    """A query value that is a whole number from 1.
+
+    Raises:
+        ApiError: it is not.
+    """
     text = query.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
         raise invalid(f"{name} {text!r} is not a positive number.")
@@ -170,6 +211,9 @@ def time_parameter(query: Mapping[str, str], name: str) -> float | None:
     """A time in a query, in seconds since the epoch.
 
     It is UTC, ``2006-01-02 15:04:05``; ISO 8601 is refused by the real API too.
+
+    Raises:
+        ApiError: it has another form.
     """
     if not query.get(name):
         return None
@@ -190,7 +234,11 @@ def iso_time(seconds: float) -> str:
 
 
 def json_parameter(query: Mapping[str, str], name: str, kind: type) -> Any:
-    """A query value that is a JSON object (``kind`` dict) or list, an empty one where it is missing."""
+    """A query value that is a JSON object (``kind`` dict) or list, an empty one where it is missing.
+
+    Raises:
+        ApiError: it is something else.
+    """
     if not query.get(name):
         return kind()
     try:

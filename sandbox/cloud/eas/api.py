@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox.cloud.eas import answers, scalers, service_json
+from sandbox.cloud.eas import answers, group_calls, groups, scalers, service_json
 from sandbox.cloud.eas.deployment import Deployment
 from sandbox.cloud.eas.gateway import PREFIX
 from sandbox.cloud.eas.instance import Timing
@@ -71,7 +71,7 @@ class Call:
         return {"Message": message, **fields}
 
 
-class EasService:
+class EasProduct:
     """EAS in the sandbox cloud: its API and its gateway."""
 
     def __init__(
@@ -90,6 +90,7 @@ class EasService:
         timing: how patient to be.
         """
         self.runtime = Runtime(directory, port, live_view, tuple(model_server_command), timing)
+        self._groups = group_calls.GroupCalls(self.runtime)
         self._calls: dict[tuple[str, str], Callable[[Call], dict[str, Any]]] = {
             ("GET", ""): self._describe,
             ("PUT", ""): self._update,
@@ -115,6 +116,10 @@ class EasService:
             ("PUT", "cronscaler"): self._put_cronscaler,
             ("GET", "cronscaler"): self._describe_cronscaler,
             ("DELETE", "cronscaler"): self._delete_cronscaler,
+            ("POST", "mirror"): self._put_mirror,
+            ("PUT", "mirror"): self._put_mirror,
+            ("GET", "mirror"): self._describe_mirror,
+            ("DELETE", "mirror"): self._delete_mirror,
         }
 
     def matches(self, request: web.Request) -> bool:
@@ -129,7 +134,7 @@ class EasService:
             return call.version == TAG_VERSION
         if call.version == VERSION:
             return True
-        return not call.version and request.path.startswith("/api/v2/services")
+        return not call.version and request.path.startswith(("/api/v2/services", "/api/v2/groups"))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Raises:
@@ -160,6 +165,12 @@ class EasService:
             return self._list(request.query, _region(request))
         if path == "/api/v2/public/instance_types" and method == "GET":
             return answers.machine_spec(request.query)
+        if path == "/api/v2/groups" and method == "GET":
+            return self._groups.list(request.query, _region(request))
+        if group := group_calls.PATH.fullmatch(request.path):
+            called = self._groups.calls.get((method, group[3] or ""))
+            if called is not None:
+                return called(self.runtime.groups.get(group[2], group[1]), await _json_body(request))
         match = _SERVICE_PATH.fullmatch(request.path)
         handler = self._calls.get((method, match[3] or "")) if match else None
         if match is None or handler is None:
@@ -276,20 +287,21 @@ class EasService:
         return {"Services": page, **fields}
 
     def _endpoints(self, call: Call) -> dict[str, Any]:
-        record, url = call.record, self.url(call.record)
-        endpoint = {
-            "EndpointType": "DefaultGateway",
-            "InternetEndpoints": [url],
-            "IntranetEndpoints": [url],
-            "Port": record.own_port if service_json.is_root(record.config) else self.runtime.port,
+        url = self.url(call.record)
+        return {
+            "AccessToken": call.record.token,
+            "Endpoints": [answers.endpoint(call.deployment, url, self.runtime.port)],
         }
-        return {"AccessToken": record.token, "Endpoints": [endpoint]}
 
     def url(self, record: ServiceRecord) -> str:
         """Where a service is reached; a gRPC service takes no HTTP there."""
         if service_json.is_root(record.config):
             return f"http://127.0.0.1:{record.own_port}"
         return f"http://127.0.0.1:{self.runtime.port}{PREFIX}{record.key}"
+
+    def group_url(self, group: groups.Group) -> str:
+        """Where a service group is reached; one of gRPC services takes no HTTP there."""
+        return self._groups.url(group)
 
     # What happened.
 
@@ -370,6 +382,28 @@ class EasService:
         status = call.deployment.condition.status
         text = "Releasing service {service} in region {region} with weight "
         return call.reply(f"{text}[{weight}], service status: [{status}]")
+
+    def _put_mirror(self, call: Call) -> dict[str, Any]:
+        mirror = groups.mirror(call.body)
+        for name in mirror["Target"]:
+            if self.runtime.get(name, call.region) is call.deployment:
+                raise invalid(f"Service [{name}] cannot be its own mirror.")
+        call.change(mirror=mirror)
+        text = "Traffic mirroring is ON for service {service} in region {region}, ratio "
+        return call.reply(f"{text}[{mirror['Ratio']}%]")
+
+    def _describe_mirror(self, call: Call) -> dict[str, Any]:
+        mirror = call.record.mirror
+        if mirror is None:
+            message = f"The traffic mirror of service [{call.record.name}] is not found."
+            raise ApiError(404, "InvalidMirror.NotFound", message)
+        ratio, target = str(mirror["Ratio"]), ",".join(mirror["Target"])
+        return {"ServiceName": call.record.name, "Ratio": ratio, "Target": target}
+
+    def _delete_mirror(self, call: Call) -> dict[str, Any]:
+        self._describe_mirror(call)
+        call.change(mirror=None)
+        return call.reply("Traffic mirroring is OFF for service {service} in region {region}")
 
     def _lock(self, call: Call) -> dict[str, Any]:
         lock = call.body.get("Lock")
@@ -476,8 +510,7 @@ async def _json_body(request: web.Request) -> Any:
             body = json.loads(body)
     except ValueError as error:
         raise invalid(f"The request body is not JSON: {error}.") from None
-    is_service = request.path.rstrip("/") == "/api/v2/services" or _SERVICE_PATH.fullmatch(request.path)
-    if not isinstance(body, dict) and is_service:
+    if not isinstance(body, dict) and request.path.startswith(("/api/v2/services", "/api/v2/groups")):
         raise invalid("The request body must be a JSON object.")
     return body
 

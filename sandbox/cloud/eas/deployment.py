@@ -15,8 +15,9 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
-from sandbox.cloud.eas import command, mounts, service_json
+from sandbox.cloud.eas import command, mounts, scalers, service_json
 from sandbox.cloud.eas.command import NotRunnableError
 from sandbox.cloud.eas.instance import Blueprint, Failure, Host, Instance
 from sandbox.cloud.eas.limits import RateLimit
@@ -58,7 +59,7 @@ class Deployment:
     def __init__(
         self,
         record: ServiceRecord,
-        store: RecordStore,
+        store: RecordStore[ServiceRecord],
         host: Host,
         on_step: Callable[[Deployment], None],
         on_gone: Callable[[Deployment], None],
@@ -87,7 +88,40 @@ class Deployment:
         self._grpc_in_force: bool | None = None
         self._desired_before: tuple[float, int] = (time.monotonic(), 0)
 
-    # What the gateway asks.
+    # What the gateway asks: see :class:`sandbox.cloud.eas.gateway.Entry`.
+
+    @property
+    def identity(self) -> str:
+        return self.record.service_id
+
+    @property
+    def title(self) -> str:
+        return f"service {self.record.name}"
+
+    @property
+    def route(self) -> str:
+        return self.record.key
+
+    @property
+    def token(self) -> str:
+        return self.record.token
+
+    @property
+    def own_port(self) -> int:
+        return self.record.own_port
+
+    @property
+    def is_root(self) -> bool:
+        return service_json.is_root(self.record.config)
+
+    def choose(self, tried: set[str]) -> Deployment | None:
+        """Itself, once."""
+        return None if self.record.key in tried else self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an instance takes requests now."""
+        return bool(self._open_instances(set()))
 
     @property
     def grpc(self) -> bool:
@@ -105,15 +139,18 @@ class Deployment:
 
         After the first instance is ready there is none for a moment yet: the real gateway needs time to notice.
         """
-        since = self._open_since
-        if since is None or time.monotonic() - since < self._host.timing.gateway_lag:
-            return None
-        ready = [i for i in self.instances if i.ready and i.name not in tried and i.port]
-        ready = [i for i in ready if service_json.is_grpc(i.blueprint.config) == self.grpc]
+        ready = self._open_instances(tried)
         if not ready:
             return None
         self._next += 1
         return ready[self._next % len(ready)]
+
+    def _open_instances(self, tried: set[str]) -> list[Instance]:
+        since = self._open_since
+        if since is None or time.monotonic() - since < self._host.timing.gateway_lag:
+            return []
+        ready = [i for i in self.instances if i.ready and i.name not in tried and i.port]
+        return [i for i in ready if service_json.is_grpc(i.blueprint.config) == self.grpc]
 
     # What the API asks.
 
@@ -201,6 +238,23 @@ class Deployment:
         for instance in ending:
             instance.retire(grace)
         await asyncio.gather(*(instance.ended() for instance in ending))
+
+    def scale_by_clock(self, since: datetime, until: datetime) -> None:
+        """Runs the jobs of the cron scaler whose time came after ``since``, up to ``until``."""
+        if self.record.cronscaler is None or self.record.desired != "running":
+            return
+        for job in scalers.due(self.record.cronscaler, since, until):
+            current, size = self.replicas, int(job["TargetSize"])
+            scaler = scalers.with_size(self.record.autoscaler, size, current)
+            if scaler is not None:
+                size = max(size, current)  # the autoscaler takes back what is too much
+            if size == current and scaler == self.record.autoscaler:
+                continue
+            record = dataclasses.replace(
+                self.record, autoscaler=scaler, scaled_to=size, phase=self.record.phase or "Scaling"
+            )
+            what = f"Job {job['Name']}: {current} -> {size} instances"
+            self.change(record.with_event("Normal", "Scaling", what))
 
     def scale_by_load(self, seconds: float) -> None:
         """One round of the autoscaler: ``qps`` per instance against its threshold, within the limits.

@@ -15,11 +15,11 @@ from typing import Any
 
 import grpc.aio
 
-from sandbox import confinement, paths
+from sandbox import confinement, paths, ports
 from sandbox.cloud.eas import probes, servers
 from sandbox.cloud.eas.command import NotRunnableError, ServerCommand
 from sandbox.cloud.eas.mounts import Mounts
-from sandbox.cloud.eas.process import InstanceLog, ServerProcess, free_port
+from sandbox.cloud.eas.process import InstanceLog, ServerProcess
 from sandbox.cloud.oss.mounts import LiveView
 from sandbox.model_server import callers
 
@@ -86,6 +86,10 @@ class Host:
     timing: Timing
 
 
+_PORTS_TRIED = 5
+"""How often in a row an instance is started again at once because somebody else took its port."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why an instance is not ready.
@@ -99,6 +103,10 @@ class Failure:
     reason: str
     message: str
     is_final: bool = False
+
+
+class _PortTakenError(Exception):
+    """A server could not listen at the port that was found for it."""
 
 
 @dataclass
@@ -159,6 +167,7 @@ class Instance:
         self._ready = _Ready()
         self._grpc_port = 0
         self._rest_port = 0
+        self._ports_lost = 0
         self._channel: grpc.aio.Channel | None = None
         self._retiring = asyncio.Event()
         self._grace = 0.0
@@ -180,6 +189,11 @@ class Instance:
     def port(self) -> int:
         """Loopback port that stands for the container port of the service; 0 if the server does not listen on it."""
         return self._local(self.blueprint.command.port)
+
+    @property
+    def rest_port(self) -> int:
+        """Loopback port on which the server speaks HTTP, whatever the service does; 0 where it does not."""
+        return self._rest_port
 
     def channel(self) -> grpc.aio.Channel:
         """A channel to the process that runs now."""
@@ -229,6 +243,10 @@ class Instance:
                         output = InstanceLog(self._host.logs / self.blueprint.service / f"{self.name}.log")
                     async with Mounts(self.blueprint.config, self._host.live_view, self._host.scratch) as mounts:
                         await self._run_once(mounts, output)
+                except _PortTakenError:
+                    self._ports_lost += 1
+                    self._event("Normal", "PortTaken", "Another program took its port; it gets another.", self.name)
+                    continue
                 except NotRunnableError as error:
                     self._fail(Failure(error.reason, str(error)))
                 except OSError as error:
@@ -260,14 +278,14 @@ class Instance:
             await slot.take(retiring)
             if self.retired:
                 return
-            launch = self._launch(mounts.paths)
+            launch = self._launch(mounts.paths, output)
             scratch = self._host.scratch / self.name
             argv = confinement.guarded(
                 launch.program, launch.arguments, [*mounts.paths.values(), scratch], mounts.writable
             )
             pid_file = self._host.pids / f"{self.name}.pid"
             env = {**launch.env, callers.VARIABLE: self.secret}
-            process = await ServerProcess.start(argv, env, paths.ROOT, output, pid_file)
+            process = await ServerProcess.start(argv, env, paths.CODE.parent, output, pid_file)
             self.started = time.time()
             self._event("Normal", "Started", f"Started the model server, process {process.pid}.", self.name)
             for reason, warning in launch.warnings.items():
@@ -293,15 +311,20 @@ class Instance:
                 channel, self._channel = self._channel, None
                 await channel.close(grace=1)
 
-    def _launch(self, mounts: Mapping[str, Path]) -> servers.Launch:
+    def _launch(self, mounts: Mapping[str, Path], output: InstanceLog) -> servers.Launch:
         command, host = self.blueprint.command, self._host
-        self._grpc_port = free_port() if command.grpc_port else 0
-        self._rest_port = free_port() if command.rest_port else 0
+        self._grpc_port = ports.free_port() if command.grpc_port else 0
+        self._rest_port = ports.free_port() if command.rest_port else 0
+        output.lacks_port.clear()
         scratch = host.scratch / self.name
         return servers.launch(command, host.own_server, mounts, self._grpc_port, self._rest_port, scratch)
 
     async def _becomes_ready(self, exited: asyncio.Task[int], output: InstanceLog) -> bool:
-        """Waits for the startup check; False if the process ended, is to end, or had its time."""
+        """Waits for the startup check; False if the process ended, is to end, or had its time.
+
+        Raises:
+            _PortTakenError: between being found free and being listened on, a port was taken by somebody else.
+        """
         timing = self._host.timing
         container = self.blueprint.config["containers"][0]
         startup = probes.read(container, "startup_check")
@@ -310,6 +333,7 @@ class Instance:
             self._event("Normal", "ProbeReplaced", "exec checks need a container; the port is checked.", self.name)
         deadline = time.monotonic() + probe.budget
         while not self.retired:
+            self._check_ports(exited.done(), output)
             if exited.done():
                 self._fail(self._exit_failure(exited.result(), output))
                 return False
@@ -330,19 +354,27 @@ class Instance:
         container = self.blueprint.config["containers"][0]
         dead = asyncio.create_task(self._wait_dead(probes.read(container, "liveness_check")))
         health = asyncio.create_task(self._watch_health(probes.read(container, "readiness_check", "health_check")))
+        # Whoever took its port may have passed the startup check in its place.
+        lost = asyncio.create_task(output.lacks_port.wait())
         stable = asyncio.get_running_loop().call_later(self._host.timing.stable, self._is_stable)
         try:
-            await asyncio.wait([exited, retiring, dead], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([exited, retiring, dead, lost], return_when=asyncio.FIRST_COMPLETED)
             if retiring.done():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._idle.wait(), self._grace)
-            elif exited.done():
-                self._ready.started = False
+                return
+            self._ready.started = False
+            self._check_ports(exited.done(), output)
+            if exited.done():
                 self._fail(self._exit_failure(exited.result(), output))
-            else:
-                self._ready.started = False
+            elif dead.done():
                 self._fail(Failure("LivenessCheckFailed", "The liveness check failed; the instance is restarted."))
+            else:
+                self._fail(
+                    Failure("CannotStart", "The model server could not listen on its REST port, again and again.")
+                )
         finally:
+            lost.cancel()
             stable.cancel()
             dead.cancel()
             health.cancel()
@@ -370,8 +402,18 @@ class Instance:
                     self._event("Warning", "Unhealthy", f"The health check ({probe.text}) failed.", self.name)
                 self._changed()
 
+    def _check_ports(self, has_ended: bool, output: InstanceLog) -> None:
+        """Raises:
+        _PortTakenError: somebody else listens where the server was to, and it was not always so lately.
+        """
+        mine = [port for port in (self._grpc_port, self._rest_port) if port]
+        # A server ends without its gRPC port, and goes on without its REST port.
+        is_taken = not all(map(ports.is_free, mine)) if has_ended else output.lacks_port.is_set()
+        if is_taken and self._ports_lost < _PORTS_TRIED:
+            raise _PortTakenError
+
     def _is_stable(self) -> None:
-        self.failures = 0
+        self.failures = self._ports_lost = 0
 
     def _local(self, port: int) -> int:
         """The loopback port that stands for a container port; 0 for the service's own where it has none."""

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,14 +19,22 @@ log = logging.getLogger("sandbox.cloud.eas")
 LOG_BYTES = 4 << 20
 """Size at which a log is put aside; one earlier part is kept."""
 _LINE_BYTES = 16 << 10
+_NO_HTTP = b"Failed to start HTTP Server at "
+"""What a model server says whose REST port is taken (TensorFlow Serving's ``server.cc``)."""
 
 
 class InstanceLog:
-    """The output of one instance over its restarts, each line after ``[YYYY-MM-DD HH:MM:SS]`` in UTC."""
+    """The output of one instance over its restarts, each line after ``[YYYY-MM-DD HH:MM:SS]`` in UTC.
+
+    Attributes:
+        last_line: that holds something.
+        lacks_port: a line said that the server goes on without its REST port.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last_line = ""
+        self.lacks_port = asyncio.Event()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = path.open("ab")
         self._pending = b""
@@ -44,6 +51,8 @@ class InstanceLog:
                 text = line.rstrip(b"\r")[:_LINE_BYTES]
                 if text.strip():
                     self.last_line = text.decode("utf-8", "replace").strip()
+                    if _NO_HTTP in text:
+                        self.lacks_port.set()
                 self._file.write(stamp + text + b"\n")
             self._file.flush()
             if self._file.tell() > LOG_BYTES:
@@ -170,13 +179,6 @@ def reap(directory: Path) -> int:
                 count += 1
         file.unlink(missing_ok=True)
     return count
-
-
-def free_port() -> int:
-    """A loopback TCP port nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _note(pid_file: Path, pid: int) -> None:

@@ -11,10 +11,10 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 log = logging.getLogger("sandbox.cloud.eas")
 
@@ -90,6 +90,7 @@ class ServiceRecord:
         lock: ``none``, ``dangerous`` or ``all``.
         weight: traffic weight in its group.
         traffic_state: ``standalone`` or ``grouping``.
+        mirror: body of the mirror, None without one.
         events: oldest first, bounded.
         region: where it is, and names are unique in a region; empty where its maker did not say, which is every region.
     """
@@ -112,6 +113,7 @@ class ServiceRecord:
     lock: str = "none"
     weight: int = 0
     traffic_state: str = "standalone"
+    mirror: Mapping[str, Any] | None = None
     events: tuple[Event, ...] = ()
     region: str = ""
 
@@ -136,49 +138,78 @@ class ServiceRecord:
         return dataclasses.replace(self, config=config, version=number, versions=versions[-VERSIONS_KEPT:])
 
 
-class RecordStore:
-    """The files of all services of one sandbox cloud."""
+def write_private(path: Path, document: Any) -> None:
+    """Writes a JSON file that only its owner can read: after a crash either the old file or the new one is there.
 
-    def __init__(self, directory: Path) -> None:
+    Raises:
+        OSError: the disk is full.
+    """
+    descriptor, name = tempfile.mkstemp(suffix=".tmp", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(document, file)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Keyed(Protocol):
+    """A record with a key, which is a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def key(self) -> str:
+        """What no other record of the store has."""
+
+
+_Record = TypeVar("_Record", bound=Keyed)
+
+
+class RecordStore(Generic[_Record]):
+    """The files of all records of one kind of one sandbox cloud. They hold access tokens."""
+
+    def __init__(self, directory: Path, read: Callable[[Any], _Record], kind: str) -> None:
         """Args:
         directory: made if missing, private to its owner.
+        read: makes a record of its JSON; raises ValueError, TypeError or KeyError where it is none.
+        kind: what the records are of, for the log.
         """
-        self._directory = directory
+        self._directory, self._read, self._kind = directory, read, kind
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
 
-    def load(self) -> list[ServiceRecord]:
-        """Every stored service, by name. A file that cannot be read is put aside and named in the log."""
+    def load(self) -> list[_Record]:
+        """Every stored record, by name. A file that cannot be read is put aside and named in the log."""
         for leftover in self._directory.glob("*.tmp"):
             leftover.unlink()
         records = []
         for file in sorted(self._directory.glob("*.json")):
             try:
-                records.append(_from_json(json.loads(file.read_text(encoding="utf-8"))))
+                records.append(self._read(json.loads(file.read_text(encoding="utf-8"))))
             except (ValueError, TypeError, KeyError) as error:
                 broken = file.with_suffix(".broken")
                 file.replace(broken)
-                log.error("the record of service %s cannot be read (%s); it is now %s", file.stem, error, broken)
+                log.error("the record of %s %s cannot be read (%s); it is now %s", self._kind, file.stem, error, broken)
         return records
 
-    def save(self, record: ServiceRecord) -> None:
+    def save(self, record: _Record) -> None:
         """Writes a record: after a crash either the old file or the new one is there.
 
         Raises:
             OSError: the disk is full.
         """
-        descriptor, name = tempfile.mkstemp(suffix=".tmp", dir=self._directory)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(dataclasses.asdict(record), file)
-            os.replace(name, self._directory / f"{record.key}.json")
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_private(self._directory / f"{record.key}.json", dataclasses.asdict(record))
 
-    def delete(self, record: ServiceRecord) -> None:
-        """Forgets a service."""
+    def delete(self, record: _Record) -> None:
+        """Forgets a record."""
         (self._directory / f"{record.key}.json").unlink(missing_ok=True)
+
+
+def service_store(directory: Path) -> RecordStore[ServiceRecord]:
+    """The files of the services of one sandbox cloud."""
+    return RecordStore(directory, _from_json, "service")
 
 
 def _from_json(document: Any) -> ServiceRecord:

@@ -10,22 +10,29 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sandbox.cloud.eas import service_json
 from sandbox.cloud.eas.deployment import Deployment
+from sandbox.cloud.eas.entry import Entry
 from sandbox.cloud.eas.gateway import Gateway
+from sandbox.cloud.eas.groups import Group, Groups
 from sandbox.cloud.eas.instance import Host, Timing
-from sandbox.cloud.eas.process import free_port, reap
-from sandbox.cloud.eas.records import RecordStore, ServiceRecord, key_of
+from sandbox.cloud.eas.mirroring import Mirrors
+from sandbox.cloud.eas.process import reap
+from sandbox.cloud.eas.records import ServiceRecord, key_of, service_store
 from sandbox.cloud.errors import ApiError
 from sandbox.cloud.oss.mounts import LiveView
+from sandbox.ports import free_port
 
 log = logging.getLogger("sandbox.cloud.eas")
 
 STARTS_AT_ONCE = 2
 AUTOSCALER_SECONDS = 5.0
+_MISSED = timedelta(minutes=1)
+"""What a machine that slept makes up for, at the most."""
 _SHUTDOWN_GRACE = 2.0
 
 
@@ -34,6 +41,8 @@ class Runtime:
 
     Attributes:
         gateway: how they are reached.
+        groups: service groups.
+        mirrors: copies of requests that are under way.
         logs: one directory per service.
         port: the cloud's own port.
     """
@@ -56,10 +65,12 @@ class Runtime:
         """
         self.port = port
         self.logs = directory / "logs"
-        self.gateway = Gateway(self._routed)
+        self.mirrors = Mirrors(self._in)
+        self.gateway = Gateway(self._routed, self.mirrors)
         self._directory = directory
         self._deployments: dict[str, Deployment] = {}
-        self._store = RecordStore(directory / "services")
+        self._store = service_store(directory / "services")
+        self.groups = Groups(directory / "groups", lambda: self._deployments.values())
         self._host = Host(
             live_view=live_view,
             scratch=directory / "scratch",
@@ -79,9 +90,11 @@ class Runtime:
         await self.gateway.start()
         for record in self._store.load():
             self._deployments[record.key] = self._deployment(record)
+        self.groups.load()
         # First all listeners: the ports of instances are chosen among those that are free.
-        for deployment in self._deployments.values():
-            await self.gateway.follow(deployment)
+        entries: list[Entry] = [*self._deployments.values(), *self.groups.all()]
+        for entry in entries:
+            await self.gateway.follow(entry)
         for deployment in list(self._deployments.values()):
             deployment.start()
         self._autoscaler = asyncio.create_task(self._scale())
@@ -119,6 +132,7 @@ class Runtime:
         if self._in(region, name) is not None or key_of(region, name) in self._deployments:
             message = f"The specified service [{name}] already exists."
             raise ApiError(409, "InvalidService.Conflict", message)
+        self._must_not_be_entry(name, service_json.group(config), region)
         now = time.time()
         record = ServiceRecord(
             name=name,
@@ -130,6 +144,8 @@ class Runtime:
             region=region,
         ).with_version(config)
         record = self._with_port(record).with_event("Normal", "Creating", "Service is creating")
+        if group := service_json.group(config):
+            self.groups.make(group, region, _new_token(), self._free_port() if service_json.is_root(config) else 0)
         self._store.save(record)
         deployment = self._deployments[record.key] = self._deployment(record)
         deployment.start()
@@ -139,9 +155,12 @@ class Runtime:
         """Puts another validated service JSON in force.
 
         Raises:
+            ApiError: it names another group.
             OSError: the disk is full.
         """
         old = deployment.record
+        if service_json.group(config) != service_json.group(old.config):
+            raise service_json.invalid(f"The group of service [{old.name}] cannot be changed: it joins when created.")
         before, after = (service_json.template(c, old.restarts) for c in (old.config, config))
         record = old.with_version(config) if before != after else dataclasses.replace(old, config=config)
         if old.autoscaler is None:
@@ -182,37 +201,56 @@ class Runtime:
         """The record with a port of its own, if it needs one."""
         if record.own_port or not service_json.is_root(record.config):
             return record
-        taken = {d.record.own_port for d in self._deployments.values()} | {self.port}
-        while (port := free_port()) in taken:
-            pass
-        return dataclasses.replace(record, own_port=port)
+        return dataclasses.replace(record, own_port=self._free_port())
+
+    def _free_port(self) -> int:
+        entries: list[Entry] = [*self._deployments.values(), *self.groups.all()]
+        return free_port({entry.own_port for entry in entries} | {self.port})
+
+    def _must_not_be_entry(self, name: str, group: str, region: str) -> None:
+        """Services and groups share the paths under the gateway's prefix."""
+        if any(each.route == key_of(region, name) for each in self.groups.all()) or group == name:
+            raise ApiError(409, "InvalidService.Conflict", f"A service group is called [{name}].")
+        if group and self._in(region, group) is not None:
+            raise ApiError(409, "InvalidService.Conflict", f"A service is called as the group [{group}].")
 
     def _deployment(self, record: ServiceRecord) -> Deployment:
-        return Deployment(record, self._store, self._host, self.gateway.look, self._gone)
+        return Deployment(record, self._store, self._host, self._look, self._gone)
+
+    def _look(self, deployment: Deployment) -> None:
+        self.gateway.look(deployment)
+        if (group := self.groups.of(deployment)) is not None:
+            self.gateway.look(group)
 
     def _in(self, region: str, name: str) -> Deployment | None:
         found = self._deployments.get(key_of(region, name)) or self._deployments.get(name)
         return found if found is not None and found.record.is_in(region) else None
 
-    def _routed(self, route: str) -> Deployment | None:
-        """The service of a key; a name alone will do where one region has it."""
+    def _routed(self, route: str) -> Deployment | Group | None:
+        """The service or group of a key; a name alone will do where one region has it."""
         named = [each for each in self._deployments.values() if each.record.name == route]
-        return self._deployments.get(route) or (named[0] if len(named) == 1 else None)
+        found = self._deployments.get(route) or (named[0] if len(named) == 1 else None)
+        return found or self.groups.find(route)
 
     def _gone(self, deployment: Deployment) -> None:
+        group = self.groups.of(deployment)
         self._deployments.pop(deployment.record.key, None)
+        if group is not None:
+            self.groups.forget_if_empty(group)
+            self.gateway.look(group)
 
     async def _scale(self) -> None:
-        last = time.monotonic()
+        last, looked = time.monotonic(), datetime.now(UTC)
         while True:
             await asyncio.sleep(AUTOSCALER_SECONDS)
-            now = time.monotonic()
+            now, looks = time.monotonic(), datetime.now(UTC)
             for deployment in self.all():
                 try:
+                    deployment.scale_by_clock(max(looked, looks - _MISSED), looks)
                     deployment.scale_by_load(now - last)
                 except OSError as error:
                     log.error("cannot scale service %s: %s", deployment.record.name, error)
-            last = now
+            last, looked = now, looks
 
 
 def _new_token() -> str:

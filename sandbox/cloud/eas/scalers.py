@@ -1,17 +1,24 @@
 """The bodies of the autoscaler and cron scaler calls.
 
-Source: the EAS OpenAPI 2021-07-01. The sandbox scales by ``qps`` only, and it records cron jobs without running them.
+Source: the EAS OpenAPI 2021-07-01. The sandbox scales by ``qps`` only; jobs of the
+clock run within a few seconds after their time.
 """
 
 from __future__ import annotations
 
+import zoneinfo
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from sandbox.cloud.eas.records import ServiceRecord
 from sandbox.cloud.eas.service_json import invalid
 from sandbox.cloud.errors import ApiError
+from tfserving.schedule import Cron, CronError
 
 MOST_REPLICAS = 1000
+DEFAULT_ZONE = "Asia/Shanghai"
+"""Of jobs that name none. What EAS takes is not documented."""
 
 
 def autoscaler(body: Any) -> dict[str, Any]:
@@ -75,12 +82,62 @@ def cronscaler(body: Any) -> dict[str, Any]:
     for index, job in enumerate(jobs):
         if not isinstance(job, dict) or not job.get("Name") or not isinstance(job.get("TargetSize"), int):
             raise invalid(f"ScaleJobs[{index}] needs Name, Schedule and TargetSize.")
-        if len(str(job.get("Schedule", "")).split()) != 6:
-            raise invalid(f"ScaleJobs[{index}].Schedule is not a cron expression of six fields.")
+        _valid(f"ScaleJobs[{index}].Schedule", job.get("Schedule"))
+        if not 0 <= job["TargetSize"] <= MOST_REPLICAS:
+            raise invalid(f"ScaleJobs[{index}].TargetSize {job['TargetSize']} is not a number of 0 to {MOST_REPLICAS}.")
+        try:
+            zoneinfo.ZoneInfo(str(job.get("TimeZone") or DEFAULT_ZONE))
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            raise invalid(f"ScaleJobs[{index}].TimeZone {job['TimeZone']!r} is not known.") from error
         if job["Name"] in names:
             raise invalid(f"ScaleJobs[{index}].Name {job['Name']!r} is there twice.")
         names.add(job["Name"])
-    return {"ScaleJobs": jobs, "ExcludeDates": body.get("ExcludeDates") or []}
+    days = body.get("ExcludeDates") or []
+    for index, day in enumerate(days):
+        _valid(f"ExcludeDates[{index}]", day)
+    return {"ScaleJobs": jobs, "ExcludeDates": days}
+
+
+def _valid(name: str, expression: Any) -> None:
+    try:
+        Cron.parse(str(expression or ""))
+    except CronError as error:
+        raise invalid(f"{name} is not a cron expression of six fields: {error}.") from error
+
+
+def due(scaler: Mapping[str, Any], since: datetime, until: datetime) -> Iterator[Mapping[str, Any]]:
+    """The jobs of a cron scaler whose time has come, in the order of their times.
+
+    Args:
+        scaler: as :func:`cronscaler` returns it.
+        since: not this second, but those after it; aware.
+        until: this second, too.
+    """
+    excluded = [Cron.parse(day) for day in scaler["ExcludeDates"]]
+    moment = since.replace(microsecond=0)
+    while (moment := moment + timedelta(seconds=1)) <= until:
+        for job in scaler["ScaleJobs"]:
+            there = moment.astimezone(zoneinfo.ZoneInfo(job.get("TimeZone") or DEFAULT_ZONE))
+            if Cron.parse(job["Schedule"]).matches(there) and not any(_is_day(day, there) for day in excluded):
+                yield job
+
+
+def _is_day(cron: Cron, when: datetime) -> bool:
+    parts = (when.day, when.month, when.isoweekday() % 7)
+    return all(part in field for part, field in zip(parts, cron.fields[3:], strict=True))
+
+
+def with_size(scaler: Mapping[str, Any] | None, size: int, current: int) -> dict[str, Any] | None:
+    """An autoscaler after a job of the clock: its bounds follow (page "Scheduled auto scaling").
+
+    In which way is not documented. This is what ``ScaleHPA`` of kubernetes-cronhpa-controller does.
+    """
+    if scaler is None:
+        return None
+    least, most = scaler["min"], max(scaler["max"], size)
+    if size < least or current < size:
+        least = size
+    return {**scaler, "min": least, "max": most}
 
 
 def describe_cronscaler(record: ServiceRecord) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which program serves models in the sandbox, and how it is told where a container's paths are.
+"""Which program serves models in the sandbox, and how it learns where a container's paths are.
 
 The project's own server (``python -m sandbox.model_server``) listens on loopback only and reads the mounts from
 ``TF_SERVING_SANDBOX_MOUNTS``. TensorFlow Serving's own binary knows neither: its flags, and a copy of its config file
@@ -70,7 +70,7 @@ def launch(
     stock = None if own_server else stock_server()
     if stock is None:
         program = tuple(own_server) or (sys.executable, "-m", "sandbox.model_server")
-        env["PYTHONPATH"] = str(paths.ROOT)
+        env["PYTHONPATH"] = paths.PYTHONPATH
         env["PYTHONUNBUFFERED"] = "1"
         env["TF_SERVING_SANDBOX_HOST"] = "127.0.0.1"
         env["TF_SERVING_SANDBOX_MOUNTS"] = json.dumps({mount: str(path) for mount, path in mounts.items()})

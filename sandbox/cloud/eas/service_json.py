@@ -74,6 +74,9 @@ def validate(config: Any) -> dict[str, Any]:
     for key in ("cpu", "memory", "gpu", "gpu_memory", "shm_size"):
         _integer(metadata, "metadata", key, 0)
     _integer(metadata, "metadata", "gpu_core_percentage", 1, 100)
+    if metadata.get("group") and not (isinstance(metadata["group"], str) and NAME.fullmatch(metadata["group"])):
+        named = f"metadata.group {metadata['group']!r}"
+        raise invalid(f"{named} is invalid: 3 to 63 lower-case letters, digits and underscores.")
     rpc = _object(metadata, "rpc", "metadata.rpc")
     _integer(rpc, "metadata.rpc", "keepalive", 1)
     _integer(rpc, "metadata.rpc", "rate_limit", 0)
@@ -111,6 +114,11 @@ def service_name(config: Json) -> Any:
     return (metadata.get("name") if isinstance(metadata, Mapping) else None) or config.get("name")
 
 
+def group(config: Json) -> str:
+    """``metadata.group``: the service group it was made in, empty without one."""
+    return str(config.get("metadata", {}).get("group") or "")
+
+
 def merge(old: Json, new: Json) -> dict[str, Any]:
     """UpdateType ``merge``: objects are merged key by key, everything else is replaced, nothing is removed."""
     result = dict(old)
@@ -123,11 +131,21 @@ def merge(old: Json, new: Json) -> dict[str, Any]:
 def template(config: Json, restarts: int) -> str:
     """A digest of what an instance is made from: instances are replaced exactly when it changes."""
     kept = {key: value for key, value in config.items() if key not in _NOT_TEMPLATE}
+    kept["cloud"] = _spelt_out(kept.get("cloud", {}))
     metadata = {k: v for k, v in config.get("metadata", {}).items() if k not in _NOT_TEMPLATE_METADATA}
     rpc = {k: v for k, v in metadata.pop("rpc", {}).items() if k not in ("keepalive", "rate_limit")}
     kept["metadata"] = {**metadata, **({"rpc": rpc} if rpc else {})}
     kept["-"] = [restarts, is_scenario(config)]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _spelt_out(cloud: Json) -> Json:
+    """``computing.instance_type`` says the same as one of ``computing.instances``."""
+    computing = cloud.get("computing", {})
+    if "instances" in computing or not computing.get("instance_type"):
+        return cloud
+    rest = {key: value for key, value in computing.items() if key != "instance_type"}
+    return {**cloud, "computing": {**rest, "instances": [{"type": computing["instance_type"]}]}}
 
 
 def is_scenario(config: Json) -> bool:

@@ -62,7 +62,11 @@ def _kind_of(request: OssRequest) -> tuple[str, Kind]:
 
 
 async def get_config(request: OssRequest) -> web.StreamResponse:
-    """GetBucket<Kind>."""
+    """GetBucket<Kind>.
+
+    Raises:
+        OssError: the bucket has none.
+    """
     name, kind = _kind_of(request)
     body = await asyncio.to_thread(request.store.bucket_config, request.bucket, name)
     if body is None:
@@ -152,7 +156,11 @@ async def get_acl(request: OssRequest) -> web.StreamResponse:
 
 
 async def put_acl(request: OssRequest) -> web.StreamResponse:
-    """PutBucketAcl."""
+    """PutBucketAcl.
+
+    Raises:
+        OssError: ``InvalidArgument``.
+    """
     acl = request.headers.get("x-oss-acl", "")
     if acl not in BUCKET_ACLS:
         raise errors.invalid_argument("x-oss-acl", acl, "no such permission")
@@ -167,7 +175,11 @@ async def get_versioning(request: OssRequest) -> web.StreamResponse:
 
 
 async def put_versioning(request: OssRequest) -> web.StreamResponse:
-    """PutBucketVersioning."""
+    """PutBucketVersioning.
+
+    Raises:
+        OssError: ``MalformedXML``.
+    """
     status = xml.parse(await request.document(), "VersioningConfiguration").findtext("Status") or ""
     if status not in ("Enabled", "Suspended"):
         raise errors.malformed_xml()
@@ -176,7 +188,11 @@ async def put_versioning(request: OssRequest) -> web.StreamResponse:
 
 
 async def get_policy(request: OssRequest) -> web.StreamResponse:
-    """GetBucketPolicy: the JSON as it was put."""
+    """GetBucketPolicy: the JSON as it was put.
+
+    Raises:
+        OssError: ``NoSuchBucketPolicy``.
+    """
     body = await asyncio.to_thread(request.store.bucket_config, request.bucket, "policy")
     if body is None:
         message = "The bucket policy does not exist."
@@ -185,7 +201,11 @@ async def get_policy(request: OssRequest) -> web.StreamResponse:
 
 
 async def put_policy(request: OssRequest) -> web.StreamResponse:
-    """PutBucketPolicy."""
+    """PutBucketPolicy.
+
+    Raises:
+        OssError: ``InvalidPolicyDocument``.
+    """
     body = await request.document()
     try:
         statements = json.loads(body)["Statement"]

@@ -62,7 +62,11 @@ async def list_buckets(request: OssRequest) -> web.StreamResponse:
 
 
 async def put_bucket(request: OssRequest) -> web.StreamResponse:
-    """PutBucket. Creating one's own bucket again only sets the ACL, if there is one in the request."""
+    """PutBucket. Creating one's own bucket again only sets the ACL, if there is one in the request.
+
+    Raises:
+        OssError: ``InvalidBucketName``, ``InvalidArgument``, or the bucket is another account's.
+    """
     if not cloud_names.BUCKET.fullmatch(request.bucket):
         message = "The specified bucket is not valid."
         raise errors.OssError(400, "InvalidBucketName", message, BucketName=request.bucket)
@@ -212,7 +216,11 @@ async def list_objects(request: OssRequest) -> web.StreamResponse:
 
 
 async def list_objects_v2(request: OssRequest) -> web.StreamResponse:
-    """ListObjectsV2. A continuation token is the last name of the page before it, in base64."""
+    """ListObjectsV2. A continuation token is the last name of the page before it, in base64.
+
+    Raises:
+        OssError: ``InvalidArgument``.
+    """
     query = request.query
     encoding = request.encoding
     if query["list-type"] != "2":
@@ -291,7 +299,11 @@ async def list_object_versions(request: OssRequest) -> web.StreamResponse:
 
 
 async def delete_multiple_objects(request: OssRequest) -> web.StreamResponse:
-    """DeleteMultipleObjects."""
+    """DeleteMultipleObjects.
+
+    Raises:
+        OssError: ``MalformedXML``: no objects, or more than 1000.
+    """
     encoding = request.encoding
     document = xml.parse(await request.document(), "Delete")
     quiet = (document.findtext("Quiet") or "").strip().lower() == "true"

@@ -46,7 +46,11 @@ async def initiate(request: OssRequest) -> web.StreamResponse:
 
 
 async def upload_part(request: OssRequest) -> web.StreamResponse:
-    """UploadPart, or UploadPartCopy where there is a copy source."""
+    """UploadPart, or UploadPartCopy where there is a copy source.
+
+    Raises:
+        OssError: ``InvalidArgument``, or there is no such upload.
+    """
     number = request.number("partNumber", 0, 1, MAX_PART_NUMBER)
     if not number:
         raise errors.invalid_argument("partNumber", "", "Part number must not be empty.")
@@ -93,7 +97,11 @@ def _copy_range(request: OssRequest, size: int) -> tuple[int, int]:
 
 
 async def complete(request: OssRequest) -> web.StreamResponse:
-    """CompleteMultipartUpload."""
+    """CompleteMultipartUpload.
+
+    Raises:
+        OssError: ``MalformedXML``, ``InvalidPart``, ``InvalidPartOrder``, or there is no such upload.
+    """
     upload = _upload_of(request)
     encoding = request.encoding
     body = await request.document()

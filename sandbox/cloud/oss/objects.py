@@ -39,7 +39,11 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def check_key(key: str) -> str:
-    """Refuses keys OSS refuses: over 1023 bytes of UTF-8, or beginning with a slash or backslash."""
+    """Refuses keys OSS refuses: over 1023 bytes of UTF-8, or beginning with a slash or backslash.
+
+    Raises:
+        OssError: ``InvalidObjectName``.
+    """
     if not 0 < len(key.encode()) <= 1023 or key[0] in "/\\":
         raise errors.OssError(400, "InvalidObjectName", "The specified object is not valid.", Key=key)
     return key
@@ -61,7 +65,11 @@ def existing(request: OssRequest) -> ObjectVersion:
 
 
 def properties_of(request: OssRequest) -> ObjectProperties:
-    """What the headers of a put, copy (with REPLACE) or multipart initiation give the object."""
+    """What the headers of a put, copy (with REPLACE) or multipart initiation give the object.
+
+    Raises:
+        OssError: ``InvalidArgument``.
+    """
     headers = {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers}
     for name, value in request.http.headers.items():
         if name.lower().startswith("x-oss-meta-"):
@@ -183,7 +191,11 @@ def _directive(request: OssRequest, name: str) -> str:
 
 
 def copy_source(request: OssRequest) -> ObjectVersion:
-    """The version ``x-oss-copy-source`` names, its ``x-oss-copy-source-if-*`` conditions checked."""
+    """The version ``x-oss-copy-source`` names, its ``x-oss-copy-source-if-*`` conditions checked.
+
+    Raises:
+        OssError: ``InvalidArgument``, ``NoSuchKey``, or a condition is not met.
+    """
     value = request.headers["x-oss-copy-source"]
     path, _, query = value.partition("?")
     try:

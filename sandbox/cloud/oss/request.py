@@ -67,6 +67,11 @@ class OssRequest:
 
     @property
     def encoding(self) -> str:
+        """How keys of the answer are to be encoded: ``url`` or not at all.
+
+        Raises:
+            OssError: ``InvalidArgument``.
+        """
         value = self.query.get("encoding-type", "")
         if value not in ("", "url"):
             raise errors.invalid_argument("encoding-type", value, "Invalid Encoding Method specified in Request.")

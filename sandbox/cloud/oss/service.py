@@ -118,7 +118,7 @@ OPERATIONS = (
 )
 
 
-class OssService:
+class OssProduct:
     """Takes every request that no other service took."""
 
     def __init__(self, store: ObjectStore, access_key: AccessKey | None = None) -> None:

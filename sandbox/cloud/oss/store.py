@@ -262,7 +262,11 @@ class BlobWriter:
             self._size += written
 
     def finish(self) -> Blob:
-        """Gives the bytes their final place. Until an object refers to them, they do not outlive the process."""
+        """Gives the bytes their final place. Until an object refers to them, they do not outlive the process.
+
+        Raises:
+            ValueError: called twice.
+        """
         if self._file is None:
             raise ValueError("the blob is finished")
         self._file.close()
@@ -429,7 +433,11 @@ class ObjectStore:
             )
 
     def bucket(self, name: str) -> Bucket:
-        """One bucket."""
+        """One bucket.
+
+        Raises:
+            OssError: ``NoSuchBucket``.
+        """
         bucket = self._find_bucket(name)
         if bucket is None:
             raise errors.no_such_bucket(name)

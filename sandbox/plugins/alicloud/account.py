@@ -26,11 +26,16 @@ class Account(Provider):
         self._client: oss.Client | None = None
 
     def configure(self, settings: Properties) -> None:
-        """Takes the settings; the OSS endpoint must be among ``endpoints``, a list of objects, as JSON or as such."""
+        """Takes the settings; the OSS endpoint must be among ``endpoints``, a list of objects, as JSON or as such.
+
+        Raises:
+            TFServingError: there is none for OSS.
+        """
         self._settings = settings
         self._client = None
         self.__dict__.pop("cs", None)
         self.__dict__.pop("vpc", None)
+        self.__dict__.pop("cms", None)
         if not self._endpoint("oss"):
             raise TFServingError("endpoints names no address for oss; the stand-in knows no regional endpoints")
 
@@ -79,6 +84,13 @@ class Account(Provider):
         from alibabacloud_vpc20160428.client import Client
 
         return Client(self._openapi("vpc"))
+
+    @cached_property
+    def cms(self) -> Any:
+        """A client of CloudMonitor, for which the sandbox needs no SDK of its own."""
+        from alibabacloud_tea_openapi.client import Client
+
+        return Client(self._openapi("cms"))
 
     def _openapi(self, product: str) -> Any:
         from alibabacloud_tea_openapi.models import Config

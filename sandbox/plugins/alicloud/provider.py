@@ -5,6 +5,7 @@ from __future__ import annotations
 from sandbox.engine.properties import Properties
 from sandbox.plugins.alicloud import cluster
 from sandbox.plugins.alicloud.account import Account
+from sandbox.plugins.alicloud.alarm import Alarm
 from sandbox.plugins.alicloud.bucket import Bucket
 from sandbox.plugins.alicloud.bucket_object import BucketObject
 from sandbox.plugins.alicloud.cluster import ManagedKubernetes, NodePool
@@ -22,6 +23,7 @@ class Alicloud(Account):
             "alicloud:oss/bucketObject:BucketObject": BucketObject(self),
             "alicloud:vpc/network:Network": Network(self),
             "alicloud:vpc/switch:Switch": Switch(self),
+            "alicloud:cms/alarm:Alarm": Alarm(self),
             "alicloud:cs/managedKubernetes:ManagedKubernetes": ManagedKubernetes(self),
             "alicloud:cs/nodePool:NodePool": NodePool(self),
         }

@@ -50,7 +50,11 @@ class ApiServer(Provider):
         self._plurals: dict[str, dict[str, tuple[str, bool]]] = {}
 
     def configure(self, settings: Properties) -> None:
-        """Takes the settings and refuses every cluster that is not on this machine."""
+        """Takes the settings and refuses every cluster that is not on this machine.
+
+        Raises:
+            TFServingError: the kubeconfig cannot be used, or means another machine.
+        """
         self.namespace = str(settings.get("namespace") or "default")
         self.force = settings.get("enablePatchForce") in (True, "true")
         kubeconfig, context = str(settings.get("kubeconfig") or ""), settings.get("context") or None

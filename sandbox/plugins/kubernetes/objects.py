@@ -200,7 +200,7 @@ class Deployment(KubernetesObject):
         return found
 
 
-class Service(KubernetesObject):
+class KubernetesService(KubernetesObject):
     """Waited for until a load balancer has an address."""
 
     kind = "Service"
@@ -268,7 +268,7 @@ TYPES: tuple[type[KubernetesObject], ...] = (
     PersistentVolume,
     PersistentVolumeClaim,
     PodDisruptionBudget,
-    Service,
+    KubernetesService,
 )
 
 

@@ -1,4 +1,4 @@
-"""``python -m sandbox local up|down|cloud``: the whole local stack in one go.
+"""``python -m local up|down|cloud``: the whole local stack in one go.
 
 Export the example models, start the sandbox cloud, deploy stack ``local``, ask it for two predictions and show what is
 there. Each part is a command of its own as well; this runs them in order and stops at the first that fails.
@@ -21,7 +21,8 @@ from pathlib import Path
 
 from pulumi.automation import PulumiCommand
 
-from ops import outputs, predict
+from ops import outputs, predict, predict_answer
+from ops.tables import DITTO, Cell, Report, Table
 from sandbox import keys, paths
 from sandbox.cloud import console
 from sandbox.engine.secrets import SANDBOX_PASSPHRASE
@@ -41,24 +42,21 @@ class LocalError(TFServingError):
 def main(argv: Sequence[str]) -> int:
     """Runs one command.
 
+    Args:
+        argv: ``up``, ``down`` or ``cloud``, and its options.
+
     Returns:
         0 when done.
 
     Raises:
         TFServingError: a step failed.
     """
-    parser = argparse.ArgumentParser(prog="python -m sandbox local", description="The local stack in one go.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="up|down|cloud")
-    for name, summary in (
-        ("up", "deploy stack local to the sandbox cloud, and ask it for predictions"),
-        ("down", "destroy stack local, and stop the sandbox cloud"),
-        ("cloud", "start only the sandbox cloud, and say how to use it with the Pulumi CLI"),
-    ):
-        command = commands.add_parser(name, help=summary, description=summary)
-        if name != "cloud":
-            command.add_argument("--engine", choices=("sandbox", "pulumi"), default="sandbox", help="what deploys")
-    options = parser.parse_args(list(argv))
-    match options.command:
+    command, *arguments = argv
+    parser = argparse.ArgumentParser(prog=f"python -m local {command}")
+    if command != "cloud":
+        parser.add_argument("--engine", choices=("sandbox", "pulumi"), default="sandbox", help="what deploys")
+    options = parser.parse_args(arguments)
+    match command:
         case "up":
             _up(options.engine)
         case "down":
@@ -92,7 +90,7 @@ def _up(engine: Engine) -> None:
     services = _services(engine)
     _predictions(services)
     _step("services")
-    print(_table(services))
+    _show(services)
     print(f"\nconsole: {_console()}")
     print(_next_commands(services, engine))
     print(f"\nready in {time.monotonic() - started:.0f} s")
@@ -136,13 +134,13 @@ def _deployed(engine: Engine) -> bool:
     return deployed(engine, STACK)
 
 
-def _services(engine: Engine) -> dict[str, outputs.Service]:
+def _services(engine: Engine) -> dict[str, outputs.ExportedService]:
     if engine == "pulumi":
         os.environ.update(_cli_env())
     return outputs.services(STACK, engine, paths.ROOT)
 
 
-def _predictions(services: Mapping[str, outputs.Service]) -> None:
+def _predictions(services: Mapping[str, outputs.ExportedService]) -> None:
     """One request per protocol, to the first service of each."""
     for protocol in ("http", "grpc"):
         service = next((each for each in services.values() if each.protocol == protocol), None)
@@ -150,35 +148,31 @@ def _predictions(services: Mapping[str, outputs.Service]) -> None:
             continue
         request = predict.Request(next(iter(service.models)))
         answer = predict.ask(service, request)
-        print(predict.describe(service, request, answer, predict.FASHION_MNIST))
+        print(predict_answer.describe(service, request, answer, predict_answer.FASHION_MNIST))
 
 
-def _table(services: Mapping[str, outputs.Service]) -> str:
+def _show(services: Mapping[str, outputs.ExportedService]) -> None:
     """Services with what each serves at this moment, as it says itself."""
-    rows = [("SERVICE", "URL OR TARGET", "MODEL", "VERSIONS", "LABELS")]
+    rows: list[tuple[Cell, ...]] = []
     for service in services.values():
         with connect(url=service.url or None, target=service.target or None, token=service.token) as client:
-            first = True
+            address: tuple[Cell, Cell] = (service.name, service.address)
             for model, wanted in service.models.items():
                 versions = sorted(each.version for each in client.status(model) if each.state == "AVAILABLE")
                 labels = {label: client.labelled_version(model, label) for label in wanted.get("labels") or {}}
                 rows.append(
                     (
-                        service.name if first else "",
-                        service.address if first else "",
+                        *address,
                         model,
                         " ".join(map(str, versions)),
                         " ".join(f"{label}={version}" for label, version in labels.items()),
                     )
                 )
-                first = False
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+                address = (DITTO, DITTO)
+    Report([Table(("SERVICE", "URL OR TARGET", "MODEL", "VERSIONS", "LABELS"), rows)]).draw()
 
 
-def _next_commands(services: Mapping[str, outputs.Service], engine: Engine) -> str:
+def _next_commands(services: Mapping[str, outputs.ExportedService], engine: Engine) -> str:
     python = (
         os.path.relpath(sys.executable, paths.ROOT) if Path(sys.executable).is_relative_to(paths.ROOT) else "python"
     )
@@ -233,7 +227,7 @@ def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
 def _cli_settings() -> dict[str, str]:
     """What the Pulumi CLI needs to know for a stack in the sandbox cloud, which has been started.
 
-    The directory of its file backend has to be there. Some APIs it asks over HTTPS, whatever it is told.
+    The directory of its file backend has to be there. Some APIs it asks over HTTPS, whatever the settings say.
     """
     from sandbox.cloud.listener import trust_bundle  # only here: a server's packages, which most commands do not need
 
