@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down cloud kube test test-fast lint bench schema screenshot format clean
+.PHONY: help up down cloud kube test test-fast lint bench schema dist screenshot format clean version release-build release-dry-run
 
 help:
 	@echo "make up            bring TensorFlow Serving up in a sandbox cloud on this machine, and ask it for predictions"
@@ -20,27 +20,31 @@ help:
 	@echo "make test-fast     the tests that take no servers"
 	@echo "make bench         measure: previews, publishing, label moves, make up (docs/performance.md); many minutes"
 	@echo "make schema        write stacks/schema.json and the tables in docs/ anew, from the dataclasses that declare the options"
+	@echo "make dist          build the wheel and the archives of the plugin into dist/ (docs/package.md)"
 	@echo "make screenshot    make the picture of the console in docs/ anew, from the running local stack (Chromium)"
-	@echo "make format        format the code"
+	@echo "make format        format the code and the pages"
+	@echo "make version VERSION=0.2.0   write a version everywhere, and make a section of the changelog (docs/releasing.md)"
+	@echo "make release-dry-run         all of a release that can be tried here: files in dist/, notes, checksums"
 	@echo "make clean         make down, then remove .sandbox and .venv"
 
 up: .venv/.ready-sandbox
-	@$(BIN)/python -m sandbox local up --engine $(ENGINE)
+	@$(BIN)/python -m local up --engine $(ENGINE)
 
 down: .venv/.ready-sandbox
-	@$(BIN)/python -m sandbox local down --engine $(ENGINE)
+	@$(BIN)/python -m local down --engine $(ENGINE)
 
 cloud: .venv/.ready-sandbox
-	@$(BIN)/python -m sandbox local cloud
+	@$(BIN)/python -m local cloud
 
 kube: .venv/.ready-sandbox
 	@$(BIN)/python -m sandbox kube build
 
 test: lint
-	$(BIN)/python -m pytest -m "slow or not slow" -n $(JOBS) --dist loadfile --durations 20
+	$(BIN)/python -m pytest -m "slow or not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 20 \
+		--rerun-slow --rerun-show-tracebacks
 
 test-fast: .venv/.ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff format --check .
@@ -49,6 +53,7 @@ lint: .venv/.ready-dev
 	$(BIN)/mypy policy/rules.py
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/zizmor --offline --no-progress --quiet .github
+	$(BIN)/mdformat --check README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs examples/README.md .github
 
 bench: .venv/.ready-sandbox
 	$(BIN)/python -m bench
@@ -56,19 +61,33 @@ bench: .venv/.ready-sandbox
 schema: .venv/.ready-dev
 	$(BIN)/python -m ops schema
 
+dist: .venv/.ready-dev
+	$(BIN)/python -m hatchling build -t wheel -d dist
+	$(BIN)/python -m plugin.archive dist
+
 screenshot: .venv/.ready-dev
 	$(BIN)/python -m tests.cloud.console.browser docs/console.png
+
+version: .venv/.ready-dev
+	@$(BIN)/python -m release version $(VERSION)
+
+release-build: .venv/.ready-dev
+	$(BIN)/python -m release build --tag $(TAG)
+
+release-dry-run: .venv/.ready-dev
+	@$(BIN)/python -m release dry-run
 
 format: .venv/.ready-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/mdformat README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs examples/README.md .github
 
 clean:
 	@test ! -x $(BIN)/python || $(MAKE) --no-print-directory down
 	rm -rf .sandbox .venv
 
 # One stamp per requirements file: a changed pin installs again, an unchanged one costs nothing.
-.venv/.ready-%: requirements.txt requirements-sandbox.txt requirements-nodeps.txt requirements-dev.txt
+.venv/.ready-%: requirements.txt requirements-sandbox.txt requirements-nodeps.txt requirements-dev.txt $(wildcard sandbox/requirements*.txt)
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed, and none is on PATH. Set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "creating .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@echo "installing requirements-$*.txt into .venv (TensorFlow included: a few minutes the first time)"

@@ -13,14 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import label, local_up, preview, publish, world
+from bench import label, local_up, preview, publish, remote, scale, traffic, world
 from bench.measure import ROOT, Result
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], list[Result]]] = {
     "preview": lambda options: [preview.no_op(options.repeat, options.sizes or (30, 300, 1000), options.engines)],
+    "remote": lambda options: [remote.remote(options.repeat, options.sizes or (30,), options.engines)],
     "publish": lambda options: publish.against_naive(options.repeat, options.gigabytes),
     "resume": lambda options: [publish.resume(options.repeat, options.gigabytes)],
     "label": lambda options: [label.move(options.repeat)],
+    "scale": lambda options: [scale.moves(options.repeat, options.sizes or (3, 300))],
+    "traffic": lambda options: [traffic.shares(options.requests), traffic.changes()],
     "up": lambda options: [local_up.warm(options.repeat)],
     "growth": lambda options: [preview.growth(options.repeat, options.sizes or (10, 100, 1000), options.engines)],
 }
@@ -31,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each side (default: 3)")
+    parser.add_argument("--requests", type=int, default=10_000, help="requests of each protocol that are counted")
     parser.add_argument("--gigabytes", type=float, default=3.0, help="size of what is published (default: 3)")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[], help="versions or models, instead of the usual ones"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
 import threading
 import time
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import alibabacloud_oss_v2 as oss
-import yaml
 
+from bench import local_stack
 from bench.measure import Result, median, python, run, spread
 from bench.world import Cloud, checkout
 
@@ -37,16 +36,16 @@ def move(repeat: int) -> Result:
         try:
             for poll in POLL_SECONDS:
                 _poll_every(root, poll)
-                run(python("-m", "sandbox", "local", "up"), root, _env(root))
+                run(python("-m", "local", "up"), root, local_stack.environment(root))
                 _measure(result, root, poll, repeat)
         finally:
-            run(python("-m", "sandbox", "local", "down"), root, _env(root))
+            run(python("-m", "local", "down"), root, local_stack.environment(root))
     result.notes.append("the server reads the file every poll interval: half of it is the expected wait")
     return result
 
 
 def _measure(result: Result, root: Path, poll: int, repeat: int) -> None:
-    service = _outputs(root)["services"]["multi_http"]
+    service = local_stack.outputs(root)["services"]["multi_http"]
     before = _servers(root)
     moves: list[dict[str, float]] = []
     for turn in range(repeat):
@@ -67,8 +66,8 @@ def _measure(result: Result, root: Path, poll: int, repeat: int) -> None:
 
 def _move(root: Path, service: dict[str, Any], wanted: int, turn: int) -> dict[str, float]:
     """One ``up`` while two watchers look: one at the file in the bucket, one at what the label answers."""
-    bucket = _config(root)["tf-serving:bucket"]["name"]
-    client = Cloud(int(_config(root)["tf-serving:endpoint"].rpartition(":")[2])).client
+    bucket = local_stack.config(root)["tf-serving:bucket"]["name"]
+    client = Cloud(int(local_stack.config(root)["tf-serving:endpoint"].rpartition(":")[2])).client
     head = oss.HeadObjectRequest(bucket=bucket, key=_KEY)
     etag = client.head_object(head).etag
     times: dict[str, float] = {}
@@ -89,7 +88,7 @@ def _move(root: Path, service: dict[str, Any], wanted: int, turn: int) -> dict[s
         watcher.start()
     started = time.monotonic()
     try:
-        run(python("-m", "sandbox", "up", "--stack", "local", "--yes"), root, _env(root))
+        run(python("-m", "sandbox", "up", "--stack", "local", "--yes"), root, local_stack.environment(root))
         times["up"] = time.monotonic() - started
         for watcher in watchers:
             watcher.join(60)
@@ -111,13 +110,6 @@ def _answering(service: dict[str, Any]) -> int:
         return 0
 
 
-def _outputs(root: Path) -> dict[str, Any]:
-    command = python("-m", "sandbox", "outputs", "--json", "--show-secrets")
-    done = subprocess.run(command, cwd=root, env={**os.environ, **_env(root)}, capture_output=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def _servers(root: Path) -> set[int]:
     """Processes of model servers that belong to the checkout."""
     found = set()
@@ -135,25 +127,12 @@ def _servers(root: Path) -> set[int]:
     return found
 
 
-def _env(root: Path) -> dict[str, str]:
-    return {"PYTHONPATH": str(root)}
-
-
-def _file(root: Path) -> Path:
-    return root / "stacks" / "Pulumi.local.yaml"
-
-
-def _config(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(_file(root).read_text(encoding="utf-8"))["config"]
-    return found
-
-
 def _label(root: Path) -> int:
-    return int(_config(root)["tf-serving:models"][_MODEL]["labels"][_LABEL])
+    return int(local_stack.config(root)["tf-serving:models"][_MODEL]["labels"][_LABEL])
 
 
 def _set_label(root: Path, version: int) -> None:
-    _edit(root, lambda config: config["tf-serving:models"][_MODEL]["labels"].update({_LABEL: version}))
+    local_stack.edit(root, lambda config: config["tf-serving:models"][_MODEL]["labels"].update({_LABEL: version}))
 
 
 def _poll_every(root: Path, seconds: int) -> None:
@@ -161,10 +140,4 @@ def _poll_every(root: Path, seconds: int) -> None:
         for service in config["tf-serving:services"].values():
             service["configPollSeconds"] = seconds
 
-    _edit(root, change)
-
-
-def _edit(root: Path, change: Any) -> None:
-    document = yaml.safe_load(_file(root).read_text(encoding="utf-8"))
-    change(document["config"])
-    _file(root).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    local_stack.edit(root, change)

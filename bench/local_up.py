@@ -22,7 +22,7 @@ def warm(repeat: int) -> Result:
     with tempfile.TemporaryDirectory(prefix="bench-") as path:
         root = checkout(Path(path))
         env = {"PYTHONPATH": str(root)}
-        down = python("-m", "sandbox", "local", "down")
+        down = python("-m", "local", "down")
         try:
             _up(root)  # exports the example models
             cases: dict[str, list[dict[str, float]]] = {"after make down": [], "nothing to do": []}
@@ -51,7 +51,7 @@ def _up(root: Path) -> dict[str, float]:
     step = ""
     lines: list[str] = []
     with subprocess.Popen(
-        python("-m", "sandbox", "local", "up"),
+        python("-m", "local", "up"),
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

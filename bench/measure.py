@@ -195,7 +195,7 @@ def _memory(root: int) -> dict[str, int]:
         if above == root:
             line = lines.get(process, "")
             is_program = "pulumi-language-python-exec" in line or "engine/language.py" in line
-            kind = "provider" if "-m provider" in line else "program" if is_program else "engine"
+            kind = "provider" if "/plugin " in line else "program" if is_program else "engine"
             with contextlib.suppress(OSError, ValueError):
                 pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
                 found[kind] = found.get(kind, 0) + pages * os.sysconf("SC_PAGE_SIZE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -47,7 +48,10 @@ WAYS = (
 
 
 def against_naive(repeat: int, gigabytes: float) -> list[Result]:
-    """30 versions in 120 files against sequential single PUTs, on loopback and over two kinds of line."""
+    """30 versions in 120 files against sequential single PUTs, on loopback and over two kinds of line.
+
+    Also against ``ossutil``, where it is on PATH, and against ``cp`` to another directory, which knows no line.
+    """
     return [_compare(repeat, gigabytes * way.share, way) for way in WAYS]
 
 
@@ -61,6 +65,8 @@ def _compare(repeat: int, gigabytes: float, way: Way) -> Result:
         directory = Path(path)
         source = _models(directory, int(gigabytes * 1e9))
         found: dict[str, list[dict[str, Any]]] = {"naive": [], "ours": [], "ours, hashes known": []}
+        others = [*(["ossutil"] if shutil.which("ossutil") else []), *(["cp"] if not way.rate else [])]
+        commands: dict[str, list[float]] = {name: [] for name in others}
         with cloud(directory) as sandbox, Line(sandbox.port, delay=way.delay, rate=way.rate) as line:
             port = line.port if way.rate else sandbox.port
             for turn in range(repeat):
@@ -73,14 +79,42 @@ def _compare(repeat: int, gigabytes: float, way: Way) -> Result:
                     measured.append(_publish(port, source, side.split(",")[0], cache))
                     _check(sandbox, side)
                     sandbox.empty(MODEL_ROOT)
+                for name, taken in commands.items():
+                    taken.append(_command(name, port, source, directory / f"{name}-{turn}"))
+                    _check(sandbox, name)
+                    sandbox.empty(MODEL_ROOT)
         seconds = {side: [each["seconds"] for each in measured] for side, measured in found.items()}
         for side, measured in found.items():
             faster = median(seconds["naive"]) / median(seconds[side])
             rate_seen = gigabytes * 1000 / median(seconds[side])
             memory = median([each["peak"] - each["idle"] for each in measured]) / 1e6
             result.row(side, spread(seconds[side]), f"{rate_seen:.0f}", f"{faster:.2f}x", f"{memory:.0f} MB")
-        result.data = {"gigabytes": gigabytes, "where": way.text, "measurements": found}
+        for name, taken in commands.items():
+            rate_seen, faster = gigabytes * 1000 / median(taken), median(seconds["naive"]) / median(taken)
+            result.row(name, spread(taken), f"{rate_seen:.0f}", f"{faster:.2f}x", "")
+        result.data = {"gigabytes": gigabytes, "where": way.text, "measurements": found, "commands": commands}
     return result
+
+
+def _command(name: str, port: int, source: Path, room: Path) -> float:
+    """Seconds of a whole command with its defaults.
+
+    Args:
+        name: ``ossutil`` or ``cp``.
+        port: where OSS answers.
+        source: what it copies.
+        room: a directory of its own, removed afterwards: where ``cp`` copies to, and for what ``ossutil`` remembers.
+    """
+    room.mkdir()
+    command = ["cp", "-r", str(source), str(room)]
+    if name == "ossutil":
+        places = ["--checkpoint-dir", str(room / "parts"), "--output-dir", str(room / "reports")]
+        who = ["--access-key-id", "sandbox", "--access-key-secret", "sandbox"]
+        target = f"oss://{BUCKET}/{MODEL_ROOT}"
+        command = ["ossutil", "cp", "-r", "-f", f"{source}/", target, "-e", f"http://127.0.0.1:{port}", *who, *places]
+    taken = run(command, ROOT).seconds
+    shutil.rmtree(room)
+    return taken
 
 
 def _publish(port: int, source: Path, way: str, cache: dict[str, str]) -> dict[str, Any]:
@@ -96,12 +130,12 @@ def _models(directory: Path, size: int) -> Path:
     per_version = size // VERSIONS
     for model, versions in names(VERSIONS, MODELS).items():
         for version in versions:
-            variables = source / model / str(version) / "variables"
-            variables.mkdir(parents=True)
-            (variables.parent / "saved_model.pb").write_bytes(saved_model())
-            (variables / "variables.index").write_bytes(b"index")
+            assets = source / model / str(version) / "assets"
+            assets.mkdir(parents=True)
+            (assets.parent / "saved_model.pb").write_bytes(saved_model())
+            (assets / "words.txt").write_bytes(b"words")
             for shard in range(2):
-                with open(variables / f"variables.data-{shard:05}-of-00002", "wb") as file:
+                with open(assets / f"data-{shard}.bin", "wb") as file:
                     file.write(f"{model}/{version}/{shard}".encode())
                     while (left := per_version // 2 - file.tell()) > 0:
                         file.write(block[:left])
@@ -112,8 +146,10 @@ def _check(sandbox: Cloud, way: str) -> None:
     import alibabacloud_oss_v2 as oss
 
     request = oss.ListObjectsV2Request(bucket=BUCKET, prefix=MODEL_ROOT, max_keys=1000)
-    keys = [item.key for item in sandbox.client.list_objects_v2(request).contents or ()]
-    expected = VERSIONS * (4 if way == "naive" else 5)  # and a manifest each
+    found = sandbox.client.list_objects_v2(request).contents or ()
+    keys = [item.key for item in found if not str(item.key).endswith("/")]  # ossutil makes objects of directories, too
+    # A manifest each is what only ours has; cp leaves nothing here.
+    expected = {"naive": VERSIONS * 4, "ossutil": VERSIONS * 4, "cp": 0}.get(way, VERSIONS * 5)
     if len(keys) != expected:
         raise RuntimeError(f"{way}: {len(keys)} objects instead of {expected}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ import yaml
 
 from bench.measure import ROOT, Run, python, run, stop
 from sandbox import keys
+from sandbox.ports import free_port
 from tfserving import manifest
 from tfserving.manifest import HashCache
 from tfserving.protos import tf_serving_pb2 as pb
@@ -28,17 +28,10 @@ BUCKET = "bench"
 REGION = "cn-hangzhou"
 OWNER = "tf-serving/bench"
 MODEL_ROOT = "models/tf_serving/"
-DATA_FILE = "variables/variables.data-00000-of-00001"
+DATA_FILE = "assets/data.bin"
 PASSPHRASE = "tf-serving-sandbox"  # noqa: S105 (protects nothing: the state of a throw-away stack)
 _PROGRAMS = Path(__file__).parent / "programs"
 _LEFT_OUT = {".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
-
-
-def free_port() -> int:
-    """A port on loopback that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # ---- cloud ---------------------------------------------------------------------------------------------------------
@@ -89,7 +82,11 @@ class Cloud:
 
 @contextmanager
 def cloud(directory: Path) -> Iterator[Cloud]:
-    """A sandbox cloud whose objects lie below a directory."""
+    """A sandbox cloud whose objects lie below a directory.
+
+    Raises:
+        RuntimeError: it does not start.
+    """
     port = free_port()
     process = subprocess.Popen(
         python("-m", "sandbox", "cloud", "run", "--port", str(port), "--data", str(directory / "data")),
@@ -123,10 +120,9 @@ def cloud(directory: Path) -> Iterator[Cloud]:
 
 
 def saved_model() -> bytes:
-    """A ``saved_model.pb`` with a variable and a signature."""
+    """A ``saved_model.pb`` with a signature and without variables, whose table would have to be a real one."""
     graph = pb.MetaGraphDef()
     graph.meta_info_def.tags.append("serve")
-    graph.graph_def.node.add(op="VarHandleOp")
     signature = graph.signature_def[SERVING_SIGNATURE]
     signature.method_name = "tensorflow/serving/predict"
     for tensors in (signature.inputs, signature.outputs):
@@ -135,11 +131,11 @@ def saved_model() -> bytes:
 
 
 def write_version(directory: Path, size: int) -> None:
-    """A version of four files and about ``size`` bytes; the variables are a hole and take no room."""
-    (directory / "variables").mkdir(parents=True)
+    """A version of four files and about ``size`` bytes; the largest is a hole and takes no room."""
+    (directory / "assets").mkdir(parents=True)
     (directory / "saved_model.pb").write_bytes(saved_model())
     (directory / "fingerprint.pb").write_bytes(b"fingerprint")
-    (directory / "variables" / "variables.index").write_bytes(b"index")
+    (directory / "assets" / "words.txt").write_bytes(b"words")
     with open(directory / DATA_FILE, "wb") as file:
         file.truncate(size)
 
@@ -155,7 +151,7 @@ def names(versions: int, models: int) -> dict[str, list[int]]:
 def publish_beforehand(cloud: Cloud, models: Path, wanted: Mapping[str, list[int]], size: int) -> None:
     """Put versions where a stack would have published them, without sending or reading what is all the same.
 
-    The hashes of the variables, which are equal everywhere, are computed once and told to the cache.
+    The hashes of the large files, which are equal everywhere, are computed once and told to the cache.
     """
     sample = models / next(iter(wanted)) / "1"
     known = HashCache().hashes(sample / DATA_FILE)
@@ -191,7 +187,7 @@ class Project:
         self.root = directory
         (directory / "stacks").mkdir(parents=True)
         (directory / "backend").mkdir()
-        for name in ("components", "config", "tfserving", "provider", "sandbox", "templates"):
+        for name in ("components", "config", "tfserving", "plugin", "provider", "sandbox", "templates"):
             (directory / name).symlink_to(ROOT / name, target_is_directory=True)
         (directory / ".venv").symlink_to((ROOT / ".venv").resolve(), target_is_directory=True)
         shutil.copy(ROOT / "Pulumi.yaml", directory / "Pulumi.yaml")

@@ -12,39 +12,43 @@ STARTED = time.monotonic()
 
 import pulumi  # noqa: E402 (importing is one of the parts)
 
-from components import model_files  # noqa: E402
-from components.model_repository import ModelRepository, ModelRepositoryArgs  # noqa: E402
-from components.resources import TFServingProvider, TFServingProviderArgs  # noqa: E402
-from config import pulumi_config  # noqa: E402
+from components.model_repository import ModelRepository, RepositoryPlan, declared  # noqa: E402
+from components.resources import TFServingProvider  # noqa: E402
+from config import model_files, program, pulumi_config  # noqa: E402
+from tfserving.contract import ProviderConfig  # noqa: E402
 from tfserving.manifest import user_cache  # noqa: E402
 
 IMPORTED = time.monotonic()
-with user_cache() as cache:
-    settings = pulumi_config.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
-    CHECKED = time.monotonic()
-    sources = model_files.sources(settings, cache)
-HASHED = time.monotonic()
-provider = TFServingProvider(
-    "tfserving",
-    TFServingProviderArgs(
-        region=settings.alicloud.region,
-        protocol=settings.alicloud.protocol,
-        oss_endpoint=settings.endpoints.oss,
-        eas_endpoint=settings.endpoints.eas,
-        access_key=settings.alicloud.access_key,
-        secret_key=settings.alicloud.secret_key,
-    ),
-)
-repository = ModelRepository(
-    "models",
-    ModelRepositoryArgs(
-        bucket=settings.bucket,
-        root=settings.model_root,
-        owner=f"{pulumi.get_project()}/{pulumi.get_stack()}",
-        models=sources,
-    ),
-    pulumi.ResourceOptions(providers=[provider]),
-)
+with program.plain_errors():
+    with user_cache() as cache:
+        settings = pulumi_config.load(Path(__file__).resolve().parent, pulumi.get_stack(), cache)
+        CHECKED = time.monotonic()
+        sources = model_files.sources(settings, cache)
+    HASHED = time.monotonic()
+    provider = TFServingProvider(
+        "tfserving",
+        ProviderConfig(
+            region=settings.alicloud.region,
+            protocol=settings.alicloud.protocol,
+            oss_endpoint=settings.endpoints.oss,
+            eas_endpoint=settings.endpoints.eas,
+            access_key=settings.alicloud.access_key,
+            secret_key=settings.alicloud.secret_key,
+        ),
+    )
+    repository = ModelRepository(
+        "models",
+        RepositoryPlan(
+            bucket=settings.bucket,
+            root=settings.model_root,
+            owner=f"{pulumi.get_project()}/{pulumi.get_stack()}",
+            declaration=declared(settings, settings.alicloud.region),
+            models=sources,
+            rolled_out=frozenset(),
+        ),
+        pulumi.ResourceOptions(providers=[provider]),
+    )
+    pulumi.run(program.underway)
 
 
 def tell(_: object) -> None:
