@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +15,7 @@ import pytest
 from aiohttp import web
 
 from sandbox.cloud.app import create_app, make_runner
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from tests.ports import free_port
 
 
 class RunningCloud:
@@ -45,10 +39,10 @@ class RunningCloud:
 
 
 @contextmanager
-def running_cloud(data: Path) -> Iterator[RunningCloud]:
+def running_cloud(data: Path, cluster: Path | None = None) -> Iterator[RunningCloud]:
     loop = asyncio.new_event_loop()
     port = free_port()
-    app = create_app(data, port)
+    app = create_app(data, port, cluster=cluster)
     runner = make_runner(app)
 
     async def up() -> None:

@@ -17,7 +17,7 @@ from sandbox.cloud import openapi
 
 
 def get(cloud: Any, target: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=60)
     connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
     response = connection.getresponse()
     body = response.read()

@@ -1,4 +1,4 @@
-"""What a page in a browser, and what a stranger without the key, can do to a sandbox cloud: nothing."""
+"""What a page in a browser, and what a client without the key, can do to a sandbox cloud: nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from sandbox import browser, keys
 from sandbox.cloud import health
 from sandbox.cloud.app import create_app, make_runner
 from sandbox.cloud.eas import grpc_gateway
-from tests.cloud.conftest import RunningCloud, free_port
+from tests.cloud.conftest import RunningCloud
+from tests.ports import free_port
 
 KEY = keys.AccessKey("sandbox0123", "only-this-checkout-knows")
 BUCKET = "guarded-bucket"
@@ -312,7 +313,7 @@ def test_metadata_of_a_browser_is_refused_by_the_grpc_gateway_in_the_same_way() 
 # ---- the key
 
 
-def test_the_health_check_tells_strangers_nothing(cloud: RunningCloud) -> None:
+def test_the_health_check_tells_nothing_without_the_key(cloud: RunningCloud) -> None:
     assert send(cloud, "GET", health.PATH) == (204, "")
     assert send(cloud, "GET", health.PATH, health.proof(keys.NO_KEY)) == (204, "")
     old = health.proof(KEY)

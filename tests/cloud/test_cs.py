@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +22,7 @@ from alibabacloud_vpc20160428.client import Client as VpcClient
 
 from sandbox.cloud.app import create_app, make_runner
 from sandbox.cloud.listener import Listener, authority_file, tls_context, trust_bundle
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -101,12 +102,8 @@ class Cloud:
         return network, self.vpc.create_vswitch(request).body.v_switch_id
 
     def done(self, task: str) -> str:
-        for _ in range(200):
-            state = str(self.cs.describe_task_info(task).body.state)
-            if state != "running":
-                return state
-            time.sleep(0.05)
-        raise AssertionError("the task does not end")
+        states = (str(self.cs.describe_task_info(task).body.state) for _ in itertools.count())
+        return until(lambda: (state := next(states)) != "running" and state, what="the end of the task")
 
     def cluster(self, vswitch: str, **more: Any) -> str:
         request = cs.CreateClusterRequest().from_map(
@@ -171,10 +168,10 @@ def test_both_protocols_are_spoken_on_one_port(cloud: Cloud) -> None:
 
 def test_nobody_trusts_the_certificate_who_is_not_told_to(cloud: Cloud) -> None:
     with pytest.raises(OSError, match="certificate verify failed"):
-        urllib.request.urlopen(f"https://127.0.0.1:{cloud.port}/-/health", timeout=5)
+        urllib.request.urlopen(f"https://127.0.0.1:{cloud.port}/-/health", timeout=60)
     for trusted in (authority_file(cloud.data), trust_bundle(cloud.data)):
         context = ssl.create_default_context(cafile=str(trusted))
-        with urllib.request.urlopen(f"https://127.0.0.1:{cloud.port}/-/health", timeout=5, context=context) as answer:
+        with urllib.request.urlopen(f"https://127.0.0.1:{cloud.port}/-/health", timeout=60, context=context) as answer:
             assert b'"sandbox": true' in answer.read()
 
 
@@ -200,10 +197,10 @@ def test_a_client_that_says_nothing_or_nonsense_disturbs_nobody(cloud: Cloud) ->
     gone.close()
     with socket.create_connection(("127.0.0.1", cloud.port)) as strange:
         strange.sendall(b"\x16\x03\x01nonsense that is no handshake" * 10)
-        strange.settimeout(5)
+        strange.settimeout(60)
         while strange.recv(4096):
             pass
-    with urllib.request.urlopen(f"http://127.0.0.1:{cloud.port}/-/health", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{cloud.port}/-/health", timeout=60) as answer:
         assert answer.status == 200
     silent.close()
 
@@ -212,7 +209,7 @@ def test_a_request_may_come_byte_by_byte(cloud: Cloud) -> None:
     with socket.create_connection(("127.0.0.1", cloud.port)) as slow:
         for byte in b"GET /-/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n":
             slow.sendall(bytes([byte]))
-        slow.settimeout(5)
+        slow.settimeout(60)
         assert slow.recv(100).startswith(b"HTTP/1.1 200")
 
 
@@ -265,11 +262,11 @@ def test_clusters_outlive_a_restart_of_the_cloud(cloud: Cloud) -> None:
 def test_the_kubeconfig_is_that_of_the_cluster_beside_the_cloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sandbox.cloud.cs.clusters import ClusterService
+    from sandbox.cloud.cs.clusters import ClusterProduct
     from sandbox.cloud.cs.store import Store
 
     store = Store(tmp_path / "cs.json")
-    service = ClusterService(store, tmp_path)
+    service = ClusterProduct(store, tmp_path)
     store.put("clusters", "c1", {"id": "c1", "name": "serving", "sent": {}, "created": 0, "updated": 0})
     with pytest.raises(Exception, match="python -m sandbox kube start"):
         service._user_config({}, {}, "c1")

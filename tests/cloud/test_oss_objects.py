@@ -33,7 +33,7 @@ def read(client: oss.Client, bucket: str, key: str, **options: Any) -> bytes:
 
 def raw(cloud: Any, method: str, target: str, body: bytes | None = None, **headers: str) -> tuple[Any, bytes]:
     """A request no client would make, or makes only in another language."""
-    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=60)
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, target, body, headers={"Authorization": "OSS key:signature", **headers})
     response = connection.getresponse()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import runpy
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from google.protobuf import empty_pb2, json_format
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import engine_pb2
 
-from tfserving import wire
+from tfserving.contract import integers
+from tfserving.contract.found import FIND_VERSIONS, FindVersionsArgs, FindVersionsResult
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = "test"
@@ -64,6 +65,8 @@ class Run:
         component_outputs: what components registered as outputs, by name.
         warnings: what the program warned of.
         calls: functions of providers that it called.
+        asked: what it asked of what is in the bucket.
+        notes: what the program said that is no warning.
         error: what the program ended with, for the person who runs it; empty if it did its work.
         status: its exit status.
     """
@@ -73,8 +76,26 @@ class Run:
     component_outputs: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    asked: list[FindVersionsArgs] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     error: str = ""
     status: Any = 0
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Outputs of the component of the whole stack."""
+        return self.component_outputs["serving"]
+
+    def waits_for(self, name: str) -> set[str]:
+        """What a resource waits for, and what that waits for."""
+        found: set[str] = set()
+        left = [name]
+        while left:
+            resource = self.resources.get(left.pop())
+            new = resource.depends_on - found if resource else set()
+            found |= new
+            left += new
+        return found
 
     def of_type(self, type_: str) -> dict[str, Registered]:
         """The resources of one type, by name."""
@@ -111,11 +132,13 @@ class MockProviders(pulumi.runtime.Mocks):
     Args:
         run: takes what is called.
         refusal: what a call is refused with; empty: it is answered.
+        found: what is in the bucket; ``None``: nobody may ask.
     """
 
-    def __init__(self, run: Run, refusal: str) -> None:
+    def __init__(self, run: Run, refusal: str, found: FindVersionsResult | None) -> None:
         self.run = run
         self.refusal = refusal
+        self.found = found
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         outputs: dict[str, Any] = dict(args.inputs)
@@ -126,6 +149,10 @@ class MockProviders(pulumi.runtime.Mocks):
                 "target": "gateway:80" if is_grpc else "",
                 "token": f"token of {args.name}",
             }
+        if args.typ == "tfserving:index:TrafficSplit":
+            is_grpc = args.inputs["protocol"] == "grpc"
+            outputs |= {"url": "" if is_grpc else "http://gateway/api/predict/group"}
+            outputs |= {"target": "gateway:81" if is_grpc else "", "token": f"token of {args.name}"}
         if args.typ == "tfserving:index:ServedConfig":
             services = rpc.unwrap_rpc_secret(args.inputs["services"])
             outputs["served"] = {name: {"modelB": {"versions": [1, 2], "labels": {"stable": 1}}} for name in services}
@@ -141,14 +168,17 @@ class MockProviders(pulumi.runtime.Mocks):
             raise RefusedError(self.refusal)
         if args.token == "alicloud:cs/getClusterCredential:getClusterCredential":
             return {"kubeConfig": f"kubeconfig of {args.args['clusterId']}"}
+        if args.token == FIND_VERSIONS and self.found is not None:
+            self.run.asked.append(FindVersionsArgs.read(args.args))
+            return self.found.write()
         raise AssertionError(f"the program calls nothing, and called {args.token}")
 
 
 class MockMonitor(mocks.MockMonitor):
     """Records registrations as they come over the wire."""
 
-    def __init__(self, run: Run, refusal: str) -> None:
-        super().__init__(MockProviders(run, refusal))
+    def __init__(self, run: Run, refusal: str, found: FindVersionsResult | None) -> None:
+        super().__init__(MockProviders(run, refusal, found))
         self.run = run
 
     def RegisterResource(self, request: Any) -> Any:
@@ -159,7 +189,7 @@ class MockMonitor(mocks.MockMonitor):
             self.run.resources[request.name] = Registered(
                 type=request.type,
                 name=request.name,
-                inputs=wire.decode(request.type, plain(json_of(request.object))),
+                inputs=integers.decode(request.type, plain(json_of(request.object))),
                 sent=plain(json_of(request.object)),
                 parent="" if is_stack(request.parent) else name_of(request.parent),
                 depends_on=frozenset(map(name_of, [*request.dependencies, *by_inputs])),
@@ -190,6 +220,8 @@ class MockLog:
     def Log(self, request: Any) -> None:
         if request.severity == engine_pb2.WARNING:
             self.run.warnings.append(request.message)
+        if request.severity == engine_pb2.INFO:
+            self.run.notes.append(request.message)
         if request.severity == engine_pb2.ERROR:
             self.run.error = request.message
 
@@ -210,11 +242,33 @@ def json_of(struct: Any) -> Any:
 
 
 def run_program(
-    config: Mapping[str, Any], secret_keys: list[str] | None = None, preview: bool = False, refusal: str = ""
+    config: Mapping[str, Any],
+    secret_keys: list[str] | None = None,
+    preview: bool = False,
+    refusal: str = "",
+    bucket: FindVersionsResult | None = None,
 ) -> Run:
     """Runs ``__main__.py`` against the mock, where functions of providers are refused with ``refusal``; what it did."""
-    run = Run()
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    program = str(ROOT / "__main__.py")
+    interrupts = signal.getsignal(signal.SIGINT)  # the program takes them for its own process
+    try:
+        main = lambda: runpy.run_path(program, run_name="__main__") and None  # noqa: E731
+        return run(main, config, secret_keys, preview, refusal, bucket)
+    finally:
+        signal.signal(signal.SIGINT, interrupts)
+
+
+def run(
+    program: Callable[[], object],
+    config: Mapping[str, Any] | None = None,
+    secret_keys: list[str] | None = None,
+    preview: bool = False,
+    refusal: str = "",
+    bucket: FindVersionsResult | None = None,
+) -> Run:
+    """Runs any program against the mock, with ``bucket`` as what is in it; what it did."""
+    found = Run()
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (config or {}).items()}
 
     async def main() -> None:
         pulumi.runtime.set_all_config(texts, secret_keys or [])
@@ -222,22 +276,19 @@ def run_program(
             pulumi.runtime.Settings(
                 project="tf-serving",
                 stack=STACK,
-                monitor=MockMonitor(run, refusal),
-                engine=MockLog(run),
+                monitor=MockMonitor(found, refusal, bucket),
+                engine=MockLog(found),
                 dry_run=preview,
             )
         )
-        program = str(ROOT / "__main__.py")
-        await pulumi.runtime.run_in_stack(lambda: runpy.run_path(program, run_name="__main__") and None)
+        await pulumi.runtime.run_in_stack(lambda: program() and None)
 
-    interrupts = signal.getsignal(signal.SIGINT)  # the program takes them for its own process
     try:
         asyncio.run(main())
     except pulumi.RunError as error:
-        run.error = str(error)
+        found.error = str(error)
     except SystemExit as error:
-        run.status = error.code
+        found.status = error.code
     finally:
         pulumi.runtime.set_all_config({}, [])
-        signal.signal(signal.SIGINT, interrupts)
-    return run
+    return found

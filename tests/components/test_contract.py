@@ -3,51 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import pulumi
 import pytest
 import yaml
-from pulumi._types import input_type_py_to_pulumi_names, resource_py_to_pulumi_names
+from pulumi._types import resource_py_to_pulumi_names
 
 from components import resources
 from provider import server
+from tfserving.contract import CONTRACTS, VERSION
+from tfserving.contract.schema import package_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
-CLASSES = [
-    (resources.BucketContents, resources.BucketContentsArgs),
-    (resources.PublishedModel, resources.PublishedModelArgs),
-    (resources.ModelConfigFile, resources.ModelConfigFileArgs),
-    (resources.EasService, resources.EasServiceArgs),
-    (resources.ServedConfig, resources.ServedConfigArgs),
-    (resources.ServedModel, resources.ServedModelArgs),
-]
-
-# Inputs the provider fills in itself, so that what is found has something to be compared with. No program sets them.
-FILLED_IN = {"EasService": {"status"}, "ServedConfig": {"served", "file"}, "ServedModel": {"served"}}
+CLASSES = resources._Resource.__subclasses__()
 
 
-@pytest.mark.parametrize(("resource", "args"), CLASSES, ids=[resource.__name__ for resource, _ in CLASSES])
-def test_inputs_and_outputs_are_those_of_the_provider(resource: type[pulumi.CustomResource], args: type) -> None:
-    implemented = server.RESOURCES[f"tfserving:index:{resource.__name__}"]
-    declared = set(input_type_py_to_pulumi_names(args).values())
-    assert declared == set(implemented.inputs) - FILLED_IN.get(resource.__name__, set())
-    own = {
-        name: found for name, found in resource_py_to_pulumi_names(resource).items() if name in resource.__annotations__
-    }
-    assert set(own.values()) <= set(implemented.inputs) | set(implemented.outputs)
+def test_every_contract_has_a_resource_of_the_provider_and_a_class() -> None:
+    assert set(server.RESOURCES) == set(CONTRACTS)
+    assert {each.contract.token for each in CLASSES} == set(CONTRACTS)
+    assert all(each.__name__ == each.contract.name for each in CLASSES)
 
 
-def test_every_resource_of_the_provider_has_a_class() -> None:
-    assert set(server.RESOURCES) == {f"tfserving:index:{resource.__name__}" for resource, _ in CLASSES}
-
-
-def test_the_provider_takes_the_configuration_it_is_given() -> None:
-    assert set(input_type_py_to_pulumi_names(resources.TFServingProviderArgs).values()) == set(server.CONFIG)
+@pytest.mark.parametrize("resource", CLASSES, ids=lambda resource: resource.__name__)
+def test_outputs_that_a_class_names_are_those_of_its_contract(resource: type[resources._Resource[Any]]) -> None:
+    names = resource_py_to_pulumi_names(resource)
+    own = {name: names[name] for name in resource.__annotations__ if name in names}
+    assert set(own.values()) <= set(resource.contract.all_outputs)
+    # Pulumi would translate nested keys of that name, too.
+    assert all(name == on_the_wire for name, on_the_wire in own.items())
 
 
 def test_the_version_is_the_same_everywhere() -> None:
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
     (plugin,) = project["plugins"]["providers"]
-    assert plugin == {"name": "tfserving", "path": "./provider", "version": resources.PROVIDER_VERSION}
-    assert server.VERSION == resources.PROVIDER_VERSION
+    assert plugin == {"name": "tfserving", "path": "./plugin", "version": VERSION}
+    assert package_schema()["version"] == VERSION

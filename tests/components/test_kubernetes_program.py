@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mock_engine import Run, run_program
 
 from config.stack import Settings, parse
+from tests.components.mock_engine import Run, run_program
 from tfserving.errors import ConfigError
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -111,14 +111,14 @@ def test_a_service_on_the_cluster_is_made_of_these_resources(deploy: Deploy) -> 
     assert "vision" in run.component_outputs
     assert "t4" in run.component_outputs
     for resource in run.resources.values():
-        assert not resource.parent or resource.name.startswith(f"{resource.parent}-")
+        assert resource.parent in ("", "serving") or resource.name.startswith(f"{resource.parent}-")
         if resource.type.startswith("kubernetes:"):
             assert "providers:kubernetes::kubernetes::" in resource.provider
 
 
 def test_nodes_models_and_config_are_there_before_pods_and_labels_move_last(deploy: Deploy) -> None:
-    resources = deploy().resources
-    pods = resources["vision-deployment"].depends_on
+    run = deploy()
+    resources, pods = run.resources, run.waits_for("vision-deployment")
     assert pods >= {"t4-pool", "cluster-config", "models-modelA", "models-modelB", "models-modelC", "vision-claim"}
     assert "vision-deployment" in resources["vision-service"].depends_on
     assert resources["served"].depends_on >= {"vision-deployment", "multi_http-service", "cluster-config"}
@@ -182,7 +182,7 @@ def test_what_a_service_of_one_model_serves_is_proven_in_its_pods(deploy: Deploy
     }
     assert (proof.inputs["model"], proof.inputs["versions"]) == ("modelA", [1])
     assert proof.inputs["kubeconfig"] == str(project / "kubeconfig")
-    assert proof.depends_on >= {"vision-deployment", "models-modelA"}
+    assert run.waits_for("vision-served") >= {"vision-deployment", "models-modelA"}
 
 
 def test_a_stack_without_a_cluster_has_nothing_of_kubernetes(deploy: Deploy) -> None:
@@ -322,12 +322,42 @@ def test_environment_values_are_secret_where_the_services_hold_secrets(deploy: D
     assert container["env"] == [{"name": "TOKEN", "value": {"secret": "s3cret"}}]
 
 
+def test_a_schedule_is_an_object_of_its_own_after_the_pods_and_the_deployment_has_no_size(deploy: Deploy) -> None:
+    jobs = {"day": {"at": "0 0 8 * * *", "replicas": 4}, "night": {"at": "0 0 20 * * *", "replicas": 2}}
+    run = deploy({f"{VISION}.schedule": {"jobs": jobs}})
+    made = run.resources["vision-schedule"]
+    assert made.type == "tfserving:index:ClusterObject"
+    assert (made.inputs["kind"], made.inputs["namespace"], made.inputs["name"]) == (
+        "CronHorizontalPodAutoscaler",
+        "models",
+        "vision",
+    )
+    assert made.inputs["owner"] == run.resources["served"].inputs["owner"]
+    assert "ack-kubernetes-cronhpa-controller" in made.inputs["needs"]
+    assert made.inputs["kubeconfig"]
+    assert "replicas" not in run.resources["vision-deployment"].inputs["spec"]
+
+
+def test_alerts_are_an_object_of_the_prometheus_operator(deploy: Deploy) -> None:
+    alerts = {"errorRate": True, "noReplica": True, "labels": {"release": "prometheus"}, "contactGroups": ["oncall"]}
+    run = deploy({"tf-serving:alerts": alerts, f"{VISION}.monitoring": True})
+    assert run.error == ""
+    made = run.resources["vision-alerts"]
+    assert made.type == "tfserving:index:ClusterObject"
+    assert (made.inputs["apiVersion"], made.inputs["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert made.inputs["labels"]["release"] == "prometheus"
+    [group] = made.inputs["spec"]["groups"]
+    assert [rule["alert"] for rule in group["rules"]] == ["TensorFlowServingErrors", "TensorFlowServingDown"]
+    assert 'namespace="models",service="vision"' in group["rules"][0]["expr"]
+    assert "Prometheus operator" in made.inputs["needs"]
+
+
 def test_the_address_is_the_load_balancers_or_a_name_in_the_cluster(deploy: Deploy) -> None:
-    inside = deploy().outputs["services"]["vision"]
+    inside = deploy().told["services"]["vision"]
     assert inside["url"] == "http://vision.models.svc:8501"
     assert inside["target"] == "vision.models.svc:8500"
     assert inside["models"] == {"modelB": {"versions": [1, 2], "labels": {"stable": 1}}}  # as the rollout found it
-    outside = deploy({f"{VISION}.expose": "loadBalancer"}).outputs["services"]["vision"]
+    outside = deploy({f"{VISION}.expose": "loadBalancer"}).told["services"]["vision"]
     assert (outside["url"], outside["target"]) == ("http://203.0.113.7:8501", "203.0.113.7:8500")
 
 
@@ -361,6 +391,13 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({f"{POOL}.kubelet": {"maxPod": 1}}, f"{POOL}.kubelet.maxPod", "'maxPods'"),
     ({f"{POOL}.vswitchIds": ...}, f"{POOL}.vswitchIds", "vSwitch"),
     ({f"{KUBERNETES}.clusterId": ...}, "tf-serving:gpuNodePools", "tf-serving:kubernetes.clusterId"),
+    (
+        {f"{VISION}.schedule": {"jobs": {"a": {"at": "0 8 * * *", "replicas": 1}}}},
+        f"{VISION}.schedule.jobs.a.at",
+        "seconds",
+    ),
+    ({f"{VISION}.schedule.jobs": {"a": {"at": "0 0 8 * * *"}}}, f"{VISION}.schedule.jobs.a.replicas", "missing"),
+    ({"tf-serving:alerts": {"noReplica": True}}, f"{VISION}.monitoring", "set monitoring: true"),
     # ---- the cluster
     ({f"{KUBERNETES}.kubeconfig": ...}, f"{KUBERNETES}.kubeconfig", "must not guess"),
     ({f"{KUBERNETES}.kubeconfig": "nowhere"}, f"{KUBERNETES}.kubeconfig", "python -m sandbox kube start"),

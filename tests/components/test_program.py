@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mock_engine import ROOT, Run, run_program
 
-from tests.components.test_bad_config import BAD
+from config import program
+from config.stack import MOST_EXPORTED
+from tests.components.mock_engine import ROOT, Run, run_program
+from tests.config.test_bad_config import BAD
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 Publish = Callable[..., Path]
@@ -36,6 +39,8 @@ def deploy(changed: Change, project: Path) -> Callable[..., Run]:
 
 Deploy = Callable[..., Run]
 
+COMPONENTS = {"ModelRepository", "ServingStack", "TensorFlowServing"}
+
 
 def secrets_in(value: Any) -> list[Any]:
     """Every value marked as secret."""
@@ -49,59 +54,142 @@ def secrets_in(value: Any) -> list[Any]:
 # ---- what is registered
 
 
+def test_alerts_are_alarms_of_each_service_after_it(deploy: Deploy) -> None:
+    assert not [found for found in deploy().resources.values() if found.type == "alicloud:cms/alarm:Alarm"]
+    webhook = "https://hooks.example.com/abc"
+    alerts = {"contactGroups": ["oncall"], "errorRate": {"percent": 1}, "webhook": webhook}
+    run = deploy({"tf-serving:alerts": alerts, "tf-serving:services.multi_grpc.alerts": False})
+    alarms = [found for found in run.resources.values() if found.type == "alicloud:cms/alarm:Alarm"]
+    assert {found.name for found in alarms} == {
+        f"{service}-error-rate" for service in run.outputs["services"] if service != "multi_grpc"
+    }
+    alarm = run.resources["multi_http-error-rate"]
+    assert alarm.parent == "multi_http"
+    assert alarm.inputs == {
+        "name": "tf-serving-test-multi_http-error-rate",
+        "project": "acs_learn",
+        "metric": "rps_status_5xx_ratio",
+        "metricDimensions": '[{"serviceName":"multi_http"}]',
+        "period": 60,
+        "escalationsCritical": {"statistics": "Average", "comparisonOperator": ">", "threshold": "1", "times": 5},
+        "contactGroups": ["oncall"],
+        "webhook": {"secret": webhook},
+    }
+
+
 def test_a_stack_is_made_of_these_resources(deploy: Deploy) -> None:
     run = deploy()
     assert run.error == ""
     assert sorted((found.type, found.name, found.parent) for found in run.resources.values()) == [
         ("alicloud:oss/bucket:Bucket", "models-bucket", "models"),
-        ("pulumi:providers:alicloud", "alicloud", ""),
-        ("pulumi:providers:tfserving", "tfserving", ""),
-        ("tf-serving:components:ModelRepository", "models", ""),
-        ("tf-serving:components:TensorFlowServing", "multi_grpc", ""),
-        ("tf-serving:components:TensorFlowServing", "multi_http", ""),
+        ("pulumi:providers:alicloud", "alicloud", "serving"),
+        ("pulumi:providers:tfserving", "tfserving", "serving"),
         ("tfserving:index:BucketContents", "models-contents", "models"),
         ("tfserving:index:EasService", "multi_grpc-service", "multi_grpc"),
         ("tfserving:index:EasService", "multi_http-service", "multi_http"),
         ("tfserving:index:ModelConfigFile", "models-config", "models"),
+        ("tfserving:index:ModelRepository", "models", "serving"),
         ("tfserving:index:PublishedModel", "models-modelA", "models"),
         ("tfserving:index:PublishedModel", "models-modelB", "models"),
         ("tfserving:index:PublishedModel", "models-modelC", "models"),
-        ("tfserving:index:ServedConfig", "served", ""),
+        ("tfserving:index:ServedConfig", "served", "serving"),
+        ("tfserving:index:ServingStack", "serving", ""),
+        ("tfserving:index:TensorFlowServing", "multi_grpc", "serving"),
+        ("tfserving:index:TensorFlowServing", "multi_http", "serving"),
     ]
 
 
 def test_models_are_published_before_services_start_and_labels_move_last(deploy: Deploy) -> None:
-    resources = deploy().resources
+    run = deploy()
     published = {"models-modelA", "models-modelB", "models-modelC"}
-    assert all(
-        resources[name].depends_on == {"models-bucket", "models-contents"} for name in (*published, "models-config")
-    )
+    made = {"models-bucket", "models-contents"}
+    assert all(run.resources[name].depends_on == made for name in published)
+    assert run.resources["models-config"].depends_on == {*made, *published}
     services = {"multi_http-service", "multi_grpc-service"}
-    assert all(resources[name].depends_on >= {*published, "models-config"} for name in services)
-    assert resources["served"].depends_on >= {*published, *services, "models-config"}
+    assert all(run.waits_for(name) >= {*published, "models-config"} for name in services)
+    assert run.waits_for("served") >= {*published, *services, "models-config"}
+
+
+def test_a_service_and_a_rollout_list_the_config_file_and_not_every_model(deploy: Deploy) -> None:
+    run = deploy()
+    for name in ("multi_http-service", "multi_grpc-service", "served"):
+        assert "models-config" in run.resources[name].depends_on
+        assert not {"models-modelA", "models-modelB", "models-modelC"} & run.resources[name].depends_on
 
 
 def test_every_resource_has_an_explicit_provider(deploy: Deploy) -> None:
     for resource in deploy({f"{HTTP}.monitoring": True}).resources.values():
         package = resource.type.split(":")[0]
-        if package in ("alicloud", "tfserving"):
+        if package in ("alicloud", "tfserving") and resource.type.rpartition(":")[2] not in COMPONENTS:
             assert f"providers:{package}::{package}::" in resource.provider
 
 
 def test_components_register_their_outputs(deploy: Deploy) -> None:
     run = deploy()
-    components = [name for name, found in run.resources.items() if found.type.startswith("tf-serving:components:")]
+    components = [name for name, found in run.resources.items() if found.type.rpartition(":")[2] in COMPONENTS]
     assert sorted(run.component_outputs) == sorted(components)
     assert run.component_outputs["multi_http"]["token"] == {"secret": "token of multi_http-service"}
 
 
 def test_children_are_named_after_their_component(deploy: Deploy) -> None:
     for resource in deploy({f"{HTTP}.batching": {}}).resources.values():
-        assert not resource.parent or resource.name.startswith(f"{resource.parent}-")
+        # What stands below the stack's own component is named as in stacks without one.
+        assert resource.parent in ("", "serving") or resource.name.startswith(f"{resource.parent}-")
 
 
 def test_a_preview_registers_the_same(deploy: Deploy) -> None:
     assert deploy(preview=True).resources.keys() == deploy().resources.keys()
+
+
+# ---- sets of models
+
+
+CANARY = {"modelB": {"policy": {"specific": [2]}, "labels": {"stable": 2}}}
+
+
+def test_every_set_has_a_file_and_a_rollout_of_its_own_that_waits_for_no_other(deploy: Deploy) -> None:
+    run = deploy({f"{HTTP}.models": CANARY})
+    assert run.error == ""
+    resources = run.resources
+    files = {name: found.inputs["key"] for name, found in resources.items() if found.type.endswith(":ModelConfigFile")}
+    assert files == {
+        "models-config": "models/tf_serving/model_config.pbtxt",
+        "models-config-multi_http": "models/tf_serving/model_config.multi_http.pbtxt",
+    }
+    own, rest = resources["served-multi_http"], resources["served"]
+    assert set(own.inputs["models"]) == set(own.inputs["published"]) == {"modelB"}
+    assert (set(own.inputs["services"]), set(rest.inputs["services"])) == ({"multi_http"}, {"multi_grpc"})
+    assert own.inputs["namesVersions"] is rest.inputs["namesVersions"] is True
+    assert "served" not in own.depends_on
+    assert "served-multi_http" not in rest.depends_on
+    assert "multi_grpc-service" not in own.depends_on
+    assert resources["retired"].depends_on == {"served", "served-multi_http"}
+    assert set(resources["retired"].inputs["published"]) == {"modelA", "modelB", "modelC"}
+    script = resources["multi_http-service"].inputs["spec"]["containers"][0]["script"]
+    assert "--model_config_file=/models/model_config.multi_http.pbtxt " in script
+
+
+def test_a_stack_with_one_set_has_neither_a_further_resource_nor_a_further_input(deploy: Deploy) -> None:
+    resources = deploy({f"{HTTP}.models": ["modelA", "modelB", "modelC"]}).resources
+    assert "retired" not in resources
+    assert not {"namesVersions", "otherServices"} & {
+        *resources["served"].inputs,
+        *resources["multi_http-service"].inputs,
+    }
+    assert "configFiles" not in resources["models-modelA"].inputs
+
+
+def test_files_of_versions_go_at_once_only_where_no_config_file_names_the_model(deploy: Deploy) -> None:
+    single = {"deployment": "scenario", "model": "modelC"}
+    resources = deploy({
+        f"{HTTP}.models": ["modelA", "modelB"], "tf-serving:services.multi_grpc.models": ["modelA"],
+        "tf-serving:services.single": single,
+    }).resources  # fmt: skip
+    dropped = {
+        name for name in ("modelA", "modelB", "modelC") if resources[f"models-{name}"].inputs.get("removeDropped")
+    }
+    assert dropped == {"modelC"}
+    assert resources["single-served"].depends_on >= {"retired"}
 
 
 # ---- providers
@@ -112,7 +200,7 @@ def test_a_local_stack_sends_every_call_to_its_endpoint(deploy: Deploy) -> None:
     ours, theirs = resources["tfserving"].inputs, resources["alicloud"].inputs
     assert (ours["easEndpoint"], ours["ossEndpoint"]) == ("127.0.0.1:17580", "127.0.0.1:17580")
     assert ours["protocol"] == theirs["protocol"] == "HTTP"
-    assert theirs["endpoints"].count("127.0.0.1:17580") == 9
+    assert theirs["endpoints"].count("127.0.0.1:17580") == 10
     assert "oss" in theirs["endpoints"]
 
 
@@ -190,9 +278,9 @@ def test_models_that_are_in_the_bucket_already_are_only_referred_to(deploy: Depl
     models = {"modelB": {"versions": [1, 2], "policy": "all", "labels": {"stable": 2}}}
     run = deploy({"tf-serving:models": models, "tf-serving:modelSource": ...})
     inputs = run.resources["models-modelB"].inputs
-    assert (inputs["source"], inputs["versions"]) == ("", {"1": "any", "2": "any"})
+    assert (inputs.get("source", ""), inputs["versions"]) == ("", {"1": "any", "2": "any"})
     assert run.resources["served"].inputs["published"] == {"modelB": [1, 2]}
-    assert run.outputs["models"]["modelB"]["signatures"] == []
+    assert run.told["models"]["modelB"]["signatures"] == []
 
 
 def test_the_config_file_starts_as_what_is_to_be_served(deploy: Deploy) -> None:
@@ -263,7 +351,7 @@ def test_another_server_is_asked_at_its_health_check(deploy: Deploy) -> None:
     service = run.resources["triton-service"].inputs
     assert service["probe"] == {"protocol": "http", "models": [], "path": "/v2/health/ready"}
     assert service["spec"]["containers"][0]["command"] == "tritonserver --model-repository=/models"
-    assert run.outputs["services"]["triton"]["models"] == {}
+    assert run.told["services"]["triton"]["models"] == {}
 
 
 def test_options_of_a_service_reach_its_resource(deploy: Deploy) -> None:
@@ -323,7 +411,7 @@ def test_environment_values_are_secret_when_the_services_hold_a_secret(deploy: D
 
 
 def test_tokens_are_secret_stack_outputs(deploy: Deploy) -> None:
-    for name, found in deploy().outputs["services"].items():
+    for name, found in deploy().told["services"].items():
         assert found["token"] == {"secret": f"token of {name}-service"}
 
 
@@ -331,7 +419,7 @@ def test_tokens_are_secret_stack_outputs(deploy: Deploy) -> None:
 
 
 def test_a_service_exports_how_to_reach_it_and_what_it_serves(deploy: Deploy) -> None:
-    services = deploy({"tf-serving:services.only_a": SINGLE}).outputs["services"]
+    services = deploy({"tf-serving:services.only_a": SINGLE}).told["services"]
     served = {"modelB": {"versions": [1, 2], "labels": {"stable": 1}}}  # the mock's answer, not what was asked for
     token = services["multi_http"].pop("token")
     assert token
@@ -350,28 +438,69 @@ def test_a_service_of_one_model_is_proven_last_and_other_servers_are_not(deploy:
     run = deploy({**changes, "tf-serving:rolloutSeconds": 300})
     (proof,) = run.of_type("tfserving:index:ServedModel").values()
     assert proof.name == "only_a-served"
-    assert proof.depends_on >= {"models-modelA", "only_a-service", "served"}
+    assert run.waits_for("only_a-served") >= {"models-modelA", "only_a-service", "served"}
     assert (proof.inputs["model"], proof.inputs["versions"], proof.inputs["waitSeconds"]) == ("fashion", [1], 300)
     assert proof.inputs["service"]["token"] == {"secret": "token of only_a-service"}
-    assert run.outputs["services"]["triton"]["models"] == {}
+    assert run.told["services"]["triton"]["models"] == {}
 
 
 def test_models_export_versions_labels_and_signatures(deploy: Deploy) -> None:
-    model = deploy().outputs["models"]["modelC"]
+    told = deploy().told
+    model = told["models"]["modelC"]
     assert (model["policy"], model["versions"], model["labels"]) == ({"latest": 2}, [2, 3], {})
     (same,) = model["signatures"]
     assert same["versions"] == [2, 3]
-    assert same["byName"]["serving_default"]["inputs"] == {
+    assert told["signatures"][same["signatures"]]["serving_default"]["inputs"] == {
         "keras_tensor": {"dtype": "float32", "shape": [None, 28, 28, 1]}
     }
 
 
 def test_versions_with_other_signatures_are_told_apart(deploy: Deploy, project: Path, publish: Publish) -> None:
     publish(project / "models" / "modelC", 4, classes=20)
-    signatures = deploy({"tf-serving:models.modelC.policy": "all"}).outputs["models"]["modelC"]["signatures"]
+    told = deploy({"tf-serving:models.modelC.policy": "all"}).told
+    signatures = told["models"]["modelC"]["signatures"]
     assert [found["versions"] for found in signatures] == [[1, 2, 3], [4]]
-    outputs = [found["byName"]["serving_default"]["outputs"]["output_0"]["shape"] for found in signatures]
+    by_name = [told["signatures"][found["signatures"]] for found in signatures]
+    outputs = [found["serving_default"]["outputs"]["output_0"]["shape"] for found in by_name]
     assert outputs == [[None, 10], [None, 20]]
+
+
+def test_models_with_the_same_signatures_share_them_in_the_outputs(deploy: Deploy) -> None:
+    told = deploy().told
+    keys = {found["signatures"] for model in told["models"].values() for found in model["signatures"]}
+    assert len(told["models"]) == 3
+    assert keys == told["signatures"].keys()
+    assert len(keys) == 1
+
+
+def test_exports_say_what_services_serve_in_a_stack_of_few_models(deploy: Deploy) -> None:
+    run = deploy()
+    assert run.outputs.keys() == {"services", "models", "signatures", "unproven"}
+    assert run.outputs["services"] == run.told["services"]
+    assert run.outputs["models"] == run.told["models"]
+
+
+@pytest.mark.parametrize("told", [False, "false"])
+def test_exports_can_be_only_how_services_are_reached(deploy: Deploy, told: object) -> None:
+    run = deploy({"tf-serving:exportModels": told})
+    assert run.outputs.keys() == {"services", "unproven"}
+    assert run.outputs["services"].keys() == {"multi_http", "multi_grpc"}
+    for service in run.outputs["services"].values():
+        assert service.keys() <= {"protocol", "url", "target", "token", "metrics"}
+
+
+@pytest.mark.parametrize(("told", "exported"), [(None, False), (True, True), ("true", True)])
+def test_a_stack_of_many_models_exports_them_only_where_it_says_so(
+    deploy: Deploy, project: Path, publish: Publish, told: object, exported: bool
+) -> None:
+    many = {}
+    for number in range(MOST_EXPORTED):
+        publish(project / "models" / f"many{number}", 1)
+        many[f"tf-serving:models.many{number}"] = {}
+    run = deploy({**many, **({} if told is None else {"tf-serving:exportModels": told})})
+    assert len(run.told["models"]) > MOST_EXPORTED
+    assert ("models" in run.outputs) is exported
+    assert ("models" in run.outputs["services"]["multi_http"]) is exported
 
 
 @pytest.mark.parametrize(
@@ -449,13 +578,74 @@ def test_files_that_cannot_be_published_are_found_before_the_first_resource(depl
 
 INTERRUPTED = """
 import os, signal, time
-from components import interrupts
-interrupts.end_quietly()
-os.kill(os.getpid(), signal.SIGINT)
-time.sleep(60)
+from config import program
+from config.stack import MOST_EXPORTED
+with program.plain_errors():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
 """
 
 
 def test_an_interrupted_program_says_nothing_to_the_report_of_the_engine_that_interrupts_it() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (32, "", "")
+
+
+DEBUGGING = """
+import pulumi
+from config import program
+from config.stack import MOST_EXPORTED
+with program.plain_errors():
+    print(pulumi.log.debug.__module__)
+"""
+
+
+@pytest.mark.parametrize(("asked", "whose"), [({}, "config.program"), ({program.SDK_MESSAGES: "1"}, "pulumi.log")])
+def test_messages_of_the_sdk_for_debugging_are_sent_only_where_they_are_asked_for(
+    asked: dict[str, str], whose: str
+) -> None:
+    command, env = [sys.executable, "-c", DEBUGGING], {**os.environ, **asked}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == whose
+
+
+POSITIONS = """
+import asyncio, runpy, sys
+from pathlib import Path
+from pulumi.runtime import resource as registrations
+from config import program
+
+before = registrations._get_stack_trace
+with program.plain_errors():
+    async def run():
+        runpy.run_path(sys.argv[1], {"traces": (before, registrations._get_stack_trace), "depth": 3}, "__main__")
+    asyncio.run(run())
+"""
+
+REGISTERS = """
+class Resource:
+    def __init__(self):
+        self.found = [trace() for trace in traces]
+class CustomResource(Resource):
+    def __init__(self):
+        super().__init__()
+class Bucket(CustomResource):
+    def __init__(self):
+        super().__init__()
+def make():
+    return Bucket()
+sdks, ours = make().found
+lines = [(frame.pc.uri.rpartition("/")[2], frame.pc.line) for frame in sdks.frames]
+kept = [(frame.pc.uri.rpartition("/")[2], frame.pc.line) for frame in ours.frames]
+assert kept == [("registers.py", 12), ("registers.py", 13)], kept
+assert lines[:2] == kept and len(lines) > len(kept), lines
+print("as the SDK's, without what runs the program")
+"""
+
+
+def test_a_registration_says_where_the_program_makes_it_and_nothing_of_what_runs_the_program(tmp_path: Path) -> None:
+    file = tmp_path / "registers.py"
+    file.write_text(REGISTERS, encoding="utf-8")
+    command = [sys.executable, "-c", POSITIONS, str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("as the SDK's, without what runs the program", "")

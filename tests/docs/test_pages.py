@@ -7,18 +7,20 @@ import shlex
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from tests.docs import pages
 from tests.docs.pages import PROJECT, Command
-from tests.docs.where import ELSEWHERE, HERE, WITH_CLI
+from tests.docs.where import ELSEWHERE, HERE, TOP_TO_BOTTOM, WITH_CLI
 
-MODULE = re.compile(r"(?:^|[\s(])(?P<python>\S*python[\d.]*) -m (?P<module>ops|sandbox|bench|tests\S*)\b")
+MODULE = re.compile(r"(?P<python>[\w./]*python[\d.]*) -m (?P<module>ops|sandbox|local|bench|release|tests\S*)\b")
+MAKE = re.compile(r"make ([a-z][a-z-]*)")
 
 
 def test_every_command_on_every_page_is_run_by_a_test_or_says_why_not() -> None:
-    found = {(command.page, command.text) for command in pages.all_commands()}
+    found = {(command.page, command.text) for command in pages.all_commands() if command.page not in TOP_TO_BOTTOM}
     known = HERE | WITH_CLI | ELSEWHERE.keys()
     assert sorted(found - known) == [], "new on a page: say in tests/docs/where.py what runs it"
     assert sorted(known - found) == [], "on no page any more: remove it from tests/docs/where.py"
@@ -35,15 +37,31 @@ def test_the_test_that_is_said_to_run_a_command_exists(name: str) -> None:
     assert not function or f"def {function}(" in text
 
 
-def test_a_module_of_the_project_is_run_by_the_virtualenv_everywhere() -> None:
-    mentioned = [*pages.all_commands(), *pages.all_inline()]
-    others = [
-        str(command)
-        for command in mentioned
-        for match in MODULE.finditer(command.text)
-        if match["python"] != ".venv/bin/python"
-    ]
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
+def test_a_module_of_the_project_is_run_by_the_virtualenv_and_nobody_activates_one(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    others = [match[0] for match in MODULE.finditer(text) if match["python"] != ".venv/bin/python"]
     assert others == [], "another Python has none of the packages"
+    assert not re.search(r"bin/activate|conda activate|pipenv |poetry run|uv run", text), "one way throughout"
+
+
+def test_what_has_options_is_to_be_typed_and_stands_there_in_full() -> None:
+    """`ops status` is the name of a command; with an option behind it, it has to work when it is copied."""
+    short = [
+        str(command)
+        for command in pages.all_inline()
+        if command.page != "CHANGELOG.md" and re.match(r"(ops|sandbox|local|release) [^:]*(?<!\S)--?\w", command.text)
+    ]
+    assert short == [], "write .venv/bin/python -m ..."
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
+def test_a_target_of_make_that_a_page_names_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    name, text = page.relative_to(PROJECT).as_posix(), page.read_text(encoding="utf-8")
+    commands = [*pages.inline(text, name), *(command for block in pages.blocks(text, name) for command in block)]
+    wrong = [str(each) for each in commands if (make := MAKE.match(each.text)) and make[1] not in targets]
+    assert wrong == []
 
 
 @cache
@@ -76,6 +94,22 @@ def test_every_subcommand_and_option_that_a_page_names_exists(command: Command) 
     printed = _help(module, tuple(subcommand[: 2 if two else 1]))
     for option in (word.partition("=")[0] for word in rest if word.startswith("-")):
         assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", printed), f"{command}: no option {option}"
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading_that_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file, heading in pages.links(text):
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), file
+        if heading and target.suffix == ".md":
+            assert heading in pages.headings(target.read_text(encoding="utf-8")), f"{file}#{heading}"
+
+
+def test_links_in_code_and_to_other_sites_are_left_alone() -> None:
+    text = "[a](b.md#c-d) [e](https://f) `[g](h)`\n```\n[i](j)\n```\n[k](#l)"
+    assert list(pages.links(text)) == [("b.md", "c-d"), ("", "l")]
+    assert pages.headings("# A `b`: c_d, e?\n```\n# no\n```\n") == {"a-b-c_d-e"}
 
 
 def test_comments_and_other_blocks_are_no_commands_and_lines_are_joined() -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,13 +21,24 @@ from alibabacloud_eas20210701.client import Client as EasClient
 from alibabacloud_tea_openapi.models import Config
 
 from sandbox import keys
+from tests.ports import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 REGION = "cn-hangzhou"
 BODY = {"signature_name": "serving_default", "instances": [[[[1.0]] * 28] * 28]}
 """A request that every example model answers."""
 
-LEFT_OUT = {".git", ".venv", ".sandbox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+LEFT_OUT = {
+    ".git",
+    ".venv",
+    ".sandbox",
+    "__pycache__",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    ".hypothesis",
+    "node_modules",
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,8 @@ class Checkout:
         self.write(document)
 
     def outputs(self) -> dict[str, Any]:
-        return json.loads(self.succeed("outputs", "--json", "--show-secrets"))
+        exported: dict[str, Any] = json.loads(self.succeed("outputs", "--json", "--show-secrets"))
+        return exported
 
     def service(self, name: str) -> dict[str, Any]:
         return self.outputs()["services"][name]
@@ -99,7 +110,7 @@ class Checkout:
         return keys.of_client(self.root)
 
     def eas(self) -> EasClient:
-        """The EAS API in a stranger's hands: what somebody does in the console."""
+        """The EAS API, past the stack: what somebody does in the console."""
         return EasClient(
             Config(
                 access_key_id=self.access_key.id,
@@ -115,7 +126,7 @@ class Checkout:
         return json.loads(self.eas().describe_service(REGION, name).body.service_config)
 
     def oss(self) -> oss.Client:
-        """The OSS API in a stranger's hands."""
+        """The OSS API, past the stack."""
         config = oss.config.load_default()
         config.credentials_provider = oss.credentials.StaticCredentialsProvider(
             self.access_key.id, self.access_key.secret
@@ -154,12 +165,6 @@ def post(url: str, token: str, body: Any) -> tuple[int, Any]:
             return refused.code, json.loads(text)
         except ValueError:
             return refused.code, text.decode(errors="replace")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def example_models(factory: pytest.TempPathFactory) -> Path:

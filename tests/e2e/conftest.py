@@ -23,5 +23,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 @pytest.fixture(scope="module")
 def prepared(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The checkout with the example models, as they are after a first `make up`."""
-    shutil.copytree(example_models(tmp_path_factory), checkout.root / ".sandbox" / "models")
+    models = checkout.root / ".sandbox" / "models"
+    shutil.copytree(example_models(tmp_path_factory), models, dirs_exist_ok=True)
     return checkout

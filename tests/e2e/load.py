@@ -13,8 +13,11 @@ from tfserving.client import connect
 from tfserving.errors import TFServingError
 
 IMAGE = [[[[1.0]] * 28] * 28]
-PAUSE = 0.1
-"""Seconds between two requests of one client: the load must not starve the servers on a small machine."""
+PER_SECOND = 40
+"""Requests of all clients together: what servers do meanwhile must not take longer only because they are asked."""
+_LEAST_PAUSE = 0.1
+_HEARD_SECONDS = 120
+"""How long the slowest client may take for one answer: its connection, and its own time-out."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Load:
     targets: Sequence[Target]
     requests: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    _heard: Counter[str] = field(default_factory=Counter)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -51,16 +55,27 @@ class Load:
                 thread = threading.Thread(target=self._ask, args=(name, service, target), daemon=True)
                 thread.start()
                 self._threads.append(thread)
+        self._hear_everyone()
         return self
 
     def __exit__(self, *_: object) -> None:
-        time.sleep(0.5)
+        self._hear_everyone()  # once more, of what was done meanwhile
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=30)
 
+    def _hear_everyone(self) -> None:
+        """Waits until every client has an answer, or a failure, that it did not have before."""
+        before = Counter(self._heard)
+        clients = len(self.services) * len(self.targets)
+        deadline = time.monotonic() + _HEARD_SECONDS
+        while len(self._heard - before) < clients:
+            assert time.monotonic() < deadline, f"only {sorted(self._heard - before)} were answered"
+            time.sleep(_LEAST_PAUSE)
+
     def _ask(self, name: str, service: Mapping[str, Any], target: Target) -> None:
         started = time.monotonic()
+        pause = max(_LEAST_PAUSE, len(self.services) * len(self.targets) / PER_SECOND)
         who = f"{name} {target}"
         address = {"target": service["target"]} if service["protocol"] == "grpc" else {"url": service["url"]}
         with connect(**address, token=service["token"], timeout=20) as client:
@@ -70,4 +85,5 @@ class Load:
                     self.requests[who] += 1
                 except TFServingError as error:
                     self.failures.append(f"{time.monotonic() - started:6.2f} s {who}: {error}")
-                time.sleep(PAUSE)
+                self._heard[who] += 1
+                time.sleep(pause)

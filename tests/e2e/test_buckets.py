@@ -27,9 +27,9 @@ FIRST, SECOND = "first-bucket", "second-bucket"
 @pytest.fixture(scope="module")
 def stack(prepared: Checkout) -> Iterator[Checkout]:
     prepared.set({"name": FIRST}, BUCKET)
-    prepared.succeed("local", "up", timeout=600)
+    prepared.succeed("up", module="local", timeout=600)
     yield prepared
-    prepared.run("local", "down")
+    prepared.run("down", module="local")
 
 
 def drift(stack: Checkout) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_a_protected_bucket_is_destroyed_with_nothing_of_what_is_in_it(stack: Ch
     stack.succeed("up", "--yes", "--expect-no-changes")
 
 
-def test_another_name_fails_no_request_and_a_strangers_file_is_named_before_it_is_in_the_way(stack: Checkout) -> None:
+def test_another_name_fails_no_request_and_a_file_of_others_is_named_before_it_is_in_the_way(stack: Checkout) -> None:
     client = stack.oss()
     client.put_object(oss.PutObjectRequest(FIRST, "data/train.csv", body=b"1,2"))
     stack.set({"name": SECOND}, BUCKET)

@@ -94,7 +94,7 @@ def stack(prepared: Checkout) -> Iterator[Checkout]:
     printed = prepared.succeed("up", "--yes", timeout=900)
     assert "rests on EAS" in printed.replace("\n", " "), "a scenario deployment with labels is warned about"
     yield prepared
-    prepared.run("local", "down")
+    prepared.run("down", module="local")
 
 
 def client(stack: Checkout, name: str) -> ModelClient:

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import pytest
 from ops import comment
 from tests.e2e.checkout import Checkout
 from tests.ops.github_mock import TOKEN, serve
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +32,9 @@ CONFIG_FILE = "models/tf_serving/model_config.pbtxt"
 
 @pytest.fixture(scope="module")
 def stack(prepared: Checkout) -> Iterator[Checkout]:
-    prepared.succeed("local", "up", timeout=600)
+    prepared.succeed("up", module="local", timeout=600)
     yield prepared
-    prepared.run("local", "down")
+    prepared.run("down", module="local")
 
 
 @pytest.fixture
@@ -151,10 +151,8 @@ def test_what_was_changed_behind_the_stacks_back_is_told_by_what_moved_and_has_o
     assert changed != text
     client.put_object(oss.PutObjectRequest(bucket="tf-serving-local", key=CONFIG_FILE, body=changed.encode()))
     stack.eas().stop_service("cn-hangzhou", "multi_http")
-    served = stack.service("multi_grpc")
-    deadline = time.monotonic() + 60
-    while "version 2" not in stack.run("predict", "multi_grpc", "modelB", "--label", "stable", module="ops").text:
-        assert time.monotonic() < deadline, served["target"]
+    ask = ("predict", "multi_grpc", "modelB", "--label", "stable")
+    until(lambda: "version 2" in stack.run(*ask, module="ops").text, 240, "that the label moves")
     with serve() as github:
         env = {"GITHUB_TOKEN": TOKEN, "GITHUB_REPOSITORY": "owner/name", "GITHUB_API_URL": github.api}
         code, printed, complaint = ops(stack, "drift", "--issue", env=env)

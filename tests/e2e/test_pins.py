@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 
 from tests.e2e.checkout import Checkout
 from tests.e2e.load import Load, Target
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +33,10 @@ POLLING: dict[str, Any] = {
     "replicas": 2,
     "allowLabelsForUnavailableVersions": True,
 }
+SLOW_SECONDS = 4
 SERVICES: dict[str, Any] = {
     "fast_http": {**POLLING, "configPollSeconds": 1},
-    "slow_grpc": {**POLLING, "configPollSeconds": 6, "port": 8500, "grpc": True},
+    "slow_grpc": {**POLLING, "configPollSeconds": SLOW_SECONDS, "port": 8500, "grpc": True},
     "scene": {"deployment": "scenario", "configFile": True, "replicas": 2},
     "single": {"deployment": "custom", "image": "tensorflow-serving:2.14.1", "model": "titles", "modelName": "titles"},
 }
@@ -48,9 +50,9 @@ def stack(prepared: Checkout) -> Iterator[Checkout]:
     document["config"][MODELS] = {"titles": {"policy": {"latest": 1}}}
     prepared.write(document)
     publish(prepared, 1)
-    prepared.succeed("local", "up", timeout=900)
+    prepared.succeed("up", module="local", timeout=900)
     yield prepared
-    prepared.run("local", "down")
+    prepared.run("down", module="local")
 
 
 def publish(stack: Checkout, *versions: int) -> None:
@@ -78,19 +80,11 @@ def under_load(
     services = stack.outputs()["services"]
     readers = {name: services[name] for name in READERS}
     with Load(readers, targets) as load, Load({"single": services["single"]}, single) as other:
-        time.sleep(0.5)
         printed = stack.succeed("up", "--yes", *options, timeout=900)
     assert load.failures + other.failures == []
     assert min([*load.requests.values(), *other.requests.values()]) >= 5
     assert stack.run("preview", "--expect-no-changes").code == 0
     return printed
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
 
 
 def answers(stack: Checkout) -> list[dict[str, Any]]:
@@ -103,8 +97,10 @@ def test_the_first_canary_beside_latest(stack: Checkout) -> None:
     declare(stack, {"specific": [1, 2]}, {"stable": 1, "canary": 2})
     preview = stack.succeed("preview")
     assert "pin: titles keeps serving 1 (policy latest 1 -> specific [1])" in preview
-    assert "titles: requests without a label: version 1 -> 2" in preview
-    assert "titles: requests without a label: version 1 -> 2" in stack.succeed("preview-comment", module="ops")
+    assert "titles: requests without a label: version 1 -> 2 once it is loaded" in preview
+    assert "titles: requests without a label: version 1 -> 2 once it is loaded" in stack.succeed(
+        "preview-comment", module="ops"
+    )
     printed = under_load(stack, [Target("titles"), Target("titles", version=1)])
     assert "pin: titles keeps serving 1" in printed
     assert "restarting service scene" in printed
@@ -124,7 +120,7 @@ def test_files_that_somebody_deleted_are_put_back_and_the_config_file_stays_as_i
     assert listed
     printed = under_load(stack, [Target("titles"), Target("titles", version=2)], "--refresh")
     assert "pin: " not in printed
-    wait_for(lambda: stack.run("refresh", "--preview-only", "--expect-no-changes").code == 0)
+    until(lambda: stack.run("refresh", "--preview-only", "--expect-no-changes").code == 0)
     assert answers(stack) == [{"versions": [1, 2], "labels": {"stable": 1, "canary": 2}}] * 3
 
 
@@ -154,7 +150,7 @@ def test_a_version_removed_under_all(stack: Checkout) -> None:
     under_load(stack, [Target("titles"), Target("titles", version=2)])
     withdraw(stack, 5)
     preview = stack.succeed("preview")
-    assert "titles: requests without a label: version 5 -> 4" in preview
+    assert "titles: requests without a label: version 5 -> 4 once version 5 is gone" in preview
     under_load(stack, [Target("titles"), Target("titles", version=3), Target("titles", version=4)])
     assert answers(stack) == [{"versions": [1, 2, 3, 4], "labels": {}}] * 3
 
@@ -180,7 +176,7 @@ def test_a_run_killed_as_soon_as_files_appear_is_continued_without_a_failed_requ
             time.sleep(0.05)
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        time.sleep(8)  # longer than the slowest poll: whatever services would do by themselves they do now
+        time.sleep(SLOW_SECONDS + 2)  # whatever services would do by themselves they do now
         stack.succeed("up", "--yes", timeout=900)
     assert load.failures == []
     assert answers(stack) == [{"versions": [4, 6], "labels": {"stable": 4, "canary": 6}}] * 3

@@ -25,7 +25,7 @@ REFUSED = (
 @pytest.fixture(scope="module")
 def stack(prepared: Checkout) -> Iterator[Checkout]:
     """A sandbox cloud with a bucket of others, and a stack file that names it."""
-    prepared.succeed("local", "cloud", timeout=600)
+    prepared.succeed("cloud", module="local", timeout=600)
     client = prepared.oss()
     client.put_bucket(oss.PutBucketRequest(bucket=BUCKET))
     key = "models/tf_serving/model_config.pbtxt"

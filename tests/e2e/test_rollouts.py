@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import alibabacloud_oss_v2 as oss
 import pytest
 
 from tests.e2e.checkout import Checkout
 from tests.e2e.load import Load, Target
+from tests.waiting import until
+from tfserving.client import connect
+from tfserving.errors import ServiceError
 from tfserving.model_config import ModelServerConfig, parse, render
 
 pytestmark = pytest.mark.slow
@@ -54,14 +58,15 @@ with tf.io.TFRecordWriter(str(file)) as writer:
 def stack(prepared: Checkout) -> Iterator[Checkout]:
     for service in prepared.config()["config"]["tf-serving:services"]:
         prepared.set(2, "tf-serving:services", service, "replicas")
+        prepared.set(1, "tf-serving:services", service, "configPollSeconds")
         # A version that cannot load is tried again five times, a minute apart, by default.
         prepared.set(
             {"max_num_load_retries": 1, "load_retry_interval_micros": 1000000}, "tf-serving:services", service, "flags"
         )
-    prepared.succeed("local", "up", timeout=600)
+    prepared.succeed("up", module="local", timeout=600)
     assert len(prepared.processes()) == 4
     yield prepared
-    prepared.run("local", "down")
+    prepared.run("down", module="local")
 
 
 def models(stack: Checkout) -> Path:
@@ -78,7 +83,6 @@ def roll_out(stack: Checkout, targets: tuple[Target, ...] = (*TARGETS, KEPT)) ->
     """``up`` under load; fails on any failed request."""
     before = stack.processes()
     with Load(stack.outputs()["services"], targets) as load:
-        time.sleep(0.5)
         printed = stack.succeed("up", "--yes")
     assert load.failures == []
     assert len(load.requests) == 2 * len(targets)
@@ -222,7 +226,7 @@ def descendants(pid: int) -> set[int]:
 
 def is_provider(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return b"-m\0provider\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"/plugin\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
@@ -268,6 +272,16 @@ def test_a_run_killed_at_any_step_is_continued_and_no_step_is_done_twice(
     assert served(stack, "modelB") == [{"labels": labels, "versions": versions}] * 2
 
 
+def serves(service: dict[str, Any], model: str) -> bool:
+    """Whether any version of a model answers."""
+    address = {"target": service["target"]} if service["protocol"] == "grpc" else {"url": service["url"]}
+    with connect(**address, token=service["token"]) as client:
+        try:
+            return any(version.state == "AVAILABLE" for version in client.status(model))
+        except ServiceError:
+            return False
+
+
 def test_a_label_moved_and_a_model_dropped_by_hand_are_drift_by_name_and_repaired(stack: Checkout) -> None:
     client = stack.oss()
     wanted = served(stack, "modelB")[0]["labels"]
@@ -283,7 +297,8 @@ def test_a_label_moved_and_a_model_dropped_by_hand_are_drift_by_name_and_repaire
         )
     )
     client.put_object(oss.PutObjectRequest("tf-serving-local", CONFIG_FILE, body=render(by_hand).encode()))
-    time.sleep(5)
+    services = stack.outputs()["services"].values()
+    until(lambda: not any(serves(service, "modelC") for service in services), 120, "that services follow the file")
     found = stack.run("refresh", "--preview-only", "--expect-no-changes")
     assert found.code == 7, found.text
     for named in ("served", "multi_http", "multi_grpc", "modelB", "stable", "modelC"):

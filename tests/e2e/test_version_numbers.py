@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from tests.e2e.checkout import BODY, Checkout, post
 from tests.e2e.load import Load, Target
+from tests.waiting import until
 from tfserving.client import connect
 from tfserving.model_config import Model, ModelServerConfig, parse, render
 
@@ -42,9 +42,9 @@ def stack(prepared: Checkout) -> Iterator[Checkout]:
     alone = {"deployment": "custom", "image": "tensorflow-serving:2.14.1", "port": 8501, "model": "modelA"}
     alone["modelName"] = "modelA"
     prepared.set(alone, "tf-serving:services", "alone")
-    prepared.succeed("local", "up", timeout=900)
+    prepared.succeed("up", module="local", timeout=900)
     yield prepared
-    prepared.run("local", "down")
+    prepared.run("down", module="local")
 
 
 def predict(stack: Checkout, path: str) -> list[float]:
@@ -169,10 +169,3 @@ def test_a_label_moved_by_hand_by_the_last_digit_is_drift(stack: Checkout) -> No
     stack.succeed("up", "--yes")
     assert labels(stack, "multi_grpc") == {"stable": SECOND, "canary": SECOND}
     no_change(stack)
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from sandbox.cloud.app import create_app, make_runner
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +44,7 @@ FULL = """
 @pytest.fixture
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The official OSS client of a sandbox cloud; ``endpoint_address`` is ``host:port``."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     data: Path = tmp_path_factory.mktemp("cloud")
     loop = asyncio.new_event_loop()
     runner = make_runner(create_app(data, port))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from alibabacloud_tea_openapi.models import Config
 
 from sandbox import paths
 from sandbox.cloud.app import create_app, make_runner
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,8 @@ PROGRAM = """
     import sys
     sys.path.insert(0, {repository!r})
     import pulumi_alicloud as alicloud
-    from components.ack_cluster import AckCluster, AckClusterArgs
-    from components.gpu_node_pool import GpuNodePool, GpuNodePoolArgs
+    from components.ack_cluster import AckCluster
+    from components.gpu_node_pool import GpuNodePool, PoolPlan
     from config.kubernetes import ClusterSettings
     from tfserving.kubernetes import DataDisk, GpuNodePoolSpec, Scaling, Spot, Taint
 
@@ -37,10 +37,10 @@ PROGRAM = """
     provider = alicloud.Provider("cloud", region="cn-hangzhou", protocol="HTTP", access_key="sandbox",
         secret_key="sandbox", endpoints=[alicloud.ProviderEndpointArgs(oss=address, cs=address, vpc=address)])
     options = pulumi.ResourceOptions(providers=[provider])
-    ack = AckCluster("ack", AckClusterArgs(cluster=ClusterSettings(
-        name={cluster!r}, zones={{"cn-hangzhou-i": "10.0.0.0/24", "cn-hangzhou-j": "10.0.1.0/24"}})), options)
+    ack = AckCluster("ack", ClusterSettings(
+        name={cluster!r}, zones={{"cn-hangzhou-i": "10.0.0.0/24", "cn-hangzhou-j": "10.0.1.0/24"}}), options)
     spec = GpuNodePoolSpec(name={pool!r}, instance_types=("ecs.gn6i-c4g1.xlarge",), vswitch_ids=None, {spec})
-    pool = GpuNodePool("t4", GpuNodePoolArgs(
+    pool = GpuNodePool("t4", PoolPlan(
         pool=spec, cluster_id=ack.cluster_id, vswitch_ids=ack.vswitch_ids), options)
     pulumi.export("pool", pool.node_pool_id)
 """
@@ -82,9 +82,7 @@ class Cloud:
 
 @pytest.fixture
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     data: Path = tmp_path_factory.mktemp("cloud")
     (data / "root" / ".sandbox" / "kube" / "cluster").mkdir(parents=True)
     (data / "root" / ".sandbox" / "kube" / "cluster" / "kubeconfig").write_text("server: https://127.0.0.1:6443\n")

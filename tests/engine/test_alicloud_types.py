@@ -11,6 +11,7 @@ from sandbox.engine.properties import difference
 from sandbox.plugins.alicloud.provider import Alicloud
 from sandbox.plugins.server import InputError, State
 from tests.cloud.conftest import running_cloud
+from tfserving.errors import CloudError
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +79,7 @@ class Life:
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alicloud]:
     with running_cloud(tmp_path_factory.mktemp("cloud")) as cloud:
         found, address = Alicloud(), f"127.0.0.1:{cloud.port}"
-        endpoints = [{"oss": address, "cs": address, "vpc": address}]
+        endpoints = [{"oss": address, "cs": address, "vpc": address, "cms": address}]
         found.configure({"region": "cn-hangzhou", "protocol": "HTTP", "endpoints": endpoints})
         yield found
 
@@ -104,6 +105,55 @@ def cluster(provider: Alicloud, switch: Life) -> Life:
         "addons": [{"name": "flannel"}],
     }
     return Life(provider, CLUSTER, inputs)
+
+
+ALARM: dict[str, Any] = {
+    "name": "tf-serving-test-vision-error-rate",
+    "project": "acs_learn",
+    "metric": "rps_status_5xx_ratio",
+    "metricDimensions": '[{"serviceName":"vision"}]',
+    "period": 60,
+    "escalationsCritical": {"statistics": "Average", "comparisonOperator": ">", "threshold": "5", "times": 5},
+    "contactGroups": ["oncall", "managers"],
+}
+
+
+def test_an_alarm_is_read_back_as_declared_changed_seen_to_drift_and_removed(provider: Alicloud) -> None:
+    alarm = Life(provider, "alicloud:cms/alarm:Alarm", ALARM)
+    assert alarm.drift() == {}
+    assert alarm.outputs["status"] == "INSUFFICIENT_DATA"
+    stricter = {**ALARM["escalationsCritical"], "threshold": "1", "times": 2}
+    alarm.update({**alarm.inputs, "escalationsCritical": stricter, "webhook": "https://hooks.example.com/a"})
+    assert alarm.drift() == {}
+    request = {
+        "RuleId": alarm.id,
+        "RuleName": "x",
+        "Namespace": "acs_learn",
+        "MetricName": "rt",
+        "Resources": '[{"a":"b"}]',
+    }
+    critical = {"ComparisonOperator": "GreaterThanThreshold", "Statistics": "Average", "Threshold": "9", "Times": "3"}
+    request |= {f"Escalations.Critical.{key}": value for key, value in critical.items()}
+    alarm.type._call(
+        "PutResourceMetricRule", {**request, "ContactGroups": "others"}
+    )  # what somebody did in the console
+    assert {"contactGroups", "escalationsCritical.threshold", "escalationsCritical.times"} <= {
+        path.partition("[")[0] for path in alarm.drift()
+    }
+    alarm.delete()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"contactGroups": []},
+        {"period": 90},
+        {"escalationsCritical": {**ALARM["escalationsCritical"], "threshold": "x"}},
+    ],
+)
+def test_an_alarm_that_cloudmonitor_would_not_take_is_refused(provider: Alicloud, wrong: dict[str, Any]) -> None:
+    with pytest.raises(CloudError):
+        Life(provider, "alicloud:cms/alarm:Alarm", {**ALARM, **wrong})
 
 
 def test_a_network_and_a_cluster_are_read_back_as_declared(switch: Life, cluster: Life) -> None:

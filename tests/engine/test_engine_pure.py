@@ -16,7 +16,7 @@ from sandbox.engine import properties as props
 from sandbox.engine.deployment import run_in_order, seconds
 from sandbox.engine.display import Display
 from sandbox.engine.state import Snapshot, StateError, lock, references
-from tfserving import wire
+from tfserving.contract import integers
 from tfserving.property_path import parse_path
 from tfserving.property_values import UNKNOWNS
 
@@ -235,15 +235,15 @@ numbers = st.integers(0, 2**63 - 1)
 @given(st.lists(numbers, min_size=1, max_size=4, unique=True))
 def test_version_numbers_go_through_wire_and_state_to_the_last_digit(tmp_path: Path, versions: list[int]) -> None:
     inputs = {"published": {"m": versions}, "models": {"m": {"labels": {"stable": versions[0]}}}}
-    received = props.from_struct(props.to_struct(wire.encode(SERVED, inputs)))
-    assert received == wire.encode(SERVED, inputs)
+    received = props.from_struct(props.to_struct(integers.encode(SERVED, inputs)))
+    assert received == integers.encode(SERVED, inputs)
     path = tmp_path / "state.json"
     path.unlink(missing_ok=True)
     snapshot = Snapshot(path)
     snapshot.put({"urn": "urn:pulumi:s::p::a:b:C::x", "type": "a:b:C", "custom": True, "inputs": received})
     (kept,) = Snapshot(path).resources
-    assert wire.decode(SERVED, kept["inputs"]) == inputs
-    moved = wire.encode(SERVED, {**inputs, "models": {"m": {"labels": {"stable": (versions[0] + 1) % 2**63}}}})
+    assert integers.decode(SERVED, kept["inputs"]) == inputs
+    moved = integers.encode(SERVED, {**inputs, "models": {"m": {"labels": {"stable": (versions[0] + 1) % 2**63}}}})
     assert props.difference(received, moved) == {"models.m.labels.stable": "update"}
 
 

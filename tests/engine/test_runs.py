@@ -6,17 +6,17 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
+if TYPE_CHECKING:
     from conftest import Project
 
 pytestmark = pytest.mark.slow
@@ -30,13 +30,6 @@ def change_behind(project: Project, name: str, **inputs: str) -> None:
 def delete_behind(project: Project, name: str) -> None:
     (file,) = (project.root / "world").glob(f"{name}-*.json")
     file.unlink()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def processes_of(project: Project) -> list[str]:
@@ -313,7 +306,7 @@ def test_real_endpoints_and_credentials_never_reach_program_or_plugin(
 
 
 def test_independent_resources_are_made_at_the_same_time_up_to_the_limit(project: Project) -> None:
-    project.program('for i in range(3):\n    Thing(f"t{i}", delay="0.5")')
+    project.program('for i in range(3):\n    Thing(f"t{i}", delay="2")')
     assert project.up().status == 0
     assert max(start for start, _ in project.times) < min(end for _, end in project.times)
     project.forget_journal()
@@ -329,17 +322,15 @@ def test_a_killed_run_continues_where_it_stopped(project: Project) -> None:
         b = Thing("b", value=a.endpoint, delay="{}")
         Thing("c", value=b.endpoint)
     """
-    project.program(program.format(60))
+    project.program(program.format(600))
     run = project.start("up", "--yes")
-    wait_for(
-        lambda: project.state_file.exists() and project.names == {"a"} and project.deployment["pending_operations"]
-    )
+    until(lambda: project.state_file.exists() and project.names == {"a"} and project.deployment["pending_operations"])
     run.kill()
     run.communicate()
     (pending,) = project.deployment["pending_operations"]
     assert pending["type"] == "creating"
     assert pending["resource"]["urn"].endswith("::b")
-    wait_for(lambda: not processes_of(project))
+    until(lambda: not processes_of(project))
     project.program(program.format(0))
     outcome = project.up()
     assert outcome.status == 0, outcome
@@ -350,12 +341,11 @@ def test_a_killed_run_continues_where_it_stopped(project: Project) -> None:
 
 
 def test_ctrl_c_lets_running_operations_end_and_starts_no_more(project: Project) -> None:
-    project.program('a = Thing("a", delay="60")\nThing("b", value=a.endpoint)')
+    project.program('a = Thing("a", delay="600")\nThing("b", value=a.endpoint)')
     run = project.start("up", "--yes")
-    wait_for(lambda: project.state_file.exists() and project.deployment["pending_operations"])
-    time.sleep(0.3)
+    until((project.root / "world" / "at-work").exists)
     run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=20)
+    out, err = run.communicate(timeout=120)
     assert run.returncode == 1
     assert "waiting for running operations" in err
     assert "Traceback" not in out + err
@@ -369,39 +359,40 @@ def test_a_second_ctrl_c_stops_at_once(project: Project) -> None:
     project.program(
         "import pathlib, signal, time\n"
         "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
-        "pathlib.Path('deaf').touch()\ntime.sleep(60)"
+        "pathlib.Path('deaf').touch()\ntime.sleep(600)"
     )
     run = project.start("preview")
-    wait_for((project.root / "deaf").exists)
+    until((project.root / "deaf").exists)
     run.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    assert run.stderr is not None
+    assert "press Ctrl-C again" in run.stderr.readline()
     assert run.poll() is None
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=5)
+    run.communicate(timeout=120)
     assert run.returncode == 1
-    wait_for(lambda: not processes_of(project))
+    until(lambda: not processes_of(project))
 
 
 def test_a_stack_another_run_works_on_is_left_alone(project: Project) -> None:
-    project.program('Thing("a", delay="60")')
+    project.program('Thing("a", delay="600")')
     run = project.start("up", "--yes")
-    wait_for(lambda: project.state_file.exists() and project.deployment["pending_operations"])
+    until(lambda: project.state_file.exists() and project.deployment["pending_operations"])
     try:
         outcome = project.up()
         assert outcome.status == 1
         assert f"another run is at work on this stack (process {run.pid})" in outcome.err
     finally:
         run.send_signal(signal.SIGINT)
-        run.communicate(timeout=20)
+        run.communicate(timeout=120)
 
 
 def test_long_operations_show_what_they_are_doing(project: Project) -> None:
     project.program('Thing("a", delay="0.2")')
     outcome = project.up()
-    assert "world:index:Thing a creating (0s) about to create" in outcome.out
+    assert re.search(r"world:index:Thing a creating \(\d+s\) about to create", outcome.out)
     assert " + " in outcome.out
     assert "Updating (dev):" in outcome.out
-    assert "world:index:Thing a created (0.2s)" in outcome.out
+    assert re.search(r"world:index:Thing a created \(\d+\.\ds\)", outcome.out)
 
 
 def test_a_program_that_ends_without_a_word_is_a_failure(project: Project) -> None:

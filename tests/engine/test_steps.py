@@ -357,7 +357,6 @@ def test_a_name_registered_twice_is_an_error(project: Project) -> None:
         ('Thing("a", opts=ResourceOptions(import_="x"))', "import"),
         ('Thing("a", opts=ResourceOptions(transforms=[lambda args: None]))', "transforms"),
         ('Thing("a", opts=ResourceOptions(replacement_trigger="x"))', "replacement_trigger"),
-        ('pulumi.ComponentResource("world:index:Remote", "a", {}, None, remote=True)', "remote"),
         ('Thing("a", of="Nothing")', "world:index:Nothing"),
         ('pulumi.CustomResource("moon:index:Rock", "a", {})', "no plugin for package moon"),
         ('pulumi.StackReference("other/stack/dev")', "no plugin for package pulumi"),
@@ -377,3 +376,56 @@ def test_functions_of_a_provider_are_passed_through(project: Project) -> None:
     assert project.apply(f'Thing("a")\n{program}').status == 0
     assert project.apply(f'Thing("a")\n{program}').status == 0
     assert project.run("outputs", "--json").json == {"found": {"asked": "yes", "count": 1}}
+
+
+BELOW_THE_STACK = """
+class Holder(pulumi.ComponentResource):
+    def __init__(self, name, opts=None):
+        super().__init__("shop:index:Holder", name, None, opts)
+        self.thing = Thing(f"{name}-thing", opts=ResourceOptions(parent=self))
+
+def build(**below):
+    world = pulumi.ProviderResource("world", "own", {}, ResourceOptions(**below))
+    holder = Holder("holder", ResourceOptions(providers=[world], **below))
+    return Thing("last", value=holder.thing.endpoint, opts=ResourceOptions(provider=world, **below))
+"""
+
+AROUND = (
+    BELOW_THE_STACK
+    + """
+group = Group("all")
+build(parent=group, aliases=[pulumi.Alias(parent=pulumi.ROOT_STACK_RESOURCE)])
+"""
+)
+
+
+def test_what_moves_below_a_component_stays_what_it_is_with_everything_below_it(project: Project) -> None:
+    project.apply(BELOW_THE_STACK + "build()\n")
+    project.forget_journal()
+    before = {name: project.resource(name)["id"] for name in ("holder-thing", "last", "own")}
+    outcome = project.apply(AROUND)
+    assert outcome.status == 0, outcome
+    assert outcome.counts == {"create": 1, "same": 5}
+    assert project.journal == []
+    assert {name: project.resource(name)["id"] for name in before} == before
+    thing, provider = project.resource("holder-thing"), project.resource("own")
+    assert thing["urn"].split("::")[2] == "shop:index:Group$shop:index:Holder$world:index:Thing"
+    assert thing["provider"] == f"{provider['urn']}::{provider['id']}"
+    assert project.resource("last")["dependencies"] == [thing["urn"]]
+    assert project.apply(AROUND).counts == {"same": 6}
+
+
+def test_a_move_that_failed_half_way_goes_on_with_the_next_run(project: Project) -> None:
+    project.apply(BELOW_THE_STACK + "build()\n")
+    project.forget_journal()
+    ids = {name: project.resource(name)["id"] for name in ("holder-thing", "last")}
+    bad = 'bad = Thing("bad", fail="create")\n    return Thing("last", depends=bad.endpoint,'
+    assert project.apply(AROUND.replace('return Thing("last",', bad)).status != 0
+    provider = project.resource("own")
+    assert "shop:index:Group$" in provider["urn"]
+    assert project.resource("last")["urn"].split("::")[2] == "world:index:Thing", "it was not reached"
+    assert project.resource("last")["provider"] == f"{provider['urn']}::{provider['id']}"
+    outcome = project.apply(AROUND)
+    assert outcome.status == 0, outcome
+    assert {name: project.resource(name)["id"] for name in ids} == ids
+    assert "delete last" not in project.journal

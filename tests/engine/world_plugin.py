@@ -39,6 +39,7 @@ class Thing(ResourceType):
         WORLD.mkdir(exist_ok=True)
         start = time.monotonic()
         self._provider.log(urn, f"about to {name}", status=True)
+        (WORLD / "at-work").touch()
         self._provider.cancelled.wait(float(inputs.get("delay", 0)))
         if name in inputs.get("fail", ""):
             raise TFServingError(f"the world refuses to {name} this")

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import pytest
 from kubernetes import client, config
+from pulumi.runtime.proto import engine_pb2_grpc
 
 from sandbox.kube import build
-from sandbox.kube.cluster import Cluster, running
+from sandbox.kube.cluster import LocalCluster, running
+from tests.ports import free_port
+from tests.provider.harness import Engine, Plugin
+from tests.provider.harness import config as provider_config
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ _CLUSTER_WIDE = ("Namespace", "Node", "PersistentVolume")
 class Api:
     """The API server through the official client, without its models: plain objects go in and come out."""
 
-    cluster: Cluster
+    cluster: LocalCluster
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,7 +96,7 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     if why := build.missing():
         pytest.skip(why)
     with running(tmp_path_factory.mktemp("cluster")) as found:
@@ -98,24 +104,46 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def api(cluster: Cluster) -> Api:
+def api(cluster: LocalCluster) -> Api:
     return Api(cluster)
 
 
 @pytest.fixture
-def make_namespace(api: Api) -> Callable[..., str]:
-    """A fresh namespace, in which every pod has to meet the restricted standard."""
+def make_namespace(api: Api) -> Iterator[Callable[..., str]]:
+    """A fresh namespace, in which every pod has to meet the restricted standard.
+
+    It goes with its test: Deployments that stay would have their pods run by the nodes of other modules.
+    """
+    made: list[str] = []
 
     def make(level: str = "restricted") -> str:
         name = f"test-{secrets.token_hex(4)}"
         labels = {"pod-security.kubernetes.io/enforce": level, "pod-security.kubernetes.io/warn": level}
-        made = api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        assert made.status == 201, made.body
+        answer = api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        assert answer.status == 201, answer.body
+        made.append(name)
         return name
 
-    return make
+    yield make
+    for name in made:
+        answer = api.call("DELETE", api.path("Namespace", "", name))
+        assert answer.status in (200, 202, 404), answer.body
 
 
 @pytest.fixture
 def namespace(make_namespace: Callable[..., str]) -> str:
     return make_namespace()
+
+
+@pytest.fixture(scope="module")
+def plugin() -> Iterator[Plugin]:
+    """The provider in a process of its own. Its resources here are in the cluster, so it reaches no other API."""
+    engine, server = Engine(), grpc.server(futures.ThreadPoolExecutor(8))
+    engine_pb2_grpc.add_EngineServicer_to_server(engine, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    started = Plugin(engine, f"127.0.0.1:{port}")
+    started.configure(**provider_config(f"127.0.0.1:{free_port()}"))
+    yield started
+    started.stop()
+    server.stop(0)

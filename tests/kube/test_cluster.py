@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from sandbox import cli
+from sandbox import cli, ports
 from sandbox.kube import build, process
-from sandbox.kube.cluster import Cluster, ClusterError, ClusterFiles, running
-from tests.provider.harness import until
+from sandbox.kube.cluster import ClusterError, ClusterFiles, LocalCluster, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -26,10 +28,10 @@ def test_it_is_the_pinned_release_of_kubernetes(api: Any) -> None:
     assert api.call("GET", "/version").body["gitVersion"] == f"v{build.version()}"
 
 
-def test_nobody_gets_in_without_a_certificate(cluster: Cluster) -> None:
+def test_nobody_gets_in_without_a_certificate(cluster: LocalCluster) -> None:
     address = urlsplit(cluster.url)
     context = ssl.create_default_context(cafile=str(cluster.files.pki / "kubernetes-ca.crt"))
-    connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context, timeout=10)
+    connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context, timeout=60)
     try:
         connection.request("GET", "/api/v1/namespaces")
         assert connection.getresponse().status == 401
@@ -37,20 +39,20 @@ def test_nobody_gets_in_without_a_certificate(cluster: Cluster) -> None:
         connection.close()
 
 
-def test_the_api_servers_certificate_is_not_trusted_by_others(cluster: Cluster) -> None:
+def test_the_api_servers_certificate_is_not_trusted_by_others(cluster: LocalCluster) -> None:
     address = urlsplit(cluster.url)
-    connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=10)
+    connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=60)
     with pytest.raises(ssl.SSLCertVerificationError):
         connection.request("GET", "/version")
 
 
-def test_keys_and_kubeconfig_are_readable_by_their_owner_only(cluster: Cluster) -> None:
+def test_keys_and_kubeconfig_are_readable_by_their_owner_only(cluster: LocalCluster) -> None:
     secret = [cluster.kubeconfig, *cluster.files.pki.rglob("*.key")]
     assert len(secret) > 5
     assert {path.stat().st_mode & 0o077 for path in secret} == {0}
 
 
-def test_it_listens_on_loopback_only(cluster: Cluster) -> None:
+def test_it_listens_on_loopback_only(cluster: LocalCluster) -> None:
     mine = {str(process.pid) for process in cluster._processes.values()}
     inodes = {
         os.readlink(link).removeprefix("socket:[").rstrip("]")
@@ -93,7 +95,35 @@ def test_a_cluster_started_again_has_its_objects_and_its_address_still(tmp_path:
         assert type(api)(again).get("ConfigMap", "default", "kept")["metadata"]["name"] == "kept"
 
 
-def test_a_program_that_ends_is_named_with_its_last_words(tmp_path: Path, cluster: Cluster) -> None:
+def test_ports_that_somebody_takes_are_given_up(
+    tmp_path: Path, api: Any, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hold(wanted: Iterable[int]) -> list[int]:
+        listening = [held.enter_context(socket.create_server(("127.0.0.1", port))) for port in wanted]
+        return [each.getsockname()[1] for each in listening]
+
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept", "namespace": "default"}}
+    with contextlib.ExitStack() as held:
+        taken = hold([0] * len(cluster._ports))
+        given, find = iter(taken), ports.free_port
+        # They are found free, and somebody listens there before the programs do.
+        monkeypatch.setattr(ports, "free_port", lambda others: next(given, None) or find(others))
+        with running(tmp_path / "c") as first:
+            assert next(given, None) is None
+            mine, url = set(first._ports.values()), first.url
+            assert len(mine) == len(taken)
+            assert mine.isdisjoint(taken)
+            assert type(api)(first).apply(body).status == 201
+        # Those of the run before are taken when it starts again.
+        hold(mine)
+        with running(tmp_path / "c") as again:
+            assert again.url != url
+            assert again.url in again.kubeconfig.read_text()
+            assert mine.isdisjoint(again._ports.values())
+            assert type(api)(again).get("ConfigMap", "default", "kept")["metadata"]["name"] == "kept"
+
+
+def test_a_program_that_ends_is_named_with_its_last_words(tmp_path: Path, cluster: LocalCluster) -> None:
     files = ClusterFiles(tmp_path / "c")
     (files.data / "etcd").mkdir(parents=True)
     (files.data / "etcd" / "member").write_text("not a directory")
@@ -102,40 +132,40 @@ def test_a_program_that_ends_is_named_with_its_last_words(tmp_path: Path, cluste
 
 
 def test_it_runs_in_the_background_once_and_leaves_nothing_behind(
-    tmp_path: Path, cluster: Cluster, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, cluster: LocalCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files, data = ClusterFiles(tmp_path / "c"), str(tmp_path / "c")
     assert cli.main(["kube", "status", "--data", data]) == 3
     try:
         assert cli.main(["kube", "start", "--data", data]) == 0
-        pid = process.holder(files)
+        pid = process.lock(files).holder()
         assert pid
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True
         ).stdout.split()
         assert len(children) >= 4
         assert cli.main(["kube", "start", "--data", data]) == 0
-        assert process.holder(files) == pid
+        assert process.lock(files).holder() == pid
         assert "is running already" in capfd.readouterr().out
     finally:
         assert cli.main(["kube", "stop", "--data", data]) == 0
-    assert process.holder(files) is None
+    assert process.lock(files).holder() is None
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-def test_its_programs_die_with_it_even_when_it_is_killed(tmp_path: Path, cluster: Cluster) -> None:
+def test_its_programs_die_with_it_even_when_it_is_killed(tmp_path: Path, cluster: LocalCluster) -> None:
     if sys.platform != "linux":
         pytest.skip("only the Linux kernel does that")
     files = ClusterFiles(tmp_path / "c")
     process.start(files)
-    pid = process.holder(files)
+    pid = process.lock(files).holder()
     assert pid
     children = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True
     ).stdout.split()
     os.kill(pid, 9)
-    until(lambda: not [child for child in children if _state(child) not in ("", "Z")], 10, "the end of the programs")
-    until(lambda: process.holder(files) is None, 10, "the end of the lock")
+    until(lambda: not [child for child in children if _state(child) not in ("", "Z")], what="the end of the programs")
+    until(lambda: process.lock(files).holder() is None, what="the end of the lock")
 
 
 def _state(pid: str) -> str:

@@ -12,7 +12,7 @@ from kubernetes import client
 
 from ops.doctor import kubernetes as doctor_kubernetes
 from ops.finding import Finding
-from sandbox.kube.cluster import Cluster
+from sandbox.kube.cluster import LocalCluster
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ RULES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def account(cluster: Cluster, api: Any, namespace: str, tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
+def account(cluster: LocalCluster, api: Any, namespace: str, tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
     """Makes a kubeconfig of a service account with some rights in the namespace."""
 
     def make(rules: list[dict[str, Any]]) -> Path:
@@ -57,7 +57,7 @@ def look(settings: Mapping[str, Any], project_dir: Path = Path("/"), *, local: b
     return list(doctor_kubernetes.findings(settings, SERVICES, project_dir, local=local))
 
 
-def test_an_identity_that_may_do_everything_is_well(cluster: Cluster, namespace: str) -> None:
+def test_an_identity_that_may_do_everything_is_well(cluster: LocalCluster, namespace: str) -> None:
     server, rights = look({"kubeconfig": str(cluster.kubeconfig), "namespace": namespace})
     assert server.level == rights.level == "ok"
     assert cluster.url in server.text
@@ -89,7 +89,7 @@ def test_with_a_claim_that_exists_the_role_of_the_document_and_the_objects_are_e
 
 
 def test_a_cluster_that_is_not_there_is_an_error_and_an_unknown_one_is_skipped(
-    cluster: Cluster, tmp_path: Path
+    cluster: LocalCluster, tmp_path: Path
 ) -> None:
     gone = tmp_path / "gone"
     gone.write_text(cluster.kubeconfig.read_text().replace(cluster.url, "https://127.0.0.1:1"))

@@ -21,16 +21,10 @@ from sandbox.kube.oss import OssMounts
 from sandbox.kube.pods import ConfigMapVolume, Health, PodError, RunningPod, Volumes, _sleep_seconds
 from sandbox.model_server import address
 from tests.cloud.conftest import running_cloud
+from tests.ports import free_port
+from tests.waiting import until
 
 HOLLOW = (sys.executable, str(Path(__file__).with_name("hollow_server.py")))
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 # ---- ConfigMaps
@@ -134,7 +128,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., tuple[RunningPod, list[Mapping
     yield begin
     for found in started:
         found.end()
-        assert found.finished.wait(20)
+        assert found.finished.wait(60)
 
 
 def ready(statuses: list[Mapping[str, Any]]) -> bool:
@@ -182,7 +176,7 @@ def test_a_hook_of_a_container_runs_no_command_on_this_machine(tmp_path: Path, r
     found, statuses = run(pod(lifecycle=hook), {})
     until(lambda: ready(statuses))
     found.end()
-    assert found.finished.wait(20)
+    assert found.finished.wait(60)
     assert not evil.exists()
 
 
@@ -283,24 +277,21 @@ def test_addresses_are_used_again_last(network: PodNetwork) -> None:
 
 
 def test_a_load_balancer_takes_ready_pods_in_turn(network: PodNetwork) -> None:
-    servers = [socket.create_server((host, 0)) for host in ("127.60.0.1", "127.60.0.2")]
-    ports = {server.getsockname()[1] for server in servers}
-    other = socket.create_server(("127.60.0.2", servers[0].getsockname()[1])) if len(ports) == 2 else servers[1]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    balancer = agent.LoadBalancer({port: servers[0].getsockname()[1]}, lambda: ["127.60.0.1", "127.60.0.2"])
+    hosts, port, behind = ["127.60.0.1", "127.60.0.2"], free_port(), free_port()
+    servers = [socket.create_server((host, behind)) for host in hosts]
+    balancer = agent.LoadBalancer({port: behind}, lambda: hosts)
     try:
         reached = []
-        for server in (servers[0], other):
+        for server in servers:
             with socket.create_connection((balancer.address, port), 5):
                 server.settimeout(5)
                 peer, _ = server.accept()
                 reached.append(peer.getsockname()[0])
                 peer.close()
-        assert reached == ["127.60.0.1", "127.60.0.2"]
+        assert reached == hosts
     finally:
         balancer.close()
-        for server in (*servers, other):
+        for server in servers:
             server.close()
 
 

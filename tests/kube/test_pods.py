@@ -18,11 +18,12 @@ import grpc
 import pytest
 from pulumi.runtime.proto import engine_pb2_grpc
 
-from sandbox.kube.cluster import Cluster
+from sandbox.kube.cluster import LocalCluster
 from sandbox.kube.network import PodNetwork
 from sandbox.kube.node import Node
 from tests.cloud.conftest import running_cloud
-from tests.provider.harness import OWNER, Cloud, Engine, Failed, Plugin, Stack, config, until
+from tests.provider.harness import OWNER, Cloud, Engine, Failed, Plugin, Stack, config
+from tests.waiting import until
 from tfserving import kubernetes, manifest, model_config
 from tfserving.client import GrpcClient, RestClient
 from tfserving.kubernetes import KubernetesServingSpec, ModelVolume
@@ -64,7 +65,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def node(cluster: Cluster, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def node(cluster: LocalCluster, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     network = PodNetwork(cluster.files.pod_network)
     mounted: list[dict[str, str]] = []
 
@@ -89,7 +90,7 @@ def node(cluster: Cluster, models: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @dataclass
-class Service:
+class ServingDeployment:
     """One deployment in a namespace of its own."""
 
     api: Any
@@ -106,7 +107,7 @@ class Service:
         found = self.api.list("Pod", self.spec.namespace)
         return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
-    def wait(self, seconds: float = 120) -> None:
+    def wait(self, seconds: float = 240) -> None:
         def available() -> bool:
             found = self.api.get("Deployment", self.spec.namespace, self.spec.name, "apps/v1")
             status, wanted = found.get("status", {}), found["spec"]["replicas"]
@@ -128,8 +129,8 @@ class Service:
 
 
 @pytest.fixture
-def service(api: Any, node: Node, make_namespace: Callable[..., str]) -> Callable[..., Service]:
-    def make(**fields: Any) -> Service:
+def service(api: Any, node: Node, make_namespace: Callable[..., str]) -> Callable[..., ServingDeployment]:
+    def make(**fields: Any) -> ServingDeployment:
         base: dict[str, Any] = {
             "name": "vision",
             "namespace": make_namespace(),
@@ -140,7 +141,7 @@ def service(api: Any, node: Node, make_namespace: Callable[..., str]) -> Callabl
             "cpu": 0.1,
             "memory": 128,
         }
-        return Service(api, node, KubernetesServingSpec(**base | fields))
+        return ServingDeployment(api, node, KubernetesServingSpec(**base | fields))
 
     return make
 
@@ -148,7 +149,7 @@ def service(api: Any, node: Node, make_namespace: Callable[..., str]) -> Callabl
 # ---- one pod
 
 
-def test_a_stored_pod_serves_its_config_on_both_ports(service: Callable[..., Service]) -> None:
+def test_a_stored_pod_serves_its_config_on_both_ports(service: Callable[..., ServingDeployment]) -> None:
     vision = service(
         config_file=True, rollout="restart", config=serving(1, 2, stable=1, canary=2), uses_labels=True,
         allow_labels_for_unavailable_versions=True,
@@ -169,10 +170,12 @@ def test_a_stored_pod_serves_its_config_on_both_ports(service: Callable[..., Ser
             assert client.predict("modelB", [[10.0]], label="canary").outputs == [[7.0]]
 
 
-def test_a_pod_with_one_model_is_ready_only_when_it_can_be_asked(service: Callable[..., Service], models: Path) -> None:
+def test_a_pod_with_one_model_is_ready_only_when_it_can_be_asked(
+    service: Callable[..., ServingDeployment], models: Path
+) -> None:
     vision = service(model="late")
     vision.apply()
-    until(lambda: vision.pods() and vision.pods()[0].get("status", {}).get("podIP"), 60, "the pod's process")
+    until(lambda: vision.pods() and vision.pods()[0].get("status", {}).get("podIP"), what="the pod's process")
     running = vision.node.pods[vision.pods()[0]["metadata"]["uid"]]
     asked = b"Could not find base path /models/late"
     until(lambda: running.log.exists() and asked in running.log.read_bytes(), 120, "the look for the model")
@@ -217,7 +220,7 @@ def plugin(bucket: Cloud) -> Iterator[Plugin]:
 class Rollout:
     """The ConfigMap, a polling deployment of two pods, and what they are to serve."""
 
-    def __init__(self, vision: Service, plugin: Plugin) -> None:
+    def __init__(self, vision: ServingDeployment, plugin: Plugin) -> None:
         self.vision, self.plugin = vision, plugin
         self.common = {
             "bucket": BUCKET,
@@ -236,7 +239,7 @@ class Rollout:
             "models": model_config.to_dict(wanted),
             "published": {"modelB": list(published or (1, 2, 3))},
             "services": {"vision": {"pods": pods, "reads": True, "pollSeconds": 1, "reachable": True}},
-            "waitSeconds": 60,
+            "waitSeconds": 240,
         }
 
     def start(self, wanted: ModelServerConfig) -> None:
@@ -254,7 +257,7 @@ class Rollout:
 
 
 @pytest.fixture
-def rollout(service: Callable[..., Service], plugin: Plugin) -> Rollout:
+def rollout(service: Callable[..., ServingDeployment], plugin: Plugin) -> Rollout:
     vision = service(
         config_file=True, config_poll_seconds=1, allow_labels_for_unavailable_versions=True, replicas=2,
         uses_labels=True, config_map=CONFIG_MAP,
@@ -339,7 +342,7 @@ def test_a_config_map_edited_by_hand_is_drift_and_is_put_right(rollout: Rollout)
     path = rollout.vision.api.path("ConfigMap", namespace, CONFIG_MAP)
     body = {"data": {"model_config.pbtxt": edited}}
     assert rollout.vision.api.call("PATCH", path, body, "application/merge-patch+json").status == 200
-    drift = until(lambda: [path for path in rollout.served.refresh() if path.startswith("served")], 30, "the drift")
+    drift = until(lambda: [path for path in rollout.served.refresh() if path.startswith("served")], what="the drift")
     assert any("stable" in path for path in drift)
     assert rollout.up(serving(1, 2, stable=1, canary=2)) == "update"
     assert rollout.served.refresh() == {}
@@ -358,7 +361,7 @@ def test_pods_that_are_gone_serve_nothing_and_an_api_server_that_is_gone_is_an_e
     vision = rollout.vision
     path = vision.api.path("Deployment", vision.spec.namespace, "vision", "apps/v1")
     assert vision.api.call("PATCH", path, {"spec": {"replicas": 0}}, "application/merge-patch+json").status == 200
-    until(lambda: not vision.api.list("Pod", vision.spec.namespace), 60, "the end of the pods")
+    until(lambda: not vision.api.list("Pod", vision.spec.namespace), what="the end of the pods")
     assert "served.vision" in rollout.served.refresh()
     broken = vision.node._directory / "broken-kubeconfig"
     broken.write_text(vision.api.cluster.kubeconfig.read_text().replace(vision.api.cluster.url, "https://127.0.0.1:1"))
@@ -371,7 +374,7 @@ def test_pods_that_are_gone_serve_nothing_and_an_api_server_that_is_gone_is_an_e
 
 
 def test_a_new_version_of_a_single_model_is_proven_in_every_pod(
-    service: Callable[..., Service], plugin: Plugin, models: Path
+    service: Callable[..., ServingDeployment], plugin: Plugin, models: Path
 ) -> None:
     solo = models / "solo"
     shutil.copytree(models / "modelB" / "1", solo / "1")
@@ -388,7 +391,7 @@ def test_a_new_version_of_a_single_model_is_proven_in_every_pod(
                 "model": "solo",
                 "versions": [version],
                 "kubeconfig": str(vision.api.cluster.kubeconfig),
-                "waitSeconds": 60,
+                "waitSeconds": 240,
             }
         )
 
@@ -412,7 +415,7 @@ def test_a_new_version_of_a_single_model_is_proven_in_every_pod(
         # Pods that are gone serve nothing.
         path = vision.api.path("Deployment", vision.spec.namespace, "vision", "apps/v1")
         assert vision.api.call("PATCH", path, {"spec": {"replicas": 0}}, "application/merge-patch+json").status == 200
-        until(lambda: not vision.api.list("Pod", vision.spec.namespace), 60, "the end of the pods")
+        until(lambda: not vision.api.list("Pod", vision.spec.namespace), what="the end of the pods")
         assert "served.solo" in served.refresh()
     finally:
         shutil.rmtree(solo)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.kube.cluster import Cluster
+from sandbox.kube.cluster import LocalCluster
 from sandbox.kube.network import PodNetwork
 from sandbox.kube.node import Node
 
@@ -30,7 +30,7 @@ PROGRAM = """
     import json, sys
     sys.path.insert(0, {repository!r})
     import pulumi, pulumi_kubernetes
-    from components.kubernetes_serving import KubernetesServing, KubernetesServingArgs
+    from components.kubernetes_serving import KubernetesServing, PodsPlan
     from config.kubernetes import AckServiceSettings
     from tfserving.kubernetes import *
     from tfserving.kubernetes import KubernetesServingSpec
@@ -43,7 +43,7 @@ PROGRAM = """
         desired_size=1, taints=(Taint(key="nvidia.com/gpu", value="present"),))
     provider = pulumi_kubernetes.Provider("kubernetes", kubeconfig={kubeconfig!r}, enable_patch_force=True)
     for spec in [{specs}]:
-        serving = KubernetesServing(spec.name, KubernetesServingArgs(
+        serving = KubernetesServing(spec.name, PodsPlan(
             service=AckServiceSettings(name=spec.name, spec=spec), models={{}}),
             pulumi.ResourceOptions(providers=[provider]))
         pulumi.export(spec.name, serving.url)
@@ -61,7 +61,7 @@ AUTOSCALER = "PodAutoscaler(min=2, max=4, cpu=70, memory=80, pods=(PodMetric(nam
 class Stack:
     """A program with one service, and the engine over it."""
 
-    def __init__(self, root: Path, cluster: Cluster, namespace: str, api: Any) -> None:
+    def __init__(self, root: Path, cluster: LocalCluster, namespace: str, api: Any) -> None:
         self.root, self.api, self.namespace = root, api, namespace
         self._kubeconfig = str(cluster.kubeconfig)
         (root / "Pulumi.yaml").write_text("{name: kube, runtime: python, stackConfigDir: stacks}")
@@ -108,7 +108,7 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def node(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A GPU node of pool t4 whose model servers serve nothing, and so are ready at once."""
     models = tmp_path_factory.mktemp("models")
     network = PodNetwork(cluster.files.pod_network)
@@ -132,7 +132,7 @@ def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def stack(
-    tmp_path: Path, cluster: Cluster, node: Node, make_namespace: Callable[..., str], api: Any
+    tmp_path: Path, cluster: LocalCluster, node: Node, make_namespace: Callable[..., str], api: Any
 ) -> Iterator[Stack]:
     found = Stack(tmp_path, cluster, make_namespace("privileged"), api)
     yield found
@@ -236,7 +236,7 @@ def test_pods_that_fit_no_node_end_the_run_with_the_schedulers_reason(stack: Sta
     assert stack.counts("up", "--yes").get("update") == 1  # what was half made is gone on with
 
 
-def test_a_cluster_that_is_not_on_this_machine_is_refused(stack: Stack, cluster: Cluster) -> None:
+def test_a_cluster_that_is_not_on_this_machine_is_refused(stack: Stack, cluster: LocalCluster) -> None:
     real = stack.root / "real"
     real.write_text(cluster.kubeconfig.read_text().replace("127.0.0.1", "203.0.113.1"))
     stack._kubeconfig = str(real)

@@ -26,10 +26,10 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     checkout = copy_project(tmp_path_factory.mktemp("cli") / "project")
     shutil.copytree(example_models(tmp_path_factory), checkout.root / ".sandbox" / "models")
     env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
-    if not _has_real_plugin():
-        env["PATH"] = f"{_stand_in(tmp_path_factory.mktemp('plugins'), checkout)}{os.pathsep}{env['PATH']}"
+    if not has_real_plugin():
+        env["PATH"] = f"{stand_in(tmp_path_factory.mktemp('plugins'), checkout)}{os.pathsep}{env['PATH']}"
     try:
-        for line in checkout.succeed("local", "cloud", timeout=600).splitlines():
+        for line in checkout.succeed("cloud", module="local", timeout=600).splitlines():
             if line.startswith("export "):
                 name, _, value = line.removeprefix("export ").partition("=")
                 env[name] = value.strip("'")
@@ -41,15 +41,17 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         checkout.run("cloud", "stop")
 
 
-def _has_real_plugin() -> bool:
+def has_real_plugin() -> bool:
+    """Whether the alicloud provider itself is on this machine."""
     if shutil.which(REAL_PLUGIN):
         return True
     listed = subprocess.run(["pulumi", "plugin", "ls", "--json"], capture_output=True, text=True, check=False)
     return any(plugin.get("name") == "alicloud" for plugin in json.loads(listed.stdout or "[]"))
 
 
-def _stand_in(directory: Path, checkout: Checkout) -> Path:
+def stand_in(directory: Path, checkout: Checkout) -> Path:
     """Where the real alicloud provider is not installed, the sandbox's stand-in for it under the real one's name."""
+    directory.mkdir(exist_ok=True)
     launcher = directory / REAL_PLUGIN
     launcher.write_text(
         f'#!/bin/sh\nexport PYTHONPATH="{checkout.root}"\nexec "{sys.executable}" -m sandbox.plugins.alicloud "$@"\n',

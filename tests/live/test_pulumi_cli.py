@@ -28,7 +28,7 @@ STABLE = "tf-serving:models.modelB.labels.stable"
 def stack(cli: Cli) -> Cli:
     """The stack, deployed."""
     printed = cli.succeed("up", "--yes", "--skip-preview")
-    assert "+ 15 created" in printed
+    assert "+ 16 created" in printed
     return cli
 
 
@@ -46,9 +46,9 @@ def predict(cli: Cli, path: str) -> Any:
 
 def test_an_up_to_date_stack_shows_no_change_and_its_file_stays_as_it_is(stack: Cli) -> None:
     before = stack.checkout.stack_file.read_text(encoding="utf-8"), stack.checkout.processes()
-    assert "15 unchanged" in stack.succeed("preview", "--expect-no-changes")
-    assert "15 unchanged" in stack.succeed("refresh", "--preview-only", "--expect-no-changes")
-    assert "15 unchanged" in stack.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
+    assert "16 unchanged" in stack.succeed("preview", "--expect-no-changes")
+    assert "16 unchanged" in stack.succeed("refresh", "--preview-only", "--expect-no-changes")
+    assert "16 unchanged" in stack.succeed("up", "--yes", "--skip-preview", "--expect-no-changes")
     assert (stack.checkout.stack_file.read_text(encoding="utf-8"), stack.checkout.processes()) == before
 
 
@@ -87,7 +87,7 @@ def test_preview_json_has_the_shape_that_the_sandbox_engine_imitates(stack: Cli)
         digest = stack.json("preview")
     finally:
         stack.checkout.set(1, "tf-serving:models", "modelB", "labels", "stable")
-    assert digest["changeSummary"] == {"same": 14, "update": 1}
+    assert digest["changeSummary"] == {"same": 15, "update": 1}
     update = next(step for step in digest["steps"] if step["op"] == "update")
     assert update["urn"].endswith("tfserving:index:ServedConfig::served")
     assert update["diffReasons"] == ["models"]

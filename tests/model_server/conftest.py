@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,21 +20,11 @@ from sandbox.model_server import callers
 from sandbox.model_server.manager import Loader
 from sandbox.model_server.states import ServableId
 from sandbox.model_server.status import Code, StatusError
+from tests.ports import free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER_START_SECONDS = 30.0
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:
-    """Waits until a condition holds and returns its value."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {seconds} s")
-        time.sleep(0.01)
+SERVER_START_SECONDS = 120.0
 
 
 @dataclass
@@ -99,12 +88,6 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @dataclass
 class RunningServer:
     """A model server process.
@@ -139,7 +122,7 @@ class RunningServer:
             assert self.process.poll() is None, self.log
             return self.listens()
 
-        eventually(ready, SERVER_START_SECONDS, "the server's port")
+        until(ready, SERVER_START_SECONDS, "the server's port")
         return self
 
     def request(

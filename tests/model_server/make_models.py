@@ -5,6 +5,7 @@ half_plus      1: x / 2 + 2, 2: x / 2 + 3; also classify and regress signatures 
 counter_tf2    1: a TF2 module with a variable: y = x + 10, and a string output ``text_bytes``
 multi          1: inputs ``a`` (float), ``b`` (int32); outputs ``sum`` and ``product``
 strings        1: ``text`` to ``text`` and its length
+pictures       1: mean of ``uint8`` pictures of any size; signature ``files``: size of PNG and JPEG files
 kinds          1: one identity signature for each of several types
 scalar         1: a list to its sum
 slow           1: counts up to ``n``, which takes a while for large numbers
@@ -84,6 +85,22 @@ def graph_models(out: Path) -> None:
         text = v1.placeholder(tf.string, [None], name="text")
         outputs = {"text": tf.identity(text), "length": tf.strings.length(text)}
         write(out / "strings/1", {"serving_default": ({"text": text}, outputs, "predict")})
+    with tf.Graph().as_default():
+        pixels = v1.placeholder(tf.uint8, [None, None, None, 3], name="pixels")
+        files = v1.placeholder(tf.string, [None], name="files")
+        sizes = tf.map_fn(
+            lambda file: tf.shape(tf.io.decode_image(file, 3, expand_animations=False)),
+            files,
+            fn_output_signature=tf.int32,
+        )
+        mean = tf.reduce_mean(tf.cast(pixels, tf.float32), [1, 2])
+        write(
+            out / "pictures/1",
+            {
+                "serving_default": ({"pixels": pixels}, {"mean": mean}, "predict"),
+                "files": ({"image_bytes": files}, {"size": sizes}, "predict"),
+            },
+        )
     with tf.Graph().as_default():
         signatures = {}
         for kind in KINDS:

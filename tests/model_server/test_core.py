@@ -19,6 +19,7 @@ from sandbox.model_server.manager import ManagerOptions
 from sandbox.model_server.mounts import Mounts
 from sandbox.model_server.states import ManagerState, ServableId, ServableState
 from sandbox.model_server.status import StatusError
+from tests.waiting import until
 
 SPECIFIC_1 = "model_version_policy { specific { versions: 1 } }"
 SPECIFIC_2 = "model_version_policy { specific { versions: 2 } }"
@@ -28,13 +29,6 @@ ALL = "model_version_policy { all {} }"
 
 def label(name: str, version: int) -> str:
     return f" version_labels {{ key: '{name}' value: {version} }}"
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not reached"
-        time.sleep(0.01)
 
 
 class Bench:
@@ -74,7 +68,7 @@ class Bench:
         return {s.id.version for s in self.core.monitor.versions(name) if s.state is ManagerState.AVAILABLE}
 
     def wait_available(self, name: str, *versions: int) -> None:
-        wait_for(lambda: self.available(name) == set(versions))
+        until(lambda: self.available(name) == set(versions))
 
     def labelled(self, name: str, text: str) -> int | str:
         try:
@@ -115,7 +109,7 @@ def test_the_start_waits_for_a_base_path_to_appear(make: Callable[..., Bench]) -
     started.join(0.2)
     assert started.is_alive()
     bench.publish("a", 1)
-    started.join(5)
+    started.join(60)
     assert not started.is_alive()
     assert bench.available("a") == {1}
 
@@ -220,10 +214,10 @@ def test_labels_are_swapped_before_a_new_model_is_up(make: Callable[..., Bench])
     bench.reload(a="")
     waiting = threading.Thread(target=lambda: bench.reload(a=label("x", 1), b=""))
     waiting.start()
-    wait_for(lambda: bench.labelled("a", "x") == 1)
+    until(lambda: bench.labelled("a", "x") == 1)
     assert waiting.is_alive()
     bench.publish("b", 1)
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -250,7 +244,7 @@ def test_removing_a_model_removes_its_labels_and_versions_but_not_its_history(ma
     bench.reload(a="")
     assert "Unrecognized" in str(bench.labelled("b", "x"))
     state = ServableId("b", 1)
-    wait_for(lambda: bench.core.monitor.state(state) == ServableState(state, ManagerState.END))
+    until(lambda: bench.core.monitor.state(state) == ServableState(state, ManagerState.END))
 
 
 LABEL_MAPS = st.dictionaries(st.sampled_from(["x", "y"]), st.integers(1, 4), max_size=2)
@@ -301,7 +295,7 @@ def test_a_reload_does_not_wait_for_new_versions_of_known_models(make: Callable[
     bench.publish("a", 1)
     bench.reload(a=SPECIFIC_1)
     go_on = threading.Event()
-    bench.loaders.hooks[ServableId("a", 2)] = lambda: go_on.wait(5)
+    bench.loaders.hooks[ServableId("a", 2)] = lambda: go_on.wait(60)
     bench.publish("a", 2)
     bench.reload(a=BOTH)
     assert bench.available("a") == {1}
@@ -327,7 +321,7 @@ def test_a_new_model_without_a_version_blocks_every_later_reload(make: Callable[
     bench.reload(a="")
     first = threading.Thread(target=lambda: bench.reload(a="", b=""))
     first.start()
-    wait_for(lambda: bench.core._reload_lock.locked())
+    until(lambda: bench.core._reload_lock.locked())
     second = threading.Thread(target=lambda: bench.reload(a=""))
     second.start()
     second.join(0.3)
@@ -338,8 +332,8 @@ def test_a_new_model_without_a_version_blocks_every_later_reload(make: Callable[
     time.sleep(0.3)
     assert bench.available("a") == {1}
     bench.publish("b", 1)
-    first.join(5)
-    second.join(5)
+    first.join(60)
+    second.join(60)
     assert not first.is_alive()
     assert not second.is_alive()
     bench.wait_available("a", 2)
@@ -356,7 +350,7 @@ def test_with_a_single_poll_a_new_model_is_never_found(make: Callable[..., Bench
     stuck.join(0.3)
     assert stuck.is_alive()
     bench.core.stop()
-    stuck.join(5)
+    stuck.join(60)
     assert endings == ["CANCELLED: The server is shutting down."]
 
 
@@ -393,7 +387,7 @@ def test_a_model_that_comes_back_is_waited_for_despite_its_history(make: Callabl
     bench.publish("b", 1)
     bench.reload(a="", b="")
     bench.reload(a="")
-    wait_for(lambda: bench.available("b") == set())
+    until(lambda: bench.available("b") == set())
     bench.reload(a="", b="")
     assert bench.available("b") == {1}
 

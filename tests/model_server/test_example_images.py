@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ops.predict import FASHION_MNIST
+from ops.predict_answer import FASHION_MNIST
 from sandbox.model_server import example_images
 from sandbox.model_server.example_images import FASHION_CLASSES, fashion_mnist, generated
 

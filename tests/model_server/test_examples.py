@@ -8,12 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.waiting import until
 from tfserving.protos import tf_serving_pb2 as pb
 
 pytestmark = pytest.mark.slow
@@ -196,10 +196,7 @@ def server(start_server: Any, exported: Path, tmp_path_factory: pytest.TempPathF
         mounts={"/models": root},
     )
     wanted = {"modelA": {1}, "modelB": {1, 2}, "modelC": {2, 3}}
-    deadline = time.monotonic() + 20
-    while any(running.states(name) != dict.fromkeys(numbers, "AVAILABLE") for name, numbers in wanted.items()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: all(running.states(name) == dict.fromkeys(each, "AVAILABLE") for name, each in wanted.items()))
     return running
 
 

@@ -15,6 +15,7 @@ from sandbox.model_server import graph_files
 from sandbox.model_server.loader import LoaderOptions, SavedModel, load_saved_model
 from sandbox.model_server.runtime import runtime
 from sandbox.model_server.status import Code, StatusError
+from tests.syntax_trees import tree_of
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ SCRIPT = Path(__file__).with_name("make_file_models.py")
 
 def _names(table: str) -> list[str]:
     """The models of the script, which needs the whole of TensorFlow to run."""
-    for statement in ast.parse(SCRIPT.read_text()).body:
+    for statement in tree_of(SCRIPT).body:
         if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == table:
             assert isinstance(statement.value, ast.Dict)
             return [key.value for key in statement.value.keys if isinstance(key, ast.Constant)]

@@ -8,11 +8,12 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -40,13 +41,6 @@ def write(path: Path, text: str) -> None:
     staged = path.with_name(path.name + ".new")
     staged.write_text(text)
     staged.replace(path)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not reached"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -92,7 +86,7 @@ def test_an_unknown_flag_is_reported_and_ignored(start_server: Any, models: Path
 def test_ports_stay_closed_until_every_model_has_a_version(start_server: Any, models: Path, tiny_models: Path) -> None:
     (models / "c").write_text(config(model("m"), model("late")))
     server = start_server("--model_config_file=/models/c", mounts={"/models": models}, wait=False)
-    wait_for(lambda: "Could not find base path /models/late for servable late" in server.log)
+    until(lambda: "Could not find base path /models/late for servable late" in server.log)
     time.sleep(0.5)
     assert not server.listens()
     publish(tiny_models / "half_plus/2", models / "late/7")
@@ -102,7 +96,7 @@ def test_ports_stay_closed_until_every_model_has_a_version(start_server: Any, mo
 
 def test_a_server_that_waits_for_its_models_can_be_stopped(start_server: Any, models: Path) -> None:
     server = start_server("--model_base_path=/models/none", mounts={"/models": models}, wait=False)
-    wait_for(lambda: "Could not find base path" in server.log)
+    until(lambda: "Could not find base path" in server.log)
     assert server.stop(signal.SIGINT) == 0
 
 
@@ -247,13 +241,13 @@ def test_a_malformed_flag_ends_in_the_usage(start_server: Any, models: Path) -> 
 
 def test_equal_ports_leave_rest_off(start_server: Any, models: Path) -> None:
     server = start_server("--model_base_path=/models/m", "--rest_api_port=0", mounts={"/models": models}, wait=False)
-    wait_for(lambda: "Running gRPC ModelServer" in server.log)
+    until(lambda: "Running gRPC ModelServer" in server.log)
     same = f"--rest_api_port={server.port}"
     assert server.stop() == 0
     again = start_server(
         "--model_base_path=/models/m", same, f"--port={server.port}", mounts={"/models": models}, wait=False
     )
-    wait_for(lambda: "server_options.http_port cannot be same as grpc_port." in again.log)
+    until(lambda: "server_options.http_port cannot be same as grpc_port." in again.log)
     assert again.process.poll() is None
 
 
@@ -274,7 +268,7 @@ def test_a_rest_port_that_is_taken_leaves_grpc_running(start_server: Any, models
         port = taken.getsockname()[1]
         flags = ("--model_base_path=/models/m", f"--rest_api_port={port}")
         server = start_server(*flags, mounts={"/models": models}, wait=False)
-        wait_for(lambda: f"Failed to start HTTP Server at 127.0.0.1:{port}" in server.log)
+        until(lambda: f"Failed to start HTTP Server at 127.0.0.1:{port}" in server.log)
         assert server.process.poll() is None
 
 
@@ -288,16 +282,16 @@ def polling(start_server: Any, models: Path, tiny_models: Path) -> Any:
     (models / "c").write_text(config(model("m", specific(1, 2) + label("stable", 1))))
     flags = ("--model_config_file=/models/c", "--model_config_file_poll_wait_seconds=1", LABELS_FLAG, *QUICK)
     server = start_server(*flags, mounts={"/models": models})
-    wait_for(lambda: server.states("m") == {2: "AVAILABLE", 1: "AVAILABLE"})
+    until(lambda: server.states("m") == {2: "AVAILABLE", 1: "AVAILABLE"})
     return server
 
 
 def test_a_label_moves_and_moves_back_by_polling(polling: Any, models: Path) -> None:
     assert answer(polling, "m/labels/stable") == 2.0
     write(models / "c", config(model("m", specific(1, 2) + label("stable", 2))))
-    wait_for(lambda: answer(polling, "m/labels/stable") == 3.0)
+    until(lambda: answer(polling, "m/labels/stable") == 3.0)
     write(models / "c", config(model("m", specific(1, 2) + label("stable", 1))))
-    wait_for(lambda: answer(polling, "m/labels/stable") == 2.0)
+    until(lambda: answer(polling, "m/labels/stable") == 2.0)
 
 
 def test_no_request_fails_while_versions_and_labels_change(polling: Any, models: Path, tiny_models: Path) -> None:
@@ -315,11 +309,11 @@ def test_no_request_fails_while_versions_and_labels_change(polling: Any, models:
         thread.start()
     publish(tiny_models / "half_plus/1", models / "m/3")
     write(models / "c", config(model("m", specific(1, 2, 3) + label("stable", 1))))
-    wait_for(lambda: polling.states("m").get(3) == "AVAILABLE")
+    until(lambda: polling.states("m").get(3) == "AVAILABLE")
     write(models / "c", config(model("m", specific(1, 2, 3) + label("stable", 3))))
-    wait_for(lambda: polling.get("/v1/models/m/labels/stable/metadata")[1].find('"version": "3"') > 0)
+    until(lambda: polling.get("/v1/models/m/labels/stable/metadata")[1].find('"version": "3"') > 0)
     write(models / "c", config(model("m", specific(2, 3) + label("stable", 3))))
-    wait_for(lambda: polling.states("m")[1] == "END")
+    until(lambda: polling.states("m")[1] == "END")
     stop.set()
     for thread in threads:
         thread.join()
@@ -329,24 +323,24 @@ def test_no_request_fails_while_versions_and_labels_change(polling: Any, models:
 
 def test_a_file_that_cannot_be_read_keeps_the_last_config(polling: Any, models: Path) -> None:
     write(models / "c", "model_config_list { config { nam: 'm' } }")
-    wait_for(lambda: "Failed to read ModelServerConfig file: Invalid protobuf file: '/models/c'" in polling.log)
+    until(lambda: "Failed to read ModelServerConfig file: Invalid protobuf file: '/models/c'" in polling.log)
     (models / "c").unlink()
-    wait_for(lambda: "Failed to read ModelServerConfig file: /models/c; No such file or directory" in polling.log)
+    until(lambda: "Failed to read ModelServerConfig file: /models/c; No such file or directory" in polling.log)
     assert answer(polling, "m/labels/stable") == 2.0
     write(models / "c", config(model("m", specific(1, 2) + label("stable", 2))))
-    wait_for(lambda: answer(polling, "m/labels/stable") == 3.0)
+    until(lambda: answer(polling, "m/labels/stable") == 3.0)
 
 
 def test_a_refused_config_keeps_the_last_one(polling: Any, models: Path) -> None:
     write(models / "c", config(model("m", specific(1, 2) + label("stable", 7))))
-    wait_for(lambda: "PollFilesystemAndReloadConfig failed to ReloadConfig: Request to assign label" in polling.log)
+    until(lambda: "PollFilesystemAndReloadConfig failed to ReloadConfig: Request to assign label" in polling.log)
     assert answer(polling, "m/labels/stable") == 2.0
 
 
 def test_a_broken_new_version_leaves_one_old_one_serving(polling: Any, models: Path, tiny_models: Path) -> None:
     publish(tiny_models / "broken/1", models / "m/3")
     write(models / "c", config(model("m", specific(3))))
-    wait_for(lambda: polling.states("m") == {3: "END", 2: "AVAILABLE", 1: "END"})
+    until(lambda: polling.states("m") == {3: "END", 2: "AVAILABLE", 1: "END"})
     assert answer(polling) == 3.0
     state = json.loads(polling.get("/v1/models/m/versions/3")[1])["model_version_status"][0]
     assert state["status"]["error_code"] == "NOT_FOUND"
@@ -356,8 +350,8 @@ def test_a_broken_new_version_leaves_one_old_one_serving(polling: Any, models: P
 def test_models_come_and_go(polling: Any, models: Path, tiny_models: Path) -> None:
     publish(tiny_models / "counter_tf2/1", models / "n/1")
     write(models / "c", config(model("n")))
-    wait_for(lambda: polling.states("n") == {1: "AVAILABLE"})
-    wait_for(lambda: polling.states("m") == {2: "END", 1: "END"})
+    until(lambda: polling.states("n") == {1: "AVAILABLE"})
+    until(lambda: polling.states("m") == {2: "END", 1: "END"})
     assert answer(polling) == "404 Servable not found for request: Latest(m)"
     assert answer(polling, "m/labels/stable") == "400 Unrecognized servable version label: stable"
 
@@ -366,12 +360,12 @@ def test_a_new_model_without_a_directory_stops_the_polling_until_it_appears(
     polling: Any, models: Path, tiny_models: Path
 ) -> None:
     write(models / "c", config(model("m", specific(1, 2) + label("stable", 1)), model("ghost")))
-    wait_for(lambda: "(Re-)adding model: ghost" in polling.log)
+    until(lambda: "(Re-)adding model: ghost" in polling.log)
     write(models / "c", config(model("m", specific(1, 2) + label("stable", 2))))
     time.sleep(2.5)
     assert answer(polling, "m/labels/stable") == 2.0
     publish(tiny_models / "counter_tf2/1", models / "ghost/1")
-    wait_for(lambda: answer(polling, "m/labels/stable") == 3.0)
+    until(lambda: answer(polling, "m/labels/stable") == 3.0)
 
 
 # Warm-up
@@ -384,7 +378,7 @@ def test_warm_up_records_run_before_a_version_is_available(
     server = start_server("--model_name=w", "--model_base_path=/models/w", *QUICK, mounts={"/models": tmp_path})
     assert "Number of warmup records read: 2." in server.log
     publish(tiny_models / "warm/2", tmp_path / "w/2")
-    wait_for(lambda: server.states("w") == {2: "END", 1: "AVAILABLE"})
+    until(lambda: server.states("w") == {2: "END", 1: "AVAILABLE"})
     assert answer(server, "w") == 2.0
     state = json.loads(server.get("/v1/models/w/versions/2")[1])["model_version_status"][0]["status"]
     assert state["error_code"] == "INVALID_ARGUMENT"
@@ -410,8 +404,15 @@ def test_running_requests_finish_before_the_server_stops(start_server: Any, tiny
     thread = threading.Thread(
         target=lambda: answers.append(server.post("/v1/models/slow:predict", {"instances": [count]}))
     )
+    stat = Path(f"/proc/{server.process.pid}/stat")
+
+    def ticks() -> int:
+        """Processor time of the server, in hundredths of a second."""
+        return sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13]))
+
+    idle = ticks()
     thread.start()
-    time.sleep(0.3)
+    until(lambda: ticks() > idle + 10)  # it is at work
     assert server.stop() == 0
     thread.join()
     assert [(status, json.loads(text)) for status, text in answers] == [(200, {"predictions": [count]})]

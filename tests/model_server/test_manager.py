@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from sandbox.model_server.manager import (
 from sandbox.model_server.states import EventBus, ManagerState, ServableId, StateMonitor
 from sandbox.model_server.status import Code, StatusError
 from sandbox.model_server.storage import AspiredVersion
+from tests.waiting import until
 
 NO_RETRY = ManagerOptions(max_num_load_retries=0)
 
@@ -156,21 +157,12 @@ def test_a_version_wanted_again_while_it_goes_comes_back_afterwards(bench: Bench
         bench.aspire(2)
         unloading = threading.Thread(target=bench.tick)
         unloading.start()
-        bench_eventually(lambda: bench.states()[1] == "UNLOADING")
+        until(lambda: bench.states()[1] == "UNLOADING")
         bench.aspire(1, 2)
     unloading.join()
     bench.tick(3)
     assert loaders.log == ["load m 2", "load m 1", "unload m 1", "load m 1"]
     assert bench.states() == {2: "AVAILABLE", 1: "AVAILABLE"}
-
-
-def bench_eventually(condition: Callable[[], bool]) -> None:
-    reached = threading.Event()
-    for _ in range(500):
-        if condition():
-            return
-        reached.wait(0.01)
-    raise AssertionError("not reached")
 
 
 def test_unloading_waits_for_requests_that_hold_the_version(bench: Bench, loaders: Any) -> None:
@@ -180,7 +172,7 @@ def test_unloading_waits_for_requests_that_hold_the_version(bench: Bench, loader
     with bench.manager.use("m", 1) as (_, servable):
         unloading = threading.Thread(target=bench.tick)
         unloading.start()
-        bench_eventually(lambda: bench.states() == {1: "UNLOADING"})
+        until(lambda: bench.states() == {1: "UNLOADING"})
         assert servable == "/m/1"
         assert loaders.log == ["load m 1"]
         with pytest.raises(StatusError), bench.manager.use("m", None):
@@ -232,16 +224,16 @@ def test_with_load_threads_other_versions_go_on_while_one_retries(threaded: Benc
     loaders.failing.add(ServableId("m", 2))
     threaded.aspire(1, 2)
     threaded.tick(2)
-    bench_eventually(lambda: threaded.states() == {2: "LOADING", 1: "AVAILABLE"})
+    until(lambda: threaded.states() == {2: "LOADING", 1: "AVAILABLE"})
 
 
 def test_stopping_interrupts_the_pause_between_retries(threaded: Bench, loaders: Any) -> None:
     loaders.failing.add(ServableId("m", 1))
     threaded.aspire(1)
     threaded.tick()
-    bench_eventually(lambda: len(loaders.log) == 1)
+    until(lambda: len(loaders.log) == 1)
     threaded.manager.stop()
-    bench_eventually(lambda: threaded.states() == {1: "END"})
+    until(lambda: threaded.states() == {1: "END"})
 
 
 def test_a_version_dropped_while_it_loads_is_unloaded_again(threaded: Bench, loaders: Any) -> None:
@@ -249,16 +241,16 @@ def test_a_version_dropped_while_it_loads_is_unloaded_again(threaded: Bench, loa
 
     def hook() -> None:
         loading.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     loaders.hooks[ServableId("m", 1)] = hook
     threaded.aspire(1)
     threaded.tick()
-    assert loading.wait(5)
+    assert loading.wait(60)
     threaded.aspire()
     threaded.tick()
     go_on.set()
-    bench_eventually(lambda: threaded.states() == {1: "END"})
+    until(lambda: threaded.states() == {1: "END"})
     assert loaders.log == ["load m 1", "unload m 1"]
     state = threaded.monitor.state(ServableId("m", 1))
     assert state is not None
@@ -271,12 +263,12 @@ def test_changing_the_load_threads_waits_for_loads_under_way(threaded: Bench, lo
 
     def hook() -> None:
         loading.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     loaders.hooks[ServableId("m", 1)] = hook
     threaded.aspire(1)
     threaded.tick()
-    assert loading.wait(5)
+    assert loading.wait(60)
 
     def change() -> None:
         threaded.manager.set_load_threads(0)
@@ -285,7 +277,7 @@ def test_changing_the_load_threads_waits_for_loads_under_way(threaded: Bench, lo
     threading.Thread(target=change).start()
     assert not changed.wait(0.05)
     go_on.set()
-    assert changed.wait(5)
+    assert changed.wait(60)
 
 
 # The policy on its own

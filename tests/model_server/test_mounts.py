@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox.model_server.mounts import VARIABLE, Mounts, MountsError
-from tests.model_server.conftest import eventually
+from tests.waiting import until
 
 
 def test_without_the_variable_paths_are_used_as_they_are() -> None:
@@ -89,7 +89,7 @@ def test_a_model_config_finds_no_directory_of_this_machine(
         "model_platform: 'tensorflow' } }"
     )
     server = start_server("--model_config_file=/models/config.pbtxt", mounts={"/models": models}, wait=False)
-    eventually(lambda: f"Could not find base path {tiny_models}/scalar" in server.log, 60, "the log")
+    until(lambda: f"Could not find base path {tiny_models}/scalar" in server.log, what="the log")
     assert not server.listens()
 
 

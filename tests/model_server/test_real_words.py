@@ -15,9 +15,11 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from sandbox.model_server.reflection import Reflection
-from tests.model_server.conftest import eventually
+from tests.waiting import until
+from tfserving import promql
 from tfserving.client import GrpcClient
 from tfserving.errors import ServiceError
+from tfserving.metrics import Page
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +199,7 @@ def test_a_config_that_asks_for_request_logging_is_refused_after_its_models_are_
     added = f"config {{ name: 'logged' base_path: '/models/half_plus' model_platform: 'tensorflow' {logging} }}"
     (files / "c.pbtxt").write_text(CONFIG.replace("model_config_list {", "model_config_list { " + added))
     words = "PollFilesystemAndReloadConfig failed to ReloadConfig: No request-logger-creator provided."
-    eventually(lambda: words in server.log, 60)
+    until(lambda: words in server.log)
     assert server.post("/v1/models/logged:predict", {"instances": [1.0]})[0] == 200
 
 
@@ -208,6 +210,18 @@ def test_a_get_is_counted_without_a_method(server: Any) -> None:
     assert ':tensorflow:serving:request_latency_count{model_name="half_plus",API="",entrypoint="REST"}' in page
     assert 'API="predict",entrypoint="REST"' in page
     assert 'API="metadata"' not in page
+
+
+def test_the_page_has_every_metric_that_alerts_and_dashboard_ask_for_with_its_labels(server: Any) -> None:
+    assert server.post("/v1/models/half_plus:predict", {"instances": [1.0]})[0] == 200
+    page = Page.parse(server.get("/monitoring/prometheus/metrics")[1])
+    found: dict[str, set[str]] = {}
+    for name, labels in page.samples:
+        found.setdefault(name.removesuffix("_count") if name not in promql.METRICS else name, set()).update(
+            dict(labels)
+        )
+    for name, (_, labels) in promql.METRICS.items():
+        assert found.get(name) == set(labels), name
 
 
 # ---- HTTP ----------------------------------------------------------------------------------------------------------

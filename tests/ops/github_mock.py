@@ -35,6 +35,9 @@ class Repository:
     issues: dict[int, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     failures: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    pulls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     api: str = ""
     next_id: int = 1000
 
@@ -53,6 +56,17 @@ class Repository:
         if pull_request:
             made["pull_request"] = {}
         self.issues[number] = made
+        return made
+
+    def pull(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A pull request, made of the commit that its branch is."""
+        number = max([*self.issues, *self.pulls], default=0) + 1
+        made = {
+            "number": number, "title": body["title"], "body": body["body"], "state": "open",
+            "head": {"ref": body["head"]}, "base": {"ref": body["base"]}, "user": {"login": BOT},
+            "html_url": f"https://x/p/{number}", "commit": self.objects[self.branches[body["head"]]],
+        }  # fmt: skip
+        self.pulls[number] = made
         return made
 
     def writes(self) -> list[str]:
@@ -93,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
             (r"issues/comments/(\d+)", self._comment),
             (r"issues", self._issues),
             (r"issues/(\d+)", self._issue),
+            (r"pulls", self._pulls),
+            (r"pulls/(\d+)", self._pull),
+            (r"git/(?:commits|trees|refs)(?:/\w+)?", self._git),
         ):
             if (found := re.fullmatch(pattern, path)) and path != parts.path:
                 return handler(body, *map(int, found.groups()))
@@ -129,6 +146,37 @@ class _Handler(BaseHTTPRequestHandler):
                     comment["body"] = body["body"]
                     return self._answer(200, comment)
         return self._answer(404, {"message": "Not Found"})
+
+    def _pulls(self, body: dict[str, Any]) -> None:
+        repository = self.repository
+        if self.command == "POST":
+            if body["head"] not in repository.branches:
+                return self._answer(422, {"message": "Validation Failed: head is invalid"})
+            return self._answer(201, repository.pull(body))
+        wanted = parse_qs(urlsplit(self.path).query).get("head", [""])[0]
+        return self._page([each for each in repository.pulls.values() if wanted == f"owner:{each['head']['ref']}"])
+
+    def _pull(self, _: dict[str, Any], number: int) -> None:
+        found = self.repository.pulls.get(number)
+        return self._answer(200, found) if found else self._answer(404, {"message": "Not Found"})
+
+    def _git(self, body: dict[str, Any]) -> None:
+        """Git's objects. Every commit that is asked for exists, and its tree is called after it."""
+        repository, kind = self.repository, urlsplit(self.path).path.split("/git/")[1]
+        if self.command == "GET":
+            return self._answer(200, {"tree": {"sha": f"tree-of-{kind.rpartition('/')[2]}"}})
+        if kind == "refs":
+            name = body["ref"].removeprefix("refs/heads/")
+            if name in repository.branches:
+                return self._answer(422, {"message": "Reference already exists"})
+            repository.branches[name] = body["sha"]
+            return self._answer(201, body)
+        repository.next_id += 1
+        sha = f"{kind[0]}{repository.next_id}"
+        repository.objects[sha] = (
+            {**body, "files": repository.objects[body["tree"]]["tree"]} if kind == "commits" else body
+        )
+        return self._answer(201, {"sha": sha})
 
     def _issues(self, body: dict[str, Any]) -> None:
         if self.command == "POST":

@@ -198,7 +198,10 @@ def served_model(versions: list[int], served: list[int], **more: Any) -> dict[st
 def test_a_service_of_one_model_is_told_with_its_versions() -> None:
     kind = "tfserving:index:ServedModel"
     one = step("update", kind, "m", served_model([1], [1]), served_model([1, 2], [1, 2]), {"versions[1]": "add"})
-    assert told(one) == [("", "modela_scene: model serves version 1 -> 1, 2")]
+    assert told(one) == [
+        ("", "modela_scene: model serves version 1 -> 1, 2"),
+        ("", "modela_scene: model: requests without a label: version 1 -> 2 once it is loaded"),
+    ]
     two = step("update", kind, "m", served_model([1, 2], [1]), served_model([1, 2], [1, 2]), {"served.model": "update"})
     assert told(two) == [("", "modela_scene: model serves version 1, not 1, 2; put right")]
     assert told(step("create", kind, "m", None, served_model([1], [1]))) == [
@@ -280,3 +283,64 @@ def test_what_the_cli_adds_to_an_error_of_the_program_is_no_error_of_its_own(pro
     own = {"message": "error: stack config: 1 problem", "severity": "error"}
     assert [each.text for each in parsed(diagnostics=(own, added)).errors] == ["stack config: 1 problem"]
     assert len(parsed(diagnostics=(added,)).errors) == 1
+
+
+def test_what_the_provider_found_is_told_from_its_outputs_and_not_from_its_words() -> None:
+    """The words are those of another release; a state of an older one has only the words (above)."""
+    found = {"served": {"multi_http": {}}, "file": MODELS, "unasked": {"multi_http": "no answer"}}
+    old = state(served_inputs(), found, initErrors=["in other words"])
+    one = step("update", SERVED_CONFIG, "served", old, state(served_inputs()), {"served.multi_http": "update"})
+    assert told(one) == [("", "multi_http: cannot be asked what it serves")]
+
+    published = {"name": "m", "versions": {"1": "sha256:a", "2": "sha256:b"}}
+    was = published | {"versions": {"1": "changed: in other words", "2": "changed: missing x"}}
+    gone = {"1": {"missing": {"names": ["a", "b"], "count": 7}}}
+    old = state(published, was | {"changes": gone})
+    one = step("update", PUBLISHED, "models-m", old, state(published), {'versions["1"]': "update"})
+    assert told(one) == [
+        ("", "m: version 1 is put back as published (missing a, b and 5 more)"),
+        ("", "m: version 2 is put back as published (missing x)"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["tfserving:index:TrafficSplit", "tfserving:index:TrafficRoute"])
+def test_shares_of_a_group_are_told_by_member(kind: str) -> None:
+    def shares(mirror: int = 0, **weights: int) -> dict[str, Any]:
+        copies = {"mirror": {"to": "shadow", "percent": mirror}} if mirror else {}
+        return state({"group": "vision", "weights": weights, **copies})
+
+    old, new = shares(stable=90, canary=10), shares(20, stable=50, canary=50)
+    assert told(step("update", kind, "vision-split", old, new, {"weights.canary": "update"})) == [
+        ("", "vision: canary 10 % -> 50 %"),
+        ("", "vision: stable 90 % -> 50 %"),
+        ("", "vision: copies of requests: none -> 20 % to shadow"),
+    ]
+    assert told(step("create", kind, "vision-split", None, old)) == [
+        ("", "vision: canary joins with 10 %"),
+        ("", "vision: stable joins with 90 %"),
+    ]
+    assert told(step("delete", kind, "vision-split", old)) == [
+        ("deletes", "- vision: nobody gets its requests any more")
+    ]
+
+
+def test_an_object_in_a_cluster_is_told_by_its_kind() -> None:
+    def rule(percent: int) -> dict[str, Any]:
+        groups = [{"rules": [{"expr": f"x > {percent}"}]}]
+        return state({"kind": "PrometheusRule", "name": "vision", "spec": {"groups": groups}})
+
+    kind, diff = "tfserving:index:ClusterObject", {"spec.groups[0].rules[0].expr": "update"}
+    assert told(step("create", kind, "vision-alerts", None, rule(5))) == [("", "+ PrometheusRule vision")]
+    assert told(step("delete", kind, "vision-alerts", rule(5))) == [("deletes", "- PrometheusRule vision")]
+    [(risk, text)] = told(step("update", kind, "vision-alerts", rule(5), rule(1), diff))
+    assert risk == ""
+    assert text.startswith("PrometheusRule vision: ")
+    assert "x > 1" in text
+
+
+def test_a_schedule_and_its_scaler_restart_nothing() -> None:
+    job = {"name": "night", "schedule": "0 0 1 * * *", "targetSize": 1}
+    old, new = ({"name": "vision", "spec": {}, "cronScaler": {"scaleJobs": [{**job, "targetSize": n}]}} for n in (1, 2))
+    one = step("update", SERVICE, "vision", state(old), state(new), {"cronScaler.scaleJobs[0].targetSize": "update"})
+    assert not [text for _, text in told(one) if "restart" in text or "replaced" in text]
+    assert told(one)

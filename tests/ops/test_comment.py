@@ -129,6 +129,10 @@ def test_the_marker_is_one_line_that_ends_as_a_comment_does(stack: str) -> None:
     assert (line.count("<!--"), line.count("-->")) == (1, 1)
 
 
+def test_the_marker_is_the_same_by_whichever_form_of_its_name_a_stack_is_called() -> None:
+    assert marker("drift", "acme/tf-serving/dev") == marker("drift", "dev") != marker("drift", "prod")
+
+
 def test_the_summary_comes_first_then_the_table_then_the_folded_diff() -> None:
     text = comment(parsed(promotion()), run_url="https://github.com/o/r/actions/runs/1", commit="0123456789abcdef")
     parts = ("1 to update", "- `modelB: label stable 1 -> 2`", "| `~` |", "<details>",

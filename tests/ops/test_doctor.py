@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import alibabacloud_oss_v2 as oss
 import pytest
 import yaml
 from alibabacloud_credentials.utils import auth_util
@@ -25,7 +27,8 @@ from ops.doctor import report
 from ops.doctor import stack as stack_config
 from ops.doctor.stack import DoctorError
 from ops.finding import Finding
-from tests.cloud.conftest import free_port, running_cloud
+from tests.cloud.conftest import running_cloud
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SDK = metadata.version("pulumi")
@@ -53,7 +56,7 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("provider", "tfserving", ".venv", "pyproject.toml", "requirements.txt"):
+        for name in ("plugin", "provider", "tfserving", ".venv", "pyproject.toml", "requirements.txt"):
             (root / name).symlink_to(Path(sys.prefix) if name == ".venv" else ROOT / name)
         (root / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"), encoding="utf-8")
         (root / "stacks").mkdir()
@@ -338,6 +341,66 @@ def test_an_existing_bucket_has_to_exist_and_to_be_in_the_region(project: Projec
     assert (finding.level, finding.text) == ("error", "bucket models does not exist")
 
 
+MOUNTED = {
+    "tf_serving__models": {
+        "shoes": {"source": "oss://training-bucket/exports/shoes"},
+        "caps": {"path": "/mnt/team-y/caps/", "versions": {"from": "bucket"}},
+        "hats": {"path": "/nfs/hats", "versions": [1]},
+    },
+    "tf_serving__serviceDefaults": {
+        "extraConfig": {"storage": [{"mount_path": "/mnt/team-y/", "oss": {"path": "oss://team-y-bucket/exports/"}}]},
+        "alerts": {"errorRate": True},
+    },
+    "tf_serving__services": {"web": {"configFile": True}, "pods": {"target": "ack"}},
+}
+
+
+def test_rights_where_models_are_read_beside_the_bucket_are_tried_and_in_the_policy(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report.kubernetes_checks, "findings", lambda *_, **__: iter(()))
+    with running_cloud(tmp_path / "cloud") as cloud:
+        client = cloud.client()
+        client.put_bucket(oss.PutBucketRequest(bucket="team-y-bucket"))
+        project.local(cloud.port, **MOUNTED)
+        found = project.examine()
+        training, caps = (
+            f"rights on oss://{each}/" for each in ("training-bucket/exports/shoes", "team-y-bucket/exports/caps")
+        )
+        assert (found[training].level, found[training].text) == ("error", "bucket training-bucket does not exist")
+        assert (found[caps].level, found[caps].text) == ("warning", "nothing is there")
+        client.put_object(oss.PutObjectRequest("team-y-bucket", "exports/caps/1/saved_model.pb", body=b"x"))
+        assert project.examine()[caps].text == "may be listed and read"
+        project.examine()
+    needs = stack_config.load("mine", project.root).needs
+    assert needs.sources == ["team-y-bucket/exports/caps/", "training-bucket/exports/shoes/"]
+    assert needs.has_alarms, "a default of the services counts"
+    statements = ram_policy.policy(needs)["Statement"]
+    for action, resource in (
+        ("oss:GetObject", "acs:oss:*:*:team-y-bucket/exports/caps/*"),
+        ("oss:ListObjects", "acs:oss:*:*:team-y-bucket"),
+    ):
+        assert any(each["Action"] == [action] and each["Resource"] == [resource] for each in statements)
+
+
+def test_a_place_that_may_not_be_read_is_named_with_the_policy(project: Project, api: Refusing) -> None:
+    api.oss(403, oss_error("AccessDenied"))
+    del (models := dict(MOUNTED["tf_serving__models"]))["shoes"]
+    project.local(api.port, **{**MOUNTED, "tf_serving__models": models, "tf_serving__services": {"web": {}}})
+    finding = project.examine()["rights on oss://team-y-bucket/exports/caps/"]
+    assert finding.level == "error"
+    assert "AccessDenied" in finding.text
+    assert "--ram-policy" in finding.fix
+
+
+@pytest.mark.parametrize(("said", "root"), [(None, "models/tf_serving/"), ("", ""), ("/", ""), ("a/b", "a/b/")])
+def test_the_model_root_is_that_of_the_stack_also_where_it_is_the_bucket_itself(
+    project: Project, said: str | None, root: str
+) -> None:
+    project.stack(tf_serving__modelRoot=said)
+    assert stack_config.load("mine", project.root).needs.model_root == root
+
+
 def test_a_clock_that_is_off_is_said_before_signatures_are_refused(project: Project, api: Refusing) -> None:
     api.date = "Mon, 01 Jan 2024 00:00:00 GMT"
     project.local(api.port)
@@ -444,8 +507,8 @@ def test_our_own_plugin_is_started_to_see_whether_it_does(tmp_path: Path) -> Non
     project = Project(tmp_path)
     project.stack()
     assert list(machine_checks.own_plugin_findings(project.root)) == [Finding("ok", "plugin tfserving", "starts")]
-    (tmp_path / "provider").unlink()
-    launcher = tmp_path / "provider" / "pulumi-resource-tfserving"
+    (tmp_path / "plugin").unlink()
+    launcher = tmp_path / "plugin" / "pulumi-resource-tfserving"
     launcher.parent.mkdir()
     (finding,) = machine_checks.own_plugin_findings(project.root)
     assert "No such file" in finding.text
@@ -488,10 +551,22 @@ def needs(project: Project) -> ram_policy.Needs:
 
 
 def test_the_policy_has_every_call_the_provider_makes_to_eas_and_no_other(needs: ram_policy.Needs) -> None:
-    source = (ROOT / "provider" / "clients.py").read_text(encoding="utf-8")
-    called = set(re.findall(r'_call\(\s*"([A-Z]\w+)"', source))
-    assert len(called) > 10
-    assert actions(ram_policy.policy(needs), "eas") == called
+    called = {
+        file: set(
+            re.findall(
+                r'(?:_call\(\s*|_or_none\(\s*|action, method = \(|exists else \()"([A-Z]\w+)"',
+                (ROOT / "provider" / file).read_text("utf-8"),
+            )
+        )
+        for file in ("clients.py", "group_calls.py")
+    }
+    assert len(called["clients.py"]) > 10
+    assert len(called["group_calls.py"]) > 5
+    assert actions(ram_policy.policy(needs), "eas") == called["clients.py"]
+    shared = dataclasses.replace(needs, shares_traffic=True)
+    assert actions(ram_policy.policy(shared), "eas") == called["clients.py"] | called["group_calls.py"]
+    assert actions(ram_policy.policy(needs), "cms") == set()
+    assert "PutResourceMetricRule" in actions(ram_policy.policy(dataclasses.replace(needs, has_alarms=True)), "cms")
 
 
 def test_the_policy_has_every_call_the_provider_makes_to_oss(needs: ram_policy.Needs) -> None:

@@ -103,6 +103,32 @@ def test_what_services_serve_is_told_apart_from_what_the_cloud_stores() -> None:
     assert texts(report) == [("served", "multi_http: modelB label stable is answered by version 2, not 1")]
 
 
+def of_bucket(versions: tuple[str, ...], *, from_bucket: bool = True) -> dict[str, Any]:
+    inputs = {"name": "modelB", "source": "", "versions": dict.fromkeys(versions, "any")}
+    return state({**inputs, "fromBucket": True} if from_bucket else inputs, {"versions": inputs["versions"]})
+
+
+@pytest.mark.parametrize(("from_bucket", "kind"), [(True, "bucket"), (False, "code")])
+def test_a_version_that_came_into_the_bucket_is_nobodys_change_of_the_code(from_bucket: bool, kind: str) -> None:
+    old, new = of_bucket(("1", "2"), from_bucket=from_bucket), of_bucket(("1", "2", "3"), from_bucket=from_bucket)
+    published = step("update", PUBLISHED, "models-modelB", old, new, {'versions["3"]': "add"}, ("versions",))
+    wider = copy.deepcopy(MODELS)
+    beside = state(served_inputs(), {"served": SERVED, "file": MODELS})
+    wider["modelB"]["policy"] = {"specific": [1, 2, 3]}
+    wider["modelB"]["labels"] = {**wider["modelB"]["labels"], "blue": 2}
+    rolled = step(
+        "update", SERVED_CONFIG, "served", beside, state(served_inputs(wider)), {"models": "update"}, ("models",)
+    )  # fmt: skip
+    report = compare("dev", parsed(), parsed(published, rolled))
+    found = texts(report)
+    assert (kind, "modelB: + version 3") in found
+    assert any(each[0] == kind and each[1].startswith("modelB: policy ") for each in found), found
+    # A label is written by a person.
+    assert any(each[0] == "code" and "label blue" in each[1] for each in found), found
+    assert report.exit_status == 7
+    assert ("The bucket has other versions" in drift.as_text(report)) == from_bucket
+
+
 def test_a_service_of_one_model_that_serves_something_else_or_does_not_answer() -> None:
     kind = "tfserving:index:ServedModel"
     other = step(

@@ -115,7 +115,7 @@ def _fail_posts(repository: Repository, here: GitHub) -> None:
 
 @pytest.mark.parametrize(
     ("number", "token", "told"),
-    [(7, "wrong", "GITHUB_TOKEN is not valid"), (99, TOKEN, "no such repository, pull request or issue")],
+    [(7, "wrong", "GITHUB_TOKEN is not valid"), (99, TOKEN, "no such repository, commit, pull request or issue")],
 )
 def test_refusals_say_what_to_do_and_never_the_token(
     repository: Repository, number: int, token: str, told: str

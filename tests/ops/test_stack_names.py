@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import engine, options
+from ops import engine, options, outputs, state
+from ops.doctor.stack import DoctorError, load
 from sandbox.holders import deployed
 
 
@@ -131,3 +132,21 @@ def test_what_a_pipeline_sets_for_changes_does_not_reach_commands_that_only_look
     assert "PULUMI_OPTION_PARALLEL=true" in seen
     assert "SKIP" not in seen.replace("PULUMI_SKIP_UPDATE_CHECK", "")
     assert "PULUMI_OPTION_YES" not in seen
+
+
+def test_a_misspelt_stack_is_answered_with_the_nearest_that_has_a_file(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text(
+        "name: tf-serving\nruntime: python\nstackConfigDir: stacks\n", encoding="utf-8"
+    )
+    (project / "stacks").mkdir()
+    for name in ("prod", "staging"):
+        (project / "stacks" / f"Pulumi.{name}.yaml").write_text("config: {}\n", encoding="utf-8")
+    command = project.parent / "bin" / "pulumi"
+    command.write_text("#!/bin/sh\necho \"error: no stack named 'x' found\" >&2; exit 255\n", encoding="utf-8")
+    for read, error in ((outputs.read, outputs.OutputsError), (state.read, state.StateError)):
+        with pytest.raises(error, match=r"no stack named 'x' found; did you mean 'prod'\? There are prod, staging"):
+            read("acme/tf-serving/prd", "pulumi", project)
+        with pytest.raises(error, match=r"found\. Fix: deploy it first, or choose another"):
+            read("prod", "pulumi", project)
+    with pytest.raises(DoctorError, match=r"no stack file .*Pulumi\.prd\.yaml; did you mean 'prod'\?"):
+        load("prd", project)

@@ -12,7 +12,7 @@ from ops import options
 from ops.changes import meaning
 from ops.drift import compare
 from tests.ops.previews import parsed, promotion, served_inputs, state, step
-from tfserving import wire
+from tfserving.contract import integers
 
 SERVED_CONFIG = "tfserving:index:ServedConfig"
 SERVED_MODEL = "tfserving:index:ServedModel"
@@ -28,7 +28,7 @@ def inputs(stable: int, canary: int, *, as_text: bool = True) -> dict[str, Any]:
     }
     served = {"http": {"m": {"versions": sorted({stable, canary}), "labels": model["labels"]}}}
     found = served_inputs({"m": model}, served) | {"published": {"m": sorted({stable, canary})}}
-    return wire.encode(SERVED_CONFIG, found) if as_text else found
+    return integers.encode(SERVED_CONFIG, found) if as_text else found
 
 
 def outputs(given: dict[str, Any]) -> dict[str, Any]:
@@ -75,11 +75,14 @@ def test_a_label_answered_by_the_version_beside_it_is_drift() -> None:
 def test_a_service_of_one_model_names_its_versions_exactly() -> None:
     old, new = ({"service": {"name": "one"}, "model": "m", "versions": [each]} for each in (str(FIRST), str(SECOND)))
     update = step("update", SERVED_MODEL, "one-served", state(old), state(new), {"versions[0]": "update"})
-    assert [line.text for line in meaning(parsed(update))] == [f"one: m serves version {FIRST} -> {SECOND}"]
+    assert [line.text for line in meaning(parsed(update))] == [
+        f"one: m serves version {FIRST} -> {SECOND}",
+        f"one: m: requests without a label: version {FIRST} -> {SECOND} once it is loaded",
+    ]
 
 
 def test_a_label_whose_name_looks_like_a_secret_hides_no_version() -> None:
-    labelled = wire.encode(SERVED_CONFIG, promotion()["newState"]["inputs"])
+    labelled = integers.encode(SERVED_CONFIG, promotion()["newState"]["inputs"])
     labelled["models"]["modelB"]["labels"]["token"] = str(FIRST)
     create = step("create", SERVED_CONFIG, "served", None, state(labelled))
     told = [line.text for line in meaning(parsed(create))]

@@ -23,6 +23,9 @@ WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").rglob("action.yml"))
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 
+WRITES = {"preview": {"pull-requests"}, "drift": {"issues"}, "publish": {"contents", "attestations"}}
+"""What a job may write, besides asking for a token of its own."""
+
 names = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 
 
@@ -36,8 +39,8 @@ def steps(file: Path) -> list[dict[str, Any]]:
     return [step for job in jobs for step in job["steps"]]
 
 
-def test_the_four_workflows_are_there() -> None:
-    assert [file.stem for file in WORKFLOWS] == ["ci", "deploy", "drift", "preview"]
+def test_the_workflows_are_there() -> None:
+    assert [file.stem for file in WORKFLOWS] == ["ci", "deploy", "drift", "preview", "promote", "release"]
 
 
 def test_zizmor_has_nothing_to_say() -> None:
@@ -89,11 +92,28 @@ def test_one_action_has_one_pin() -> None:
 def test_a_workflow_has_no_permission_that_a_job_does_not_ask_for(file: Path) -> None:
     document = read(file)
     assert document["permissions"] == {}
-    for job in document["jobs"].values():
+    for name, job in document["jobs"].items():
         allowed = job["permissions"]
-        assert allowed["contents"] == "read"
-        writes = {name for name, level in allowed.items() if level == "write"}
-        assert writes <= {"id-token", *({"preview": ["pull-requests"], "drift": ["issues"]}.get(file.stem, []))}
+        writes = {right for right, level in allowed.items() if level == "write"}
+        assert allowed["contents"] == ("write" if name == "publish" else "read")
+        assert writes <= {"id-token", *WRITES.get(name, set())}
+
+
+def test_what_may_write_to_the_repository_runs_none_of_its_code() -> None:
+    publish = read(GITHUB / "workflows" / "release.yml")["jobs"]["publish"]
+    assert publish["environment"] == "release"
+    text = str(publish["steps"])
+    assert "actions/checkout" not in text
+    assert "make " not in text
+    assert "python" not in text
+
+
+def test_a_release_is_built_of_a_tag_on_main_alone() -> None:
+    document = read(GITHUB / "workflows" / "release.yml")
+    assert document[True] == {"push": {"tags": ["v*"]}}
+    scripts = [step.get("run", "") for step in document["jobs"]["build"]["steps"]]
+    asked = next(index for index, script in enumerate(scripts) if "--is-ancestor HEAD origin/main" in script)
+    assert asked < next(index for index, script in enumerate(scripts) if "make release-build" in script)
 
 
 @names
@@ -123,6 +143,27 @@ def test_stacks_are_those_of_the_project_and_each_is_touched_by_one_run_at_a_tim
                 assert job["concurrency"] == {"group": "stack-${{ matrix.stack }}", "cancel-in-progress": False}
 
 
+def test_an_older_plan_gives_way_to_a_newer_one_and_pushes_out_no_deployment() -> None:
+    jobs = read(GITHUB / "workflows" / "deploy.yml")["jobs"]
+    assert jobs["plan"]["concurrency"] == {"group": "plan-${{ matrix.stack }}", "cancel-in-progress": True}
+    assert jobs["apply"]["concurrency"]["group"] != jobs["plan"]["concurrency"]["group"]
+
+
+def test_the_policy_pack_is_asked_before_a_change_is_approved_and_when_it_is_made() -> None:
+    pack = "--policy-pack policy"
+    deploy = read(GITHUB / "workflows" / "deploy.yml")["jobs"]
+    preview = read(GITHUB / "workflows" / "preview.yml")["jobs"]["preview"]
+    for job, command in ((preview, "preview"), (deploy["plan"], "preview"), (deploy["apply"], "up")):
+        assert any(f"pulumi {command} " in step.get("run", "") and pack in step["run"] for step in job["steps"])
+    # In the pull request also where the comment says that the preview failed; in a deployment before the plan is kept.
+    assert preview["steps"][-1]["if"] == "!cancelled()"
+    names = [step.get("run", "") + step.get("uses", "") for step in deploy["plan"]["steps"]]
+    asked = next(index for index, name in enumerate(names) if pack in name)
+    assert asked < next(index for index, name in enumerate(names) if "upload-artifact" in name)
+    installed = next(step["run"] for step in steps(ACTIONS[0]) if "policy/.venv" in step.get("run", ""))
+    assert "-r policy/requirements.txt" in installed
+
+
 def test_a_deployment_is_bound_to_its_plan_and_approved_by_its_environment() -> None:
     jobs = read(GITHUB / "workflows" / "deploy.yml")["jobs"]
     assert jobs["apply"]["needs"] == "plan"
@@ -146,8 +187,11 @@ def test_the_cli_is_the_release_of_the_sdk() -> None:
 def commands(text: str) -> list[list[str]]:
     """Every ``python -m ops ...`` in a script or a document, as words."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    found = re.findall(r"python -m ops ([^\n`|;>&]+)", joined)
-    return [shlex.split(line.replace('"${request[@]}"', "multi_http modelB"), comments=True) for line in found]
+    found = re.findall(r"python -m ops ([^\n`'|;>&]+)", joined)
+    made = {'"${request[@]}"': "multi_http modelB", '"${options[@]}"': "--hold 10m", '"$TO"': "2"}
+    for variable, value in made.items():
+        found = [line.replace(variable, value) for line in found]
+    return [shlex.split(line, comments=True) for line in found]
 
 
 @pytest.mark.parametrize("file", [*WORKFLOWS, ROOT / "docs" / "operations.md"], ids=lambda file: file.name)
@@ -155,6 +199,15 @@ def test_commands_in_workflows_and_in_the_docs_are_ones_that_there_are(file: Pat
     for name, *arguments in commands(file.read_text(encoding="utf-8")):
         if name != "...":
             importlib.import_module(COMMANDS[name].module)._parser().parse_args(arguments)
+
+
+def test_the_jenkins_example_has_the_same_jobs_and_closes_what_it_opens() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("```groovy")[1].split("```")[0]
+    assert re.findall(r"stage\('(\w+)'\)", text) == ["environment", "preview", "deploy", "drift"]
+    for pair in ("{}", "()", "[]"):
+        assert text.count(pair[0]) == text.count(pair[1])
+    assert "status == 7" in text
+    assert text.count("lock(resource: 'stack-dev')") == 2
 
 
 def test_the_gitlab_example_is_yaml_with_the_same_three_jobs() -> None:

@@ -146,6 +146,10 @@ def test_production_needs_two_replicas_or_an_autoscaler_that_keeps_two(prod: Che
     low = service(autoscaler={"min": 0, "max": 4})
     assert "the autoscaler's min is 0" in prod(EAS, low)["prod-two-replicas"]
     assert "not set" in prod(EAS, service(spec__metadata__instance=...))["prod-two-replicas"]
+    jobs = [{"name": "day", "targetSize": 6}, {"name": "night", "targetSize": 1}]
+    by_clock = service(autoscaler={"min": 2, "max": 4}, cronScaler={"scaleJobs": jobs})
+    assert "the schedule's smallest size is 1" in prod(EAS, by_clock)["prod-two-replicas"]
+    assert prod(EAS, service(spec__metadata__instance=6, cronScaler={"scaleJobs": jobs[:1]})) == {}
 
 
 def workload(image: str = "tensorflow/serving:2.14.1", args: tuple[str, ...] = (), **spec: Any) -> dict[str, Any]:
@@ -327,7 +331,34 @@ def test_gpu_services_that_scale_need_a_maximum_too(dev: Check) -> None:
     found = dev(EAS, service(autoscaler={"min": 2, "max": 100}, **instances))
     assert "autoscaler.max is 100" in found["gpu-pools-have-a-maximum"]
     assert dev(EAS, service(autoscaler={"min": 2, "max": 8}, **instances)) == {}
+    jobs = [{"name": "day", "targetSize": 50}]
+    found = dev(EAS, service(cronScaler={"scaleJobs": jobs}, **instances))
+    assert "job day of the schedule sets 50" in found["gpu-pools-have-a-maximum"]
     assert dev(EAS, service(autoscaler={"min": 2, "max": 100})) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "weights", "gated", "told"),
+    [
+        ({}, {"stable": 90, "canary": 10}, [], ""),
+        ({}, {"stable": 60, "canary": 40}, [], "canary goes from 0 % to 40 %"),
+        ({}, {"stable": 60, "canary": 40}, ["canary"], ""),
+        ({"stable": 90, "canary": 10}, {"stable": 65, "canary": 35}, [], ""),
+        ({"stable": 90, "canary": 10}, {"stable": 50, "canary": 50}, [], "canary goes from 10 % to 50 %"),
+        ({"stable": 90, "canary": 10}, {"stable": 50, "canary": 50}, ["stable", "canary"], ""),
+        ({"stable": 50, "canary": 50}, {"stable": 100}, [], ""),
+        ({"stable": 100}, {"stable": 0, "canary": 100}, [], "canary goes from 0 % to 100 %"),
+        (None, {"stable": 0, "canary": 100}, [], ""),
+    ],
+)
+def test_in_production_no_member_without_a_gate_gets_many_requests_more_at_once(
+    prod: Check, dev: Check, before: dict[str, int] | None, weights: dict[str, int], gated: list[str], told: str
+) -> None:
+    split = {"group": "vision", "weights": weights, "gated": gated} | ({} if before is None else {"before": before})
+    found = prod("tfserving:index:TrafficSplit", split)
+    assert told in found.get("prod-no-untried-traffic", "")
+    assert bool(found) is bool(told)
+    assert dev("tfserving:index:TrafficSplit", split) == {}
 
 
 def test_a_value_that_is_not_known_at_preview_is_no_violation(prod: Check) -> None:

@@ -18,7 +18,9 @@ import grpc
 import pytest
 from pulumi.runtime.proto import engine_pb2_grpc
 
-from tests.provider.harness import REGION, ROOT, Cloud, Engine, LocalModels, Plugin, config, free_port, until
+from tests.ports import free_port
+from tests.provider.harness import REGION, ROOT, Cloud, Engine, LocalModels, Plugin, config
+from tests.waiting import until
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +19,11 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
 from provider.clients import Clients, CloudSettings, EasApi
-from provider.properties import Properties, decode, encode
+from provider.properties import decode, encode
+from tfserving.property_values import Properties
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCHER = ROOT / "provider" / "pulumi-resource-tfserving"
+LAUNCHER = ROOT / "plugin" / "pulumi-resource-tfserving"
 REGION = "cn-hangzhou"
 OWNER = "tf-serving/test"
 ENTRYPOINT = "/usr/bin/tf_serving_entrypoint.sh"
@@ -89,7 +88,7 @@ class Plugin:
         assert line.strip().isdigit(), f"{line!r} {self.process.stderr and self.process.stderr.read()}"
         self.channel = grpc.insecure_channel(f"127.0.0.1:{line.strip()}", options=_UNLIMITED)
         self.stub = provider_pb2_grpc.ResourceProviderStub(self.channel)
-        self.stub.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address=address), timeout=10)
+        self.stub.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address=address), timeout=60)
 
     def configure(self, **config: Any) -> None:
         self.call("Configure", provider_pb2.ConfigureRequest(args=encode(config), acceptSecrets=True))
@@ -249,20 +248,6 @@ def config(endpoint: str) -> dict[str, str]:
     }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "the condition") -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(0.05)
-    return value
-
-
 @dataclass
 class Cloud:
     """A sandbox cloud in a process of its own, with a bucket for these tests."""
@@ -272,7 +257,7 @@ class Cloud:
     bucket: str = "provider-tests"
 
     def eas(self) -> EasApi:
-        """The EAS API in a stranger's hands: what somebody does in the console."""
+        """The EAS API, past the stack: what somebody does in the console."""
         settings = CloudSettings(REGION, self.endpoint, self.endpoint, "HTTP", "sandbox", "sandbox")
         return Clients(settings, threading.Event()).eas
 

@@ -164,7 +164,7 @@ def test_what_is_still_served_stays_whatever_happens_to_the_resource(
     assert [item.key for item in cloud.oss.list_objects_v2(listed).contents] == before
 
 
-def test_a_strangers_objects_stay_and_are_named_before_the_bucket_is_replaced(
+def test_objects_of_others_stay_and_are_named_before_the_bucket_is_replaced(
     contents: Stack, bucket: str, cloud: Cloud
 ) -> None:
     cloud.oss.put_object(oss.PutObjectRequest(bucket=bucket, key="data/train.csv", body=b"1"))

@@ -17,14 +17,15 @@ from typing import Any
 import pytest
 
 from provider.clients import Clients, CloudSettings
-from provider.cluster import Cluster, Pods
+from provider.cluster import ClusterApi, Pods
 from provider.model_config_file import ModelConfigFile
-from provider.properties import UNKNOWN, Secret
 from provider.resource import Context
 from provider.served_config import ServedConfig
 from tfserving import model_config
+from tfserving.contract.parts import ClusterInputs
 from tfserving.errors import CloudError, OwnershipError, RolloutError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
+from tfserving.property_values import UNKNOWN, Secret
 
 NAME = "tf-serving-model-config"
 MAPS, PODS = "/api/v1/namespaces/models/configmaps", "/api/v1/namespaces/models/pods"
@@ -40,6 +41,7 @@ class ApiServer(ThreadingHTTPServer):
         self.pods = {"a": "True", "b": "True", "c": "False"}
         self.writes: list[str] = []
         self.asked: set[str] = set()
+        self.tried: set[tuple[str, int]] = set()
         self.statuses: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] | None = []
         self.logs: dict[str, str] = {}
@@ -74,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, server = self.path.partition("?")[0], self.server
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         name = path.removeprefix(f"{MAPS}/")
-        if self.command != "GET":
+        if self.command != "GET" and not path.endswith(":predict"):
             server.writes.append(self.command)
         if path == MAPS and self.command == "POST":
             server.maps[body["metadata"]["name"]] = body
@@ -99,6 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(rf"{PODS}/(\w+):8501/proxy/v1/models/modelB(?:/labels/(\w+)/metadata)?", path):
             server.asked.add(match[1])
             self.serve(match[2])
+        elif match := re.fullmatch(
+            rf"{PODS}/(\w+):8501/proxy/v1/models/modelB/versions/(\d)(/metadata|:predict)", path
+        ):
+            server.tried.add((match[1], int(match[2])))
+            self.answer_version(int(match[2]), body)
         else:
             self.answer(404, {"kind": "Status", "message": f"there is no {path}", "code": 404})
 
@@ -114,6 +121,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200, {"model_spec": spec, "metadata": {"signature_def": {"signature_def": {}}}})
         else:
             self.answer(404, {"error": "no such label"})
+
+    def answer_version(self, version: int, body: dict[str, Any]) -> None:
+        """A version multiplies by its number."""
+        if "instances" in body:
+            self.answer(200, {"predictions": [value * version for value in body["instances"]]})
+        else:
+            spec = {"name": "modelB", "version": str(version)}
+            self.answer(200, {"model_spec": spec, "metadata": {"signature_def": {"signature_def": {}}}})
 
     do_GET = do_POST = do_PATCH = do_DELETE = handle_any
 
@@ -171,7 +186,7 @@ def serving(*versions: int, **labels: int) -> ModelServerConfig:
     )
 
 
-def inputs(common: dict[str, Any], wanted: ModelServerConfig) -> dict[str, Any]:
+def inputs(common: dict[str, Any], wanted: ModelServerConfig, **more: Any) -> dict[str, Any]:
     pods = {"namespace": "models", "selector": {"app.kubernetes.io/instance": "vision"}}
     found, failures = ServedConfig().check(
         {},
@@ -181,6 +196,7 @@ def inputs(common: dict[str, Any], wanted: ModelServerConfig) -> dict[str, Any]:
             "published": {"modelB": [1, 2, 3]},
             "services": {"vision": {"pods": pods, "reads": True, "pollSeconds": 1, "reachable": True}},
             "waitSeconds": 20,
+            **more,
         },
     )
     assert failures == []
@@ -209,6 +225,31 @@ def test_the_steps_are_written_to_the_config_map_and_every_ready_pod_is_asked(
     assert served.diff(found.inputs, found.outputs, after).changes == {}
 
 
+def test_every_ready_pod_is_tried_by_a_gate_before_a_label_moves(
+    server: ApiServer, common: dict[str, Any], tmp_path: Path
+) -> None:
+    make(common, serving(1, stable=1))
+    served, before = ServedConfig(), inputs(common, serving(1, stable=1))
+    id_, outputs = served.create(context(), before)
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text("".join(f'{{"instances": [{n}], "predictions": [{n * 2.0}]}}\n' for n in range(1, 5)))
+
+    def gated(version: int) -> dict[str, Any]:
+        gates = {"modelB": {"gate": {"golden": str(golden)}}}
+        return inputs(common, serving(1, version, stable=version), gates=gates)
+
+    text = server.text
+    with pytest.raises(RolloutError) as failed:
+        served.update(context(), id_, before, outputs, gated(3))
+    assert "modelB version 3 did not pass its gate:\n  service vision: 4 of 4 records" in str(failed.value)
+    assert server.text == text
+    assert {each for each in server.tried if each[1] == 3} == {("a", 3), ("b", 3)}
+    outputs = served.update(context(), id_, before, outputs, gated(2))
+    assert outputs["served"] == {"vision": {"modelB": {"versions": [1, 2], "labels": {"stable": 2}}}}
+    report = outputs["gateReports"]["modelB"]["2"]
+    assert (report["passed"], report["services"]["vision"]["records"]) == (True, 4)
+
+
 def test_an_edit_by_hand_is_drift_and_is_put_right(server: ApiServer, common: dict[str, Any]) -> None:
     make(common, serving(1, stable=1))
     served, wanted = ServedConfig(), inputs(common, serving(1, stable=1))
@@ -226,11 +267,11 @@ def test_an_edit_by_hand_is_drift_and_is_put_right(server: ApiServer, common: di
 def test_the_config_map_is_one_stacks_own_and_goes_with_it(server: ApiServer, common: dict[str, Any]) -> None:
     file, declared = ModelConfigFile(), {**common, "initial": model_config.to_dict(serving(1))}
     id_, outputs = file.create(context(), declared)
-    stranger = {**declared, "owner": "tf-serving/other"}
+    other_stack = {**declared, "owner": "tf-serving/other"}
     with pytest.raises(OwnershipError, match="is managed by tf-serving/test"):
-        file.create(context(), stranger)
+        file.create(context(), other_stack)
     with pytest.raises(OwnershipError, match="is managed by tf-serving/test"):
-        file.preview(context(), stranger, None, None)
+        file.preview(context(), other_stack, None, None)
     file.delete(context(), id_, declared, outputs)
     assert server.maps == {}
     file.delete(context(), id_, declared, outputs)
@@ -292,7 +333,7 @@ def test_a_preview_without_a_usable_kubeconfig_is_refused_and_one_without_an_ans
     ModelConfigFile().preview(ctx, declared, None, None)
     (line,) = told
     assert line.startswith(f"warning: it is not known yet whether configmap://models/{NAME}/model_config.pbtxt is some")
-    assert line.endswith("(connection refused); is the cluster running? python -m sandbox kube start")
+    assert line.endswith("(connection refused); is the cluster running? .venv/bin/python -m sandbox kube start")
     ModelConfigFile().preview(ctx, {**declared, "kubeconfig": Secret(UNKNOWN)}, None, None)
     assert told == [line]
 
@@ -308,13 +349,13 @@ def test_pods_without_polling_and_services_without_a_config_map_are_refused(comm
 
 def test_a_kubeconfig_that_is_none_is_an_error_that_names_it() -> None:
     with pytest.raises(CloudError, match="/nowhere cannot be used"):
-        Cluster("/nowhere", "").pods(Pods("models", {}))
+        ClusterApi("/nowhere", "").pods(Pods("models", {}))
 
 
 IMPORTING = """
 import sys, threading
 from provider import clients
-from provider.cluster import Cluster
+from provider.cluster import ClusterApi
 
 SDKS = ("alibabacloud", "darabonba", "kubernetes", "requests", "urllib3")
 outside = set()
@@ -328,8 +369,8 @@ class Watch:
 sys.meta_path.insert(0, Watch())
 settings = clients.CloudSettings("cn-hangzhou", "127.0.0.1:1", "127.0.0.1:1", "HTTP", "sandbox", "sandbox")
 made = clients.Clients(settings, threading.Event())
-Cluster(sys.argv[1], "").call("wait", lambda: None)
-assert Cluster(sys.argv[1], "").api and made.oss and made.eas
+ClusterApi(sys.argv[1], "").call("wait", lambda: None)
+assert ClusterApi(sys.argv[1], "").api and made.oss and made.eas
 print("kubernetes" in sys.modules, "alibabacloud_oss_v2" in sys.modules, sorted(outside))
 """
 
@@ -341,7 +382,7 @@ def test_sdks_are_imported_by_one_thread_at_a_time(server: ApiServer, common: di
 
 
 def test_the_age_of_a_config_map_is_told_by_the_api_server(server: ApiServer, common: dict[str, Any]) -> None:
-    store = Cluster.of(common).config_map(f"models/{NAME}")
+    store = ClusterApi.of(ClusterInputs.read(common)).config_map(f"models/{NAME}")
     assert store.age("model_config.pbtxt") is None
     store.put_text("model_config.pbtxt", "")
     assert store.age("model_config.pbtxt") is None
@@ -401,7 +442,7 @@ def test_pods_that_do_not_become_ready_tell_state_events_and_log(
     message = str(failed.value)
     assert "no pod of service vision is ready (1 pod: a: " in message
     assert re.search(rf"\n +pod a: .*{re.escape(told)}", message)
-    assert message.index("event: Warning Older: message 2") < message.index("event: Warning Newest: message 0")
+    assert message.index("Z Warning Older: message 2") < message.index("Z Warning Newest: message 0")
     assert "OfAnother" not in message
     assert "log: Failed to start server. Error: INVALID_ARGUMENT" in message
 

@@ -16,12 +16,13 @@ from provider.bucket_contents import BucketContents
 from provider.clients import Clients, CloudSettings, one_line
 from provider.model_config_file import ModelConfigFile
 from provider.oss import Bucket
-from provider.properties import Properties
 from provider.published_model import PublishedModel
 from provider.resource import Context, Log, Resource
+from tests.ports import free_port
 from tfserving.client import connect
 from tfserving.errors import CloudError, ServiceUnreachableError
 from tfserving.manifest import FileEntry
+from tfserving.property_values import Properties
 
 RIGHT = "the RAM identity needs eas:CreateService"
 HTML = b"<!DOCTYPE html><html><title>secret portal</title></html>"
@@ -260,3 +261,69 @@ def test_a_cloud_that_does_not_run_is_told_in_one_line_by_both_apis(server: Serv
         with pytest.raises(CloudError, match=r"cannot reach 127\.0\.0\.1:\d+ .*`make cloud`") as failed:
             ask()
         assert "urllib3" not in str(failed.value)
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+SILENT = "HTTPConnectionPool(host='oss.example', port=80): Max retries exceeded (Connection refused)"
+
+
+def test_reads_of_a_host_that_was_silent_fail_at_once_for_some_seconds() -> None:
+    clock = Clock()
+    silence = faults.Silence(clock)
+    silence.gave_up(SILENT)
+    for method in ("GET", "HEAD"):
+        with pytest.raises(faults.StillSilentError, match="Connection refused"):
+            silence.check(method, "http://oss.example/bucket?list-type=2")
+    silence.check("PUT", "http://oss.example/bucket/key")  # an upload has more patience
+    silence.check("GET", "http://oss.example:8080/")
+    silence.check("GET", "https://oss.example/")
+    silence.check("GET", "http://eas.example/")
+    clock.now += 60
+    silence.check("GET", "http://oss.example/")
+
+
+def test_a_host_that_answered_is_asked_again() -> None:
+    silence = faults.Silence(Clock())
+    silence.gave_up(SILENT)
+    silence.answered("http://oss.example/other")
+    silence.check("GET", "http://oss.example/")
+
+
+def test_a_failure_without_a_host_says_nothing_of_one() -> None:
+    silence = faults.Silence(Clock())
+    silence.gave_up("Response ended prematurely")
+    silence.check("GET", "http://oss.example/")
+
+
+def test_one_call_learns_that_a_host_is_silent_and_the_others_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(faults, "SILENCE", faults.Silence(clock))
+    port = free_port()
+    endpoint = f"127.0.0.1:{port}"
+    clients = Clients(CloudSettings("cn-hangzhou", endpoint, endpoint, "HTTP", "a", "b"), threading.Event())
+
+    def asked(ask: Callable[[], object]) -> str:
+        with pytest.raises(CloudError) as failed:
+            ask()
+        return str(failed.value)
+
+    first = asked(lambda: Bucket(clients.oss, "bucket").get_text("k"))
+    assert f"cannot reach 127.0.0.1:{port} (connection refused)" in first
+    with Server(("127.0.0.1", port), _Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.answers = [(200, {}, b"text")]
+        assert asked(lambda: Bucket(clients.oss, "bucket").get_text("k")) == first
+        assert "no answer from the EAS API: cannot reach" in asked(lambda: clients.eas.describe("service"))
+        assert server.requests == 0
+        clock.now += 60
+        assert Bucket(clients.oss, "bucket").get_text("k") == "text"
+        server.shutdown()

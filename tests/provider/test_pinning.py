@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import pinning
-from provider.asking import MOUNT_CACHE_SECONDS, Answers, Service
+from provider.asking import MOUNT_CACHE_SECONDS, Answers, AskedService
+from provider.eas import labels
 from provider.model_config_file import ConfigObject
 from provider.pinning import _File, _Reader, _Request
 from provider.resource import Context
 from tfserving import model_config
 from tfserving.client import VersionStatus
+from tfserving.contract.storage import PublishedModelInputs
 from tfserving.errors import RolloutError, ServiceError, ServiceUnreachableError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
 from tfserving.pinning import Coming
@@ -43,7 +46,7 @@ WANTED = Model("titles", "/models/titles", policy=VersionPolicy.specific({1, 2})
 )
 def test_a_service_reads_the_file_only_where_its_place_is_mounted(places: list[str], reads: bool) -> None:
     storage = [{"mount_path": f"/m{number}", "oss": {"path": place}} for number, place in enumerate(places)]
-    assert pinning._mounts({"storage": storage}, "oss://models/tf/model_config.pbtxt") is reads
+    assert labels.mounts({"storage": storage}, "oss://models/tf/model_config.pbtxt") is reads
 
 
 class Store:
@@ -108,7 +111,7 @@ class World:
         self.slept.append(seconds)
 
     def add(self, name: str, server: Server, *, poll: float = 1, declared: bool = True, labels: bool = True) -> Server:
-        service = Service(name, f"http://{name}", "", "", poll, True)
+        service = AskedService(name, f"http://{name}", "", "", poll, True)
         self.readers[name] = (_Reader(service, declared, labels), server)
         return server
 
@@ -123,7 +126,7 @@ class World:
                 pass
 
             def ask(
-                self, services: Iterable[Service], models: Mapping[str, Iterable[str]]
+                self, services: Iterable[AskedService], models: Mapping[str, Iterable[str]]
             ) -> dict[str, Answers | ServiceError]:
                 return {each.name: world.answer(each.name, models) for each in services}
 
@@ -138,7 +141,7 @@ class World:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pinning, "Fleet", Fleet)
-            file = File(self.ctx, {}, self.config, "project/stack")
+            file = File(self.ctx, PublishedModelInputs.read({}), self.config, "project/stack")
             file.pin({"titles": _Request("titles", COMING, WANTED)})
 
     def answer(self, name: str, models: Mapping[str, Iterable[str]]) -> Answers | ServiceError:
@@ -217,10 +220,71 @@ def test_a_file_that_is_pinned_and_old_enough_is_left_as_it_is() -> None:
     assert len(world.store.texts) == written
 
 
-def test_a_stack_that_is_renamed_by_this_update_pins_its_file_under_both_names() -> None:
+class Listed:
+    """A bucket by name, with some objects."""
+
+    keys = ("models/model_config.pbtxt", "models/model_config.vision.pbtxt", "models/model_config.d/x.pbtxt",
+            "models/model_config.pbtxt.old")  # fmt: skip
+
+    def __init__(self, _: Any, name: str) -> None:
+        self.name = name
+
+    def list(self, prefix: str) -> list[Any]:
+        return [SimpleNamespace(key=key) for key in self.keys if key.startswith(prefix)]
+
+    def uri(self, key: str) -> str:
+        return f"oss://{self.name}/{key}"
+
+
+def test_every_config_file_of_the_stack_is_pinned_declared_or_not_in_the_bucket_and_in_config_maps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pinning, "Bucket", Listed)
     world = World()
     world.ctx.clients = cast(Any, type("Clients", (), {"oss": None}))
-    inputs = {"bucket": "b", "configFile": "models/model_config.pbtxt", "owner": "project/new"}
+    files = {"models/model_config.new.pbtxt": "", "models/model_config.pods.pbtxt": "ns/pods"}
+    inputs = PublishedModelInputs.read(
+        {"bucket": "b", "configFile": "models/model_config.pbtxt", "owner": "p/s", "configFiles": files}
+    )
+    found = pinning._files(world.ctx, inputs, "p/s")
+    in_bucket = {file.config.uri.rpartition("/")[2] for file in found if not file.config_map}
+    assert in_bucket == {
+        "model_config.pbtxt", "model_config.vision.pbtxt", "model_config.new.pbtxt", "model_config.pods.pbtxt"
+    }  # fmt: skip
+    assert [file.config_map for file in found if file.config_map] == ["ns/pods"]
+
+
+SCRIPT = "/usr/bin/tf_serving_entrypoint.sh --model_config_file=/models/{} --model_config_file_poll_wait_seconds=2"
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "reads"),
+    [
+        (SCRIPT.format("model_config.pbtxt"), "model_config.pbtxt", True),
+        (SCRIPT.format("model_config.vision.pbtxt"), "model_config.pbtxt", False),
+        (SCRIPT.format("model_config.vision.pbtxt"), "model_config.vision.pbtxt", True),
+        ("serve --model_config_file=$CONFIG", "model_config.pbtxt", True),
+        ("serve --model_name=one", "model_config.pbtxt", False),
+    ],
+)
+def test_a_service_reads_the_file_that_its_start_command_names(script: str, name: str, reads: bool) -> None:
+    service = {
+        "containers": [{"script": script}],
+        "storage": [{"mount_path": "/models", "oss": {"path": "oss://b/m/"}}],
+    }
+    assert labels.may_read(service, name) is reads
+    if reads and "$" not in script:
+        assert labels.config_file_of(service) == f"oss://b/m/{name}"
+
+
+def test_a_stack_that_is_renamed_by_this_update_pins_its_file_under_both_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Listed, "keys", ())
+    monkeypatch.setattr(pinning, "Bucket", Listed)
+    world = World()
+    world.ctx.clients = cast(Any, type("Clients", (), {"oss": None}))
+    inputs = PublishedModelInputs.read(
+        {"bucket": "b", "configFile": "models/model_config.pbtxt", "owner": "project/new"}
+    )
     assert [file.owner for file in pinning._files(world.ctx, inputs, "project/old")] == ["project/new", "project/old"]
     assert [file.owner for file in pinning._files(world.ctx, inputs, "project/new")] == ["project/new"]
-    assert pinning._files(world.ctx, {"owner": "project/new"}, "project/old") == []
+    assert pinning._files(world.ctx, PublishedModelInputs.read({"owner": "project/new"}), "project/old") == []

@@ -6,18 +6,9 @@ import pytest
 from google.protobuf import struct_pb2
 from pulumi.runtime import rpc
 
-from provider.properties import (
-    UNKNOWN,
-    Change,
-    PropertyError,
-    Secret,
-    decode,
-    differences,
-    encode,
-    has_unknown,
-    plain,
-)
+from provider.properties import Change, PropertyError, decode, differences, encode
 from tfserving.property_path import format_path
+from tfserving.property_values import UNKNOWN, Secret, has_unknown, plain
 
 
 def test_every_kind_of_value_survives_the_wire() -> None:

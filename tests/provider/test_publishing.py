@@ -21,14 +21,15 @@ from pulumi.runtime.proto import engine_pb2
 from bench.measure import Line
 from provider.clients import Clients
 from provider.oss import Bucket, ContentError, ObjectName, _FileRange
-from provider.properties import UNKNOWN, Properties
 from provider.publication.layout import Listing, remove_version
 from provider.published_model import PublishedModel
 from provider.resource import Context
-from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config, until
+from tests.provider.harness import OWNER, Cloud, Engine, Failed, LocalModels, Plugin, Stack, config
+from tests.waiting import until
 from tfserving import manifest
 from tfserving.errors import CloudError, SavedModelError
 from tfserving.manifest import FileEntry
+from tfserving.property_values import UNKNOWN, Properties
 
 pytestmark = pytest.mark.slow
 
@@ -235,8 +236,13 @@ def test_a_missing_or_changed_file_is_drift_by_its_name_and_is_put_back(
         "1": "changed: missing variables/variables.index",
         "2": "changed: changed fingerprint.pb",
     }
+    assert model.outputs["changes"] == {
+        "1": {"missing": {"names": ["variables/variables.index"], "count": 1}},
+        "2": {"changed": {"names": ["fingerprint.pb"], "count": 1}},
+    }
     assert model.up(inputs) == "update"
     assert model.outputs["versions"] == inputs["versions"]
+    assert "changes" not in model.outputs
     assert model.refresh() == {}
 
 
@@ -302,7 +308,7 @@ def settled_parts(cloud: Cloud, root: str) -> set[tuple[str, int]]:
     found: list[set[tuple[str, int]]] = [set()]
 
     def same_as_a_moment_ago() -> bool:
-        threading.Event().wait(0.5)
+        threading.Event().wait(1.5)
         found.append(cloud.unfinished_parts(root))
         return found[-1] == found[-2]
 
@@ -764,7 +770,7 @@ def test_content_in_oss_that_cannot_be_what_its_name_says_is_refused_before_anyt
     assert cloud.keys(root) == before
 
 
-def test_the_preview_refuses_strangers_files_and_other_content(
+def test_the_preview_refuses_files_of_others_and_other_content(
     clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
 ) -> None:
     models.add("m", 1)
@@ -956,6 +962,35 @@ def test_somebody_elses_config_file_is_refused_and_stays(clouded: Plugin, cloud:
     assert cloud.get(f"{root}model_config.pbtxt") == "model_config_list {}"
 
 
+@pytest.mark.parametrize(
+    ("theirs", "whose"),
+    [
+        ("# ours\nmodel_config_list { config { name: 'm' base_path: '/models/m' } }\n", "was not made by this project"),
+        (
+            "# Managed by Pulumi project tf-serving, stack other: change stacks/Pulumi.other.yaml.\n# Created as x\n"
+            "model_config_list { config { name: 'm' base_path: '/models/m' } }\n",
+            "is managed by tf-serving/other",
+        ),
+    ],
+)
+def test_somebody_elses_config_file_is_taken_over_where_that_is_asked_for_and_says_the_same(
+    theirs: str, whose: str, clouded: Plugin, cloud: Cloud, root: str, log: Engine
+) -> None:
+    cloud.put(f"{root}model_config.pbtxt", theirs)
+    news = config_file(cloud, root, adopt=True)
+    clouded.create("ModelConfigFile", news, preview=True)
+    assert any(f"model_config.pbtxt {whose}: it is taken over" in line for line in log.lines())
+    assert cloud.get(f"{root}model_config.pbtxt") == theirs, "a preview only looks"
+    file = Stack(clouded, "ModelConfigFile")
+    assert file.up(news) == "create"
+    head, *rest = [
+        line for line in cloud.get(f"{root}model_config.pbtxt").splitlines() if not line.startswith("# Created as ")
+    ]
+    assert head.startswith("# Managed by Pulumi project tf-serving, stack files: ")
+    assert rest == [line for line in theirs.splitlines() if not line.startswith(("# Managed", "# Created as "))]
+    assert file.up(config_file(cloud, root)) == "same", "the key can go once that is done"
+
+
 def test_a_listing_knows_the_versions_that_only_tensorflow_serving_takes_for_such(cloud: Cloud, root: str) -> None:
     for key in ("1/saved_model.pb", "007/saved_model.pb", "00/x", "v8/x", "-9/x", "0x1/x", "010", ".staging-011/x"):
         cloud.put(f"{root}m/{key}", "x")
@@ -1037,7 +1072,7 @@ def test_a_replacement_under_the_same_name_leaves_the_file_and_the_model_there(
     assert cloud.keys(root) == []
 
 
-def test_a_deleted_config_file_reads_as_gone_and_a_strangers_is_not_deleted(
+def test_a_deleted_config_file_reads_as_gone_and_one_of_another_stack_is_not_deleted(
     clouded: Plugin, cloud: Cloud, root: str, log: Engine
 ) -> None:
     file = Stack(clouded, "ModelConfigFile")

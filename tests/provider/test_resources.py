@@ -10,12 +10,12 @@ import pytest
 
 from provider.eas_service import EasService
 from provider.model_config_file import ModelConfigFile
-from provider.properties import UNKNOWN, Secret
 from provider.published_model import PublishedModel
 from provider.resource import Context, Resource
 from provider.served_config import ServedConfig
 from provider.server import RESOURCES, _diff_response
 from tfserving.errors import OwnershipError, SavedModelError
+from tfserving.property_values import UNKNOWN, Secret
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 OWNER = "tf-serving/test"

@@ -16,7 +16,6 @@ from alibabacloud_eas20210701 import models as eas
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2
 
-from provider.properties import Secret, plain
 from sandbox import paths
 from tests.provider.harness import (
     ENTRYPOINT,
@@ -28,9 +27,10 @@ from tests.provider.harness import (
     Plugin,
     Stack,
     config,
-    until,
 )
+from tests.waiting import until
 from tfserving import client
+from tfserving.property_values import Secret, plain
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +107,7 @@ class World:
             "models": dict(models),
             "published": published,
             "services": services,
-            "waitSeconds": 60,
+            "waitSeconds": 240,
         } | changes
 
     def roll(self, models: Mapping[str, Any], **changes: Any) -> str:
@@ -134,6 +134,11 @@ class World:
 @pytest.fixture(scope="module")
 def world(clouded: Plugin, cloud: Cloud, model_store: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     models = LocalModels(model_store, tmp_path_factory.mktemp("project") / "models")
+    yield from make_world(clouded, cloud, models)
+
+
+def make_world(clouded: Plugin, cloud: Cloud, models: LocalModels, grpc_replicas: int = 1) -> Iterator[World]:
+    """A world, up; gone afterwards."""
     for name, version in (("m", 1), ("m", 2), ("n", 1)):
         models.add(name, version)
     stacks = {
@@ -150,7 +155,7 @@ def world(clouded: Plugin, cloud: Cloud, model_store: Any, tmp_path_factory: pyt
     made.file.up({"bucket": cloud.bucket, "key": KEY, "owner": OWNER, "initial": START})
     starts = (
         threading.Thread(target=made.http.up, args=(service(cloud, "world_http", replicas=2),)),
-        threading.Thread(target=made.grpc.up, args=(service(cloud, "world_grpc", port=8500),)),
+        threading.Thread(target=made.grpc.up, args=(service(cloud, "world_grpc", port=8500, replicas=grpc_replicas),)),
     )
     for start in starts:
         start.start()
@@ -230,7 +235,7 @@ def test_a_setting_changed_by_hand_shows_by_its_path_and_is_put_back(spare: Stac
     changed["labels"] = {"managed-by": "pulumi", "pulumi-owner": OWNER}
     changed["containers"][0]["env"] = [{"name": "DEBUG", "value": "1"}]
     cloud.eas().replace(spare.id, changed)
-    until(lambda: cloud.eas().describe(spare.id).status == "Running", 60)
+    until(lambda: cloud.eas().describe(spare.id).status == "Running")
     assert set(spare.refresh()) == {"spec.metadata.cpu", "spec.containers[0].env"}
     assert spare.up(inputs) == "update"
     assert spare.refresh() == {}
@@ -251,7 +256,7 @@ def test_a_key_that_left_the_spec_leaves_the_service_and_the_token_stays(spare: 
 
 def test_a_stopped_service_is_drift_and_is_started(spare: Stack, cloud: Cloud) -> None:
     cloud.stop(spare.id)
-    until(lambda: cloud.eas().describe(spare.id).status == "Stopped", 30)
+    until(lambda: cloud.eas().describe(spare.id).status == "Stopped")
     assert set(spare.refresh()) == {"status"}
     assert spare.outputs["status"] == "Stopped"
     assert spare.up(service(cloud, spare.id)) == "update"
@@ -299,14 +304,17 @@ def test_a_safety_lock_is_told_by_the_preview_of_a_change_that_it_forbids(
     preview()
 
 
-def test_a_cron_scaler_is_seen_by_nobody_as_the_docs_say(spare: Stack, cloud: Cloud) -> None:
+def test_a_cron_scaler_that_nobody_declared_is_seen_by_nobody_as_the_docs_say(spare: Stack, cloud: Cloud) -> None:
     job = eas.CreateServiceCronScalerRequestScaleJobs(name="night", schedule="0 0 1 * * *", target_size=2)
     request = eas.CreateServiceCronScalerRequest(scale_jobs=[job])
     by_hand(cloud, spare.id, "create_service_cron_scaler", request)
     assert spare.refresh() == {}
     cloud.eas()._client.delete_service_cron_scaler("cn-hangzhou", spare.id)
     text = " ".join((paths.ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split())
-    assert "is not looked at: a traffic weight other than 0, a cron scaler, a safety lock while nothing changes" in text
+    assert (
+        "are not looked at: a traffic weight other than 0, an autoscaler or a schedule that the stack does not "
+        "declare, a safety lock while nothing changes"
+    ) in text
 
 
 def test_an_autoscaler_is_set_changed_and_removed_and_its_replicas_are_no_drift(spare: Stack, cloud: Cloud) -> None:
@@ -323,7 +331,77 @@ def test_an_autoscaler_is_set_changed_and_removed_and_its_replicas_are_no_drift(
     assert cloud.eas().autoscaler(spare.id) is None
 
 
-def test_a_half_made_service_of_ours_is_taken_up_and_a_strangers_refused(
+def job(name: str, schedule: str, size: int) -> dict[str, Any]:
+    return {"name": name, "schedule": schedule, "targetSize": size, "timeZone": "Asia/Tokyo"}
+
+
+def test_a_cron_scaler_is_set_changed_and_removed_and_the_size_it_sets_is_no_drift(spare: Stack, cloud: Cloud) -> None:
+    clock = {"scaleJobs": [job("now", "* * * * * *", 2), job("new-year", "0 0 0 1 1 *", 1)]}
+    inputs = service(cloud, spare.id) | {"cronScaler": clock, "autoscaled": True}
+    assert spare.up(inputs) == "update"
+    eas_api = cloud.eas()
+    found = eas_api.cron_scaler(spare.id)
+    assert found == clock, "with the time zone, which the SDK's own models drop"
+    until(lambda: eas_api.describe(spare.id).total == 2, what="the job")
+    assert spare.refresh() == {}
+    assert spare.up(inputs) == "same"
+    # An update of something else keeps the size that the clock set.
+    longer = copy.deepcopy(inputs)
+    longer["spec"]["metadata"]["rpc"] = {"keepalive": 70_000}
+    assert spare.up(longer) == "update"
+    assert eas_api.describe(spare.id).total == 2
+    # Jobs that somebody changed are drift, and put right.
+    other = {"scaleJobs": [clock["scaleJobs"][0], job("mine", "0 0 3 * * *", 1)], "excludeDates": ["* * * 1 10 *"]}
+    eas_api.set_cron_scaler(spare.id, other, exists=True)
+    assert set(spare.refresh()) == {"cronScaler.scaleJobs[1].name", "cronScaler.scaleJobs[1].schedule"} | {
+        "cronScaler.excludeDates"
+    }
+    assert spare.up(longer) == "update"
+    assert eas_api.cron_scaler(spare.id) == clock
+    eas_api.delete_cron_scaler(spare.id)
+    assert "cronScaler.scaleJobs" in spare.refresh()
+    assert spare.up(longer) == "update"
+    assert eas_api.cron_scaler(spare.id) is not None
+    # Without it the size is the spec's again.
+    assert spare.up(service(cloud, spare.id)) == "update"
+    assert eas_api.cron_scaler(spare.id) is None
+    assert eas_api.describe(spare.id).total == 1
+
+
+def test_bounds_that_the_clock_moved_are_no_drift_and_new_ones_are_set(spare: Stack, cloud: Cloud) -> None:
+    scaler = {"min": 1, "max": 2, "scaleStrategies": [{"metricName": "qps", "threshold": 100}]}
+    clock = {"scaleJobs": [job("now", "* * * * * *", 3)]}
+    inputs = service(cloud, spare.id) | {"cronScaler": clock, "autoscaler": scaler, "autoscaled": True}
+    assert spare.up(inputs) == "update"
+    eas_api = cloud.eas()
+    until(lambda: eas_api.autoscaler(spare.id)["max"] == 3, what="the job that moves the bounds")
+    assert spare.refresh() == {}
+    assert spare.up(inputs) == "same"
+    wider = inputs | {"autoscaler": scaler | {"max": 5}}
+    assert spare.up(wider) == "update"
+    assert eas_api.autoscaler(spare.id)["max"] == 5
+    assert spare.up(service(cloud, spare.id)) == "update"
+    assert (eas_api.autoscaler(spare.id), eas_api.cron_scaler(spare.id)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("clock", "path"),
+    [
+        ({"scaleJobs": []}, "cronScaler.scaleJobs"),
+        ({"scaleJobs": [job("a", "0 1 * * *", 1)]}, "cronScaler.scaleJobs[0].schedule"),
+        ({"scaleJobs": [job("a", "0 0 1 * * *", 1), job("a", "0 0 2 * * *", 1)]}, "cronScaler.scaleJobs[1].name"),
+        ({"scaleJobs": [job("a", "0 0 1 * * *", -1)]}, "cronScaler.scaleJobs[0].targetSize"),
+        ({"scaleJobs": [job("a", "0 0 1 * * *", 1)], "excludeDates": ["new year"]}, "cronScaler.excludeDates[0]"),
+    ],
+)
+def test_what_no_cron_scaler_can_be_is_refused_in_the_preview(
+    spare: Stack, cloud: Cloud, clock: dict[str, Any], path: str
+) -> None:
+    _, failures = spare.plugin.check("EasService", service(cloud, spare.id) | {"cronScaler": clock})
+    assert list(failures) == [path]
+
+
+def test_a_half_made_service_of_ours_is_taken_up_and_one_of_another_stack_refused(
     clouded: Plugin, world: World, cloud: Cloud, extra: Callable[[], Stack], log: Engine
 ) -> None:
     stack = extra()
@@ -392,8 +470,8 @@ def test_waiting_for_a_service_ends_when_the_time_is_over_and_when_cancelled(
     )
     stack = extra()
     began = time.monotonic()
-    with pytest.raises(Failed, match="service hanging_one is still Waiting and not Running after 3 s") as failed:
-        stack.up(inputs, timeout=3)
+    with pytest.raises(Failed, match=r"service hanging_one is still Waiting and not Running after \d+ s") as failed:
+        stack.up(inputs, timeout=12)
     for part in (
         "[0/1] instances are ready",
         "newest events of hanging_one",
@@ -401,7 +479,7 @@ def test_waiting_for_a_service_ends_when_the_time_is_over_and_when_cancelled(
         "log lines of",
     ):
         assert part in failed.value.message
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100
     assert stack.id == "hanging_one"
     interrupted = Plugin(*engine)
     interrupted.configure(**config(cloud.endpoint))
@@ -409,7 +487,7 @@ def test_waiting_for_a_service_ends_when_the_time_is_over_and_when_cancelled(
     began = time.monotonic()
     with pytest.raises(Failed, match="cancelled"):
         Stack(interrupted, "EasService", stack.id, stack.inputs, stack.outputs).up(inputs)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100
     interrupted.stop()
 
 
@@ -544,7 +622,7 @@ def test_no_request_fails_while_versions_come_labels_move_and_versions_go(fresh:
 def test_a_label_moved_by_hand_is_drift_by_its_name_and_is_put_back(fresh: World) -> None:
     text = fresh.cloud.get(KEY)
     fresh.cloud.put(KEY, text.replace("value: 1\n", "value: 2\n"))
-    until(lambda: fresh.answer(label="stable") == {2.0}, 30, "the edit to be served")
+    until(lambda: fresh.answer(label="stable") == {2.0}, what="the edit to be served")
     assert set(fresh.served.refresh()) == {
         "served.world_http.m.labels.stable",
         "served.world_grpc.m.labels.stable",
@@ -563,14 +641,14 @@ def test_a_version_that_cannot_be_loaded_stops_the_rollout_and_stable_stays(fres
     began = time.monotonic()
     with pytest.raises(Failed) as failed:
         fresh.roll(broken)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 200
     assert "version 9 of m cannot be loaded: it is END with " in failed.value.message
     assert "No label has moved" in failed.value.message
     assert failed.value.partial is not None
     assert fresh.answer(label="stable") == {1.0}
     assert fresh.cloud.get(KEY) == before
     with pytest.raises(Failed, match="version 9 of m cannot be loaded"):
-        fresh.roll(broken, waitSeconds=10)
+        fresh.roll(broken, waitSeconds=60)
     assert fresh.roll(START | {"m": model("m", {"specific": [1, 2]}, stable=2, canary=2)}) == "update"
     assert fresh.answer(label="stable") == {2.0}
 
@@ -617,8 +695,8 @@ def test_a_killed_run_resumes_with_the_steps_that_are_left(
     killed = Stack(doomed, "ServedConfig", fresh.served.id, fresh.served.inputs, fresh.served.outputs)
     widened = threading.Thread(target=lambda: _ignore(lambda: killed.up(fresh.wanted(target))))
     widened.start()
-    until(lambda: any("widen" in line for line in log.lines()), 30, "the first step")
-    until(lambda: "versions: 2" in fresh.cloud.get(KEY), 30, "the first write")
+    until(lambda: any("widen" in line for line in log.lines()), what="the first step")
+    until(lambda: "versions: 2" in fresh.cloud.get(KEY), what="the first write")
     doomed.process.kill()
     widened.join()
     doomed.stop()
@@ -653,7 +731,7 @@ def test_a_stopped_service_serves_nothing_and_is_not_rolled_past(fresh: World) -
     cloud = fresh.cloud
     fresh.roll(START | {"m": model("m", {"specific": [1]}, stable=1)})
     cloud.stop("world_grpc")
-    until(lambda: cloud.eas().describe("world_grpc").status == "Stopped", 30)
+    until(lambda: cloud.eas().describe("world_grpc").status == "Stopped")
     assert set(fresh.served.refresh()) == {"served.world_grpc"}
     with pytest.raises(Failed, match="nothing was changed, because service world_grpc cannot be asked"):
         fresh.roll(START)
@@ -669,6 +747,8 @@ def test_a_running_service_that_does_not_answer_is_an_error_and_never_no_drift(f
     with pytest.raises(Failed, match=r"world_http is Running but cannot be asked what it serves: .*token") as failed:
         fresh.plugin.read("ServedConfig", fresh.served.id, inputs, fresh.served.outputs)
     assert failed.value.outputs["served"]["world_http"] == {}
+    assert set(failed.value.outputs["unasked"]) == {"world_http"}
+    assert "token" in failed.value.outputs["unasked"]["world_http"]
     found = fresh.plugin.diff("ServedConfig", inputs, failed.value.outputs, inputs)
     assert "served.world_http" in found.detailedDiff
 
@@ -747,7 +827,7 @@ def test_a_service_of_one_model_is_proven_to_serve_what_is_published(
             "service": {"name": eas.id, **address, "reachable": True, **changes},
             "model": "s",
             "versions": list(versions),
-            "waitSeconds": 60,
+            "waitSeconds": 240,
         }
 
     try:
@@ -763,7 +843,7 @@ def test_a_service_of_one_model_is_proven_to_serve_what_is_published(
         kept = {key: cloud.get_bytes(key) for key in cloud.keys(f"{root}s/2/")}
         for key in kept:
             cloud.delete(key)
-        until(lambda: "served.s.versions" in served.refresh(), 30, "version 2 to fall out")
+        until(lambda: "served.s.versions" in served.refresh(), what="version 2 to fall out")
         for key in sorted(kept, key=lambda key: key.endswith("saved_model.pb")):
             cloud.put(key, kept[key])
         assert served.up(wanted(2)) == "update"
@@ -779,8 +859,11 @@ def test_a_service_of_one_model_is_proven_to_serve_what_is_published(
         assert served.refresh().keys() >= {"served.s.versions"}
         assert served.outputs["served"] == {"s": {"versions": [2], "labels": {}}}
 
-        with pytest.raises(Failed, match=r"single_one is Running but cannot be asked what it serves: .*token"):
+        with pytest.raises(
+            Failed, match=r"single_one is Running but cannot be asked what it serves: .*token"
+        ) as silent:
             clouded.read("ServedModel", served.id, wanted(2, token=Secret("wrong")), served.outputs)
+        assert "token" in silent.value.outputs["unasked"]
         out_of_reach = wanted(3, reachable=False, url="http://192.0.2.1")
         assert clouded.create("ServedModel", out_of_reach)[1]["unproven"] is True
         assert any("nothing was proven for single_one" in line for line in log.lines(engine_pb2.WARNING))

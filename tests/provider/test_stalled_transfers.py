@@ -19,7 +19,7 @@ from provider.clients import Clients, CloudSettings
 from provider.oss import Bucket, ContentError, PartUpload
 from provider.publication import progress as upload_progress
 from provider.publication.progress import Progress
-from tests.provider.harness import until
+from tests.waiting import until
 from tfserving.errors import CloudError
 from tfserving.manifest import FileEntry, crc64
 
@@ -94,7 +94,7 @@ def test_a_transfer_that_stands_still_ends_and_says_so(
     started = time.monotonic()
     with pytest.raises(CloudError, match=r"cannot write oss://bucket/k: the transfer stood still .*Fix: .*network"):
         upload(bucket, path, entry, parts)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert accepted[0] == 2
 
 
@@ -218,7 +218,7 @@ def test_a_file_that_changes_while_it_is_uploaded_ends_the_upload_at_once(
     started = time.monotonic()
     with pytest.raises(ContentError) as failed:
         upload(bucket, path, entry, parts, once)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert "Fix: run the update again" in str(failed.value)
     assert str(path) in str(failed.value)
 

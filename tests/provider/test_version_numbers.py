@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.runtime.proto import provider_pb2
 
+from plugin.package import Package
 from provider import clients, properties
 from provider.server import Provider
 from tfserving import model_config
-from tfserving import wire as wire_form
+from tfserving.contract import integers
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
 
 OWNER = "tf-serving/test"
@@ -45,7 +46,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.log = Log()
-        self._provider = Provider(Path("/"), self.log)  # type: ignore[arg-type]
+        self._provider = Provider(Path("/"), self.log, Package())  # type: ignore[arg-type]
         self._ask("Configure", provider_pb2.ConfigureRequest(args=struct({"region": "cn-hangzhou"})))
 
     def _ask(self, method: str, request: Any) -> Any:
@@ -186,7 +187,7 @@ def test_the_first_config_file_lists_exactly_what_was_declared(numbers: list[int
     inputs = {"bucket": "b", "key": "k", "owner": OWNER, "initial": {"titles": initial}}
     checked, failures = wire.check("ModelConfigFile", inputs)
     assert not failures
-    assert checked == inputs
+    assert checked == inputs | {"adopt": False}
     outputs = {**checked, "unused": True}
     assert wire.diff("ModelConfigFile", checked, outputs, checked) == set()
     assert model_config.parse(model_config.render(ModelServerConfig((model,)))).models == (model,)
@@ -205,7 +206,7 @@ STATE = json.loads((Path(__file__).parent / "data" / "state_of_0_1_0.json").read
 @pytest.mark.parametrize("resource", STATE, ids=[f"{each['type']}-{number}" for number, each in enumerate(STATE)])
 def test_the_recorded_state_of_the_first_release_previews_unchanged(wire: Wire, resource: dict[str, Any]) -> None:
     kind = resource["type"].rpartition(":")[2]
-    program = wire_form.encode(resource["type"], wire_form.decode(resource["type"], declared(resource["inputs"])))
+    program = integers.encode(resource["type"], integers.decode(resource["type"], declared(resource["inputs"])))
     news, failures = wire.check(kind, program)
     assert not failures
     assert wire.diff(kind, resource["inputs"], resource["outputs"], news) == set()

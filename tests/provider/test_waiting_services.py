@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from provider.asking import Fleet, Service
-from provider.clients import Clients, CloudSettings, EasService
+from provider.asking import AskedService, Fleet
+from provider.clients import Clients, CloudSettings, DescribedService, Event
 from provider.eas.readiness import ServiceStartError
 from provider.eas_service import EasService as Resource
 from provider.resource import Context, OperationCancelledError
+from tfserving.contract.serving import ConfiguredService
 from tfserving.errors import CloudError
 
 TOKEN = "a-secret-token-of-ours"
-FOUND = EasService(
+FOUND = DescribedService(
     name="multi_http",
     id="eas-m-1",
     status="Waiting",
@@ -39,16 +40,16 @@ FOUND = EasService(
 class Api:
     """EAS, with one service that does not get on."""
 
-    def __init__(self, found: EasService | None, broken: bool = False) -> None:
+    def __init__(self, found: DescribedService | None, broken: bool = False) -> None:
         self.found, self.broken = found, broken
 
-    def describe(self, name: str) -> EasService | None:
+    def describe(self, name: str) -> DescribedService | None:
         return self.found
 
-    def events(self, name: str, count: int) -> list[str]:
+    def events(self, name: str, count: int) -> list[Event]:
         if self.broken:
             raise CloudError("cannot list the events: Forbidden")
-        return ["2026-01-01 Warning FailedScheduling: no machine with ecs.gn7i-c8g1.2xlarge is free"]
+        return [Event("2026-01-01", "Warning", "FailedScheduling", "no machine with ecs.gn7i-c8g1.2xlarge is free")]
 
     def log_tail(self, name: str, count: int) -> list[str]:
         return [f"pulling the image with {TOKEN}", ""]
@@ -105,7 +106,7 @@ def test_who_cancels_is_not_told_a_story() -> None:
 
 
 def test_a_rollout_that_waits_for_such_a_service_tells_its_story() -> None:
-    services = [Service.from_property("multi_http", {"url": "http://127.0.0.1:1"})]
+    services = [AskedService.of("multi_http", ConfiguredService(url="http://127.0.0.1:1"))]
     fleet = Fleet(context(Api(FOUND)), services)
     message = fleet.unanswered("multi_http", CloudError("connection refused"))
     assert (

@@ -72,7 +72,7 @@ def test_what_servers_read_is_never_removable() -> None:
     assert found.current == [there[0], both[0]]
 
 
-def test_a_file_beside_a_version_that_its_manifest_does_not_list_is_a_strangers() -> None:
+def test_a_file_beside_a_version_that_its_manifest_does_not_list_belongs_to_others() -> None:
     there = [*gone(f"{ROOT}m/1.manifest.json"), *gone(f"{ROOT}m/1/notes.txt"), *gone(f"{ROOT}m/10/saved_model.pb")]
     found = sort_out(there, {f"{ROOT}m/1.manifest.json": manifest()}, [], OWNER)
     assert {each.key for each in found.strange} == {f"{ROOT}m/1/notes.txt", f"{ROOT}m/10/saved_model.pb"}

@@ -17,6 +17,7 @@ import grpc
 import pytest
 from google.protobuf import json_format
 
+from tests.ports import free_port
 from tfserving.client import GrpcClient, ModelClient, RestClient, connect
 from tfserving.errors import ServiceError, ServiceNotFoundError, ServiceUnreachableError
 from tfserving.hosts import is_loopback
@@ -241,12 +242,6 @@ def client(request: pytest.FixtureRequest, base: str, target: str, serving: Serv
         opened = connect(target=target, token=TOKEN, timeout=5)
     with opened:
         yield opened
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # ---- the same over both protocols

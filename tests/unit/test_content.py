@@ -70,7 +70,7 @@ def write(directory: Path, *shards: Sequence[bytes], dtype: int = pb.DT_FLOAT) -
 
 def faults(version: Path, cache: HashCache | None = None) -> list[str]:
     cache = cache or HashCache()
-    found = content.placeholders(version, cache) or content.damage(version, cache)
+    found = content.faults(version, cache)
     return [f"{fault.message} | {fault.fix}" for fault in found]
 
 

@@ -204,8 +204,9 @@ def test_a_start_command_that_reads_another_config_file_is_refused(key: str, fla
 def test_labels_are_required_to_work_with_a_whole_start_command_too() -> None:
     base = "tensorflow_model_server --rest_api_port=8501 --model_config_file=/models/model_config.pbtxt"
     (found, other) = problems(service(config_file=True, uses_labels=True, command=base))
-    assert "allowLabelsForUnavailableVersions" in found
-    assert "configPollSeconds" in other
+    assert "demo.command: " in found
+    assert "Fix: add --allow_version_labels_for_unavailable_models=true to it" in found
+    assert "Fix: add --model_config_file_poll_wait_seconds=30 to it" in other
     whole = f"{base} --allow_version_labels_for_unavailable_models --model_config_file_poll_wait_seconds=30"
     assert problems(service(config_file=True, uses_labels=True, command=whole)) == []
 

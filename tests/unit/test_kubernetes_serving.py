@@ -23,6 +23,7 @@ from tfserving.kubernetes import (
     Toleration,
 )
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
+from tfserving.schedule import Schedule, ScheduledSize
 
 PATH = "tf-serving:services.vision"
 VOLUME = ModelVolume(bucket="examplebucket", root="models/tf_serving/", role_name="model-reader")
@@ -326,6 +327,35 @@ def test_an_autoscaler_owns_the_number_of_pods() -> None:
     assert kubernetes.build(serving()).deployment["spec"]["replicas"] == 1
 
 
+CLOCK = Schedule(
+    jobs=(
+        ScheduledSize(name="day", at="0 0 8 * * *", replicas=6),
+        ScheduledSize(name="night", at="0 0 20 * * *", replicas=2),
+    ),
+    exclude=("* * * 1 10 *",),
+)
+
+CROWD = ScheduledSize(name="a", at="0 0 8 * * *", replicas=99)
+
+
+def test_a_schedule_owns_the_number_of_pods() -> None:
+    spec = serving(schedule=CLOCK)
+    assert problems(spec) == []
+    built = kubernetes.build(spec)
+    assert "replicas" not in built.deployment["spec"]
+    assert built.schedule is not None
+    assert built.schedule["spec"] == {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": spec.name},
+        "jobs": [
+            {"name": "day", "schedule": "0 0 8 * * *", "targetSize": 6},
+            {"name": "night", "schedule": "0 0 20 * * *", "targetSize": 2},
+        ],
+        "excludeDates": ["* * * 1 10 *"],
+    }
+    assert built.disruption_budget is not None, "two pods at least"
+    assert any("a new service has one until then" in each for each in kubernetes.warnings(spec))
+
+
 def test_a_disruption_budget_is_for_more_than_one_pod() -> None:
     assert kubernetes.build(serving()).disruption_budget is None
     assert kubernetes.build(serving(replicas=3, disruption_budget=None)).disruption_budget is None
@@ -486,6 +516,18 @@ def test_everything_is_listed_in_an_order_in_which_it_can_be_made() -> None:
         ({"tolerations": (Toleration(),)}, ["a toleration without a key tolerates every taint"]),
         ({"tolerations": (Toleration(key="a", operator="Exists", value="b"),)}, ["Exists looks at no value"]),
         ({"replicas": 2, "autoscaler": PodAutoscaler(min=1, max=2, cpu=50)}, ["replicas", "sets the number of pods"]),
+        ({"schedule": CLOCK, "replicas": 2}, ["replicas", "the schedule sets the number of pods"]),
+        ({"schedule": CLOCK, "autoscaler": PodAutoscaler(min=1, max=2, cpu=50)}, ["autoscaler", "undo each other"]),
+        ({"schedule": replace(CLOCK, time_zone="UTC")}, ["schedule.timeZone", "the controller", "remove timeZone"]),
+        ({"schedule": Schedule(jobs=())}, ["schedule.jobs", "no job"]),
+        (
+            {
+                "gpu": 1,
+                "pool": T4,
+                "schedule": replace(CLOCK, jobs=(ScheduledSize(name="a", at="0 0 8 * * *", replicas=99),)),
+            },
+            ["schedule.jobs", "99 pods"],
+        ),
         ({"autoscaler": PodAutoscaler(min=5, max=2, cpu=50)}, ["the bounds 5 and 2 are reversed", "min: 2, max: 5"]),
         ({"autoscaler": PodAutoscaler(min=0, max=2, cpu=50)}, ["autoscaler.min: min is 0", "1 or more"]),
         ({"autoscaler": PodAutoscaler(min=1, max=2)}, ["it has nothing to follow"]),

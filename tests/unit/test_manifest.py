@@ -118,11 +118,97 @@ def test_what_file_managers_leave_behind_is_left_out_and_other_hidden_files_are_
     assert manifest.build(version).files[0].path == "assets/.vocab"
 
 
-@pytest.mark.parametrize("target", ["saved_model.pb", "variables", "/etc/hostname", "nowhere"])
-def test_a_symbolic_link_in_a_version_is_refused(version: Path, target: str) -> None:
-    (version / "link").symlink_to(target)
-    with pytest.raises(SavedModelError, match="link is a symbolic link: put the file itself there"):
+def hub(tmp_path: Path, version: Path, *, absolute: bool = False, below: str = "") -> Path:
+    """The version as the cache of a hub has it: names in ``snapshots/<revision>``, content in ``blobs``."""
+    cache = tmp_path / "models--team--shoes"
+    snapshot = cache / "snapshots" / "0f3a" / below
+    (cache / "blobs").mkdir(parents=True)
+    for number, path in enumerate(manifest.list_files(version)):
+        blob, name = cache / "blobs" / f"{number:040x}", snapshot / path
+        (version / path).rename(blob)
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.symlink_to(blob if absolute else os.path.relpath(blob, name.parent))
+    return snapshot
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("way", ["itself", "linked", "above"])
+def test_a_snapshot_of_a_hub_is_what_its_links_lead_to(version: Path, tmp_path: Path, absolute: bool, way: str) -> None:
+    plain = manifest.build(version)
+    # A repository may be one version, or hold directories of versions.
+    snapshot = hub(tmp_path, version, absolute=absolute, below="1" if way == "above" else "")
+    if way == "linked":
+        (tmp_path / "exports").mkdir()
+        (tmp_path / "exports" / "1").symlink_to(snapshot)
+        snapshot = tmp_path / "exports" / "1"
+    assert manifest.build(snapshot) == plain
+
+
+def test_links_within_the_model_are_followed(version: Path) -> None:
+    (version / "variables" / "again").symlink_to("variables.index")
+    (version / "assets").symlink_to("variables")
+    sibling = version.parent / "2"
+    sibling.mkdir()
+    (sibling / "saved_model.pb").symlink_to(version / "saved_model.pb")
+    (sibling / "variables").symlink_to(f"../{version.name}/variables")
+    first, second = manifest.build(version), manifest.build(sibling)
+    assert {item.path for item in first.files} >= {"assets/variables.index", "assets/again", "variables/again"}
+    assert {item.path for item in second.files} == {
+        "saved_model.pb",
+        "variables/again",
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+    }
+    assert second.files[0] == next(item for item in first.files if item.path == "saved_model.pb")
+
+
+def test_a_changed_target_is_read_anew(version: Path, tmp_path: Path) -> None:
+    snapshot = hub(tmp_path, version)
+    age(tmp_path / "models--team--shoes" / "blobs", seconds=900)
+    cache = HashCache(tmp_path / "cache.json")
+    before = manifest.build(snapshot, cache)
+    read = cache.bytes_read
+    assert manifest.build(snapshot, cache) == before
+    assert cache.bytes_read == read
+    blob = Path(os.path.realpath(snapshot / "saved_model.pb"))
+    blob.write_bytes(b"another content")
+    assert manifest.build(snapshot, cache) != before
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "words"),
+    [
+        ("link", "/etc/hostname", "out of the model's directory, to /etc/hostname: put the file itself there"),
+        ("assets", "/etc", "out of the model's directory, to /etc"),
+        ("link", "../../secret", "out of the model's directory"),
+        ("link", "nowhere", "put the file itself there (the link leads to nowhere, which is not there)"),
+        ("link", "../../blobs/0f", "a hub's cache that is not complete: download the model again"),
+        ("link", "link", "that leads back to itself"),
+        ("assets", ".", "to a directory that it is in"),
+        ("variables/up", "..", "to a directory that it is in"),
+        ("variables/above", "../..", "to a directory that it is in"),
+    ],
+)
+def test_a_link_that_leads_nowhere_or_out_or_in_a_circle_is_refused(
+    version: Path, link: str, target: str, words: str
+) -> None:
+    (version.parent.parent / "secret").write_text("not of this model")
+    (version / link).symlink_to(target)
+    with pytest.raises(SavedModelError) as caught:
         manifest.build(version)
+    assert f"{version / link} is a symbolic link" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_snapshot_does_not_reach_the_blobs_of_another_cache(version: Path, tmp_path: Path) -> None:
+    snapshot = hub(tmp_path, version)
+    theirs = tmp_path / "models--team--shoes-2" / "blobs" / "key"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    (snapshot / "assets").mkdir()
+    (snapshot / "assets" / "key").symlink_to(theirs)
+    with pytest.raises(SavedModelError, match="out of the model's directory"):
+        manifest.build(snapshot)
 
 
 def test_the_version_directory_itself_may_be_a_link(version: Path, tmp_path: Path) -> None:
@@ -181,6 +267,25 @@ def test_a_second_run_reads_no_byte(version: Path, tmp_path: Path) -> None:
     with HashCache(path) as cache:
         assert manifest.build(version, cache) == first
     assert cache.bytes_read == 0
+
+
+def test_a_cache_that_is_opened_for_each_of_many_models_is_parsed_when_it_changed_only(
+    version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, parsed = tmp_path / "hashes.json", []
+    parse = manifest._parse_cache
+    monkeypatch.setattr(manifest, "_parse_cache", lambda content: parsed.append(1) or parse(content))
+    for _ in range(3):
+        with HashCache(path) as cache:
+            cache.hashes(version / "saved_model.pb")
+    assert (len(parsed), cache.bytes_read) == (1, 0)
+    with HashCache(path) as cache:
+        cache.hashes(version / "variables" / "variables.index")  # what one adds, none of the others has
+        before = HashCache(path)
+    after = HashCache(path)
+    before.hashes(version / "variables" / "variables.index")
+    after.hashes(version / "variables" / "variables.index")
+    assert (before.bytes_read > 0, after.bytes_read, len(parsed)) == (True, 0, 2)
 
 
 @pytest.mark.parametrize("how", ["content", "size", "time", "replaced"])

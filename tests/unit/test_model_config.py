@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfserving import logging_config
 from tfserving.errors import ConfigError, ModelConfigError
 from tfserving.model_config import (
     Model,
@@ -118,7 +119,36 @@ def test_a_file_with_logging_and_comments_is_read() -> None:
     text = """# made by hand
     model_config_list: { config: { name: "m", base_path: "/m/"; model_platform: 'tensorflow'
       logging_config { log_collector_config { type: 'x' } sampling_config { sampling_rate: 0.1 } } } }"""
-    assert parse(text) == ModelServerConfig((Model("m", "/m"),))
+    (found,) = parse(text).models
+    logging = {"log_collector_config": {"type": "x"}, "sampling_config": {"sampling_rate": 0.1}}
+    assert logging_config.read(logging, "") == (found.logging, [])
+    assert found == Model("m", "/m", logging=found.logging)
+
+
+def test_logging_of_a_model_is_carried_through_file_and_data() -> None:
+    text = """model_config_list { config { name: 'm' base_path: '/m' model_platform: 'tensorflow' logging_config {
+      log_collector_config { type: 'x' filename_prefix: "a'b\\n" }
+      sampling_config { sampling_rate: 0.25 per_task_sampling_configs { dc: 'd' task_index: 3 } }
+      custom_logging_config { type_url: 'a/b' value: '\\001x' } } } }"""
+    found = parse(text)
+    data = logging_config.to_data(found.models[0].logging)
+    assert data["custom_logging_config"] == {"type_url": "a/b", "value": "AXg="}
+    assert logging_config.read(data, "") == (found.models[0].logging, [])
+    assert parse(render(found)) == found
+    assert from_dict(to_dict(found)) == found
+    plain = ModelServerConfig((Model("m", "/m"),))
+    assert changes(plain, found) == ["m: logging_config added"]
+    assert changes(found, plain) == ["m: logging_config removed"]
+    assert "logging" not in to_dict(plain)["m"], "an existing stack's models stay as they are"
+
+
+@pytest.mark.parametrize(
+    "value", [1, {"sampling": {}}, {"custom_logging_config": {"value": "%"}}, {"sampling_config": 3}]
+)
+def test_logging_that_is_none_is_told(value: object) -> None:
+    text, problems = logging_config.read(value, "models.m.logging")
+    assert text == ""
+    assert [problem.path for problem in problems] == ["models.m.logging"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +231,7 @@ def test_a_policy_selects_from_what_is_published(policy: VersionPolicy, selected
         ({"all": {}}, "models.m.policy", "write `policy: all`"),
         ({"latest": "2"}, "models.m.policy.latest", "write 2 without quotes"),
         ({"latest": 1.5}, "models.m.policy.latest", "1.5 is not a whole number"),
-        ({"latest": True}, "models.m.policy.latest", "True is not a whole number"),
+        ({"latest": True}, "models.m.policy.latest", "true is not a whole number"),
         ({"specific": 3}, "models.m.policy.specific", "write specific: [3]"),
         ({"specific": "1, 2"}, "models.m.policy.specific", "write a list"),
         ({"specific": [1, "x"]}, "models.m.policy.specific[1]", "'x' is not a whole number"),

@@ -131,8 +131,8 @@ def test_lines_say_what_is_kept_and_which_requests_move() -> None:
     assert pinning.announcement(before, after) == told
     assert pinning.announcement(after, after) == ""
     assert pinning.unlabelled({"a": (1,), "b": (1, 2), "c": (), "d": (3,)}, {"a": (1, 2), "b": (1,), "c": (1,)}) == [
-        "a: requests without a label: version 1 -> 2",
-        "b: requests without a label: version 2 -> 1",
+        "a: requests without a label: version 1 -> 2 once it is loaded",
+        "b: requests without a label: version 2 -> 1 once version 2 is gone",
     ]
 
 

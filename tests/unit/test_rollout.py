@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from tfserving.errors import RolloutError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy, validate
-from tfserving.rollout import Step, observed, pin_labelled, plan, replacement, served_models_rollout_summary
+from tfserving.rollout import (
+    Step,
+    observed,
+    pin_labelled,
+    plan,
+    replacement,
+    served_models_rollout_summary,
+    with_gate,
+)
 
 Disk = Mapping[str, tuple[int, ...]]
 
@@ -606,3 +614,35 @@ def test_a_service_that_is_restarted_gets_everything_in_one_write() -> None:
     assert step.summary == ("b serves 2, 3", "c serves 1")
     with pytest.raises(RolloutError, match="this config cannot be served"):
         replacement(wanted, {"b": [1]})
+
+
+def test_a_gate_stands_after_what_is_loaded_and_before_anything_moves_or_goes() -> None:
+    disk = {"m": (1, 2)}
+    one, two = (
+        ModelServerConfig(
+            (Model("m", "/models/m", policy=VersionPolicy.specific([number]), labels={"stable": number}),)
+        )
+        for number in (1, 2)
+    )
+    steps = with_gate(plan(one, two, disk, disk), one, {"m": (1, 2)}, ["m version 2"])
+    assert [step.kind for step in steps] == ["widen", "gate", "move", "narrow"]
+    assert (steps[1].config, steps[1].needs_available) == (steps[0].config, {"m": (1, 2)})
+    assert served_models_rollout_summary(steps)[1] == "step 2 of 4, gate: m version 2"
+    moved = replace(one.models[0], policy=VersionPolicy.all(), labels={"stable": 2})
+    served = ModelServerConfig((replace(one.models[0], policy=VersionPolicy.all()),))
+    steps = with_gate(plan(served, ModelServerConfig((moved,)), disk, disk), served, {"m": (2,)}, ["m version 2"])
+    assert (steps[0].kind, steps[0].config) == ("gate", served)
+    assert with_gate(plan(one, two, disk, disk), one, {}, []) == plan(one, two, disk, disk)
+    assert [step.kind for step in with_gate([], one, {"m": (1,)}, ["m"])] == ["gate"]
+
+
+def test_a_step_of_many_models_says_the_first_ones_and_how_many_more() -> None:
+    names = [f"m{number:03}" for number in range(40)]
+    both = VersionPolicy.specific((1, 2))
+    before, after = (
+        ModelServerConfig(tuple(Model(name, f"/models/{name}", policy=both, labels={"stable": to}) for name in names))
+        for to in (1, 2)
+    )
+    [step] = plan(before, after, dict.fromkeys(names, (1, 2)))
+    assert step.said.count("label stable 1 -> 2") == 12
+    assert step.said.endswith("; and 28 more")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -215,9 +216,41 @@ def test_a_missing_saved_model_is_a_problem(model: Path) -> None:
     (model / "1" / "saved_model.pb").unlink()
     (found,) = problems(model)
     assert "modelA/1 has no saved_model.pb. Fix" in found
-    (model / "1" / "saved_model.pbtxt").write_text("")
+
+
+def as_text(version: Path, *, more: str = "") -> None:
+    """Writes the graph in text form instead."""
+    binary = version / "saved_model.pb"
+    text = text_format.MessageToString(pb.SavedModel.FromString(binary.read_bytes()))
+    (version / "saved_model.pbtxt").write_text(text + more)
+    binary.unlink()
+
+
+def test_a_graph_in_text_form_says_the_same(model: Path) -> None:
+    before = saved_model.signatures(model / "1")
+    as_text(model / "1", more="# a comment\nfield_of_tomorrow { [type.googleapis.com/x.Y] { a: 1 } }\n")
+    assert problems(model) == []
+    assert saved_model.signatures(model / "1") == before
+    files = ["saved_model.pbtxt", "variables/variables.index", SHARD]
+    text = (model / "1" / "saved_model.pbtxt").read_bytes()
+    assert saved_model.incomplete(files, text) == []
+    assert saved_model.incomplete(files[:1], text) == [
+        "has variables, but no variables/variables.index: it would load and then fail every request"
+    ]
+
+
+def test_the_binary_form_counts_where_both_are_there(model: Path) -> None:
+    (model / "1" / "saved_model.pbtxt").write_text("not a graph {")
+    assert problems(model) == []
+    assert saved_model.graph_of({"saved_model.pbtxt", "saved_model.pb"}) == "saved_model.pb"
+
+
+@pytest.mark.parametrize("content", [b"meta_graphs { no", b"\xff\xfe", b"meta_graphs: 7"])
+def test_a_text_that_is_no_graph_is_a_problem(model: Path, content: bytes) -> None:
+    (model / "1" / "saved_model.pb").unlink()
+    (model / "1" / "saved_model.pbtxt").write_bytes(content)
     (found,) = problems(model)
-    assert "modelA/1 has no saved_model.pb; saved_model.pbtxt is not read here" in found
+    assert "saved_model.pbtxt is not a SavedModel (it cannot be parsed)" in found
 
 
 @pytest.mark.parametrize("content", [b"not a protobuf", b"\x12\xff\xff\xff\xff\x0f"])
@@ -247,7 +280,7 @@ def test_all_problems_of_a_model_are_found_together(model: Path) -> None:
     (model / "2").write_text("x")
     (model / "3").mkdir()
     export(model / "4", graph(tags=("train",)))
-    (model / "1" / "link").symlink_to("saved_model.pb")
+    (model / "1" / "link").symlink_to("nowhere")
     texts = problems(model)
     assert len(texts) == 4
     for text, message in zip(
@@ -460,3 +493,26 @@ def test_what_tensorflow_exports_is_complete_and_read_the_same(tmp_path: Path) -
         file.unlink()
     (found,) = problems(tmp_path)
     assert "has variables, but no variables/variables.index" in found
+
+
+def test_a_tflite_model_alone_is_a_version_for_servers_that_prefer_it() -> None:
+    files = ["model.tflite", "assets/labels.txt"]
+    [message] = saved_model.incomplete(files)
+    assert "with --prefer_tflite_model only" in message
+    assert saved_model.incomplete(files, tflite=True) == []
+    assert saved_model.incomplete(["other.tflite"], tflite=True) != []
+
+
+@pytest.mark.parametrize(
+    ("names", "preferred", "loads"),
+    [
+        (["model.tflite"], False, True),
+        (["model.tflite", "saved_model.pb"], False, False),
+        (["model.tflite", "saved_model.pbtxt"], True, True),
+        (["saved_model.pb"], True, False),
+    ],
+)
+def test_which_of_two_models_a_server_loads(tmp_path: Path, names: list[str], preferred: bool, loads: bool) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    assert saved_model.loads_tflite(tmp_path, preferred) is loads

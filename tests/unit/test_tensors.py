@@ -63,7 +63,8 @@ def test_tensors_are_read_as_tensorflow_writes_them() -> None:
 def test_bytes_are_text_or_base64_by_the_outputs_name() -> None:
     tensor = pb.TensorProto(dtype=pb.DT_STRING, string_val=[b"\xff"])
     assert decode(tensor, "image_bytes") == {"b64": "/w=="}
-    assert decode(tensor, "image") == "\ufffd"
+    assert decode(tensor, "image") == {"b64": "/w=="}, "no text in UTF-8"
+    assert decode(pb.TensorProto(dtype=pb.DT_STRING, string_val=["\u00fc".encode()]), "name") == "\u00fc"
     for value in ({"b64": "/w=="}, b"\xff"):
         assert encode(value, pb.DT_STRING, "input x").string_val == [b"\xff"]
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfserving import wire
+from tfserving.contract import integers
 
 SERVED_CONFIG = "tfserving:index:ServedConfig"
 SERVED_MODEL = "tfserving:index:ServedModel"
@@ -71,21 +72,21 @@ def test_what_is_no_integer_stays_as_it_is(value: Any) -> None:
 
 @given(served_configs)
 def test_properties_survive_a_wire_of_doubles(properties: dict[str, Any]) -> None:
-    sent = json.loads(json.dumps(as_doubles(wire.encode(SERVED_CONFIG, properties))))
-    assert wire.decode(SERVED_CONFIG, sent) == properties
-    assert wire.rounded(SERVED_CONFIG, sent) == {}
+    sent = json.loads(json.dumps(as_doubles(integers.encode(SERVED_CONFIG, properties))))
+    assert integers.decode(SERVED_CONFIG, sent) == properties
+    assert integers.rounded(SERVED_CONFIG, sent) == {}
 
 
 @given(served_configs)
 def test_encoding_twice_is_encoding_once(properties: dict[str, Any]) -> None:
-    encoded = wire.encode(SERVED_CONFIG, properties)
-    assert wire.encode(SERVED_CONFIG, encoded) == encoded
-    assert wire.decode(SERVED_CONFIG, wire.decode(SERVED_CONFIG, encoded)) == properties
+    encoded = integers.encode(SERVED_CONFIG, properties)
+    assert integers.encode(SERVED_CONFIG, encoded) == encoded
+    assert integers.decode(SERVED_CONFIG, integers.decode(SERVED_CONFIG, encoded)) == properties
 
 
 @given(models)
 def test_other_numbers_stay_numbers(given_models: dict[str, Any]) -> None:
-    encoded = wire.encode(CONFIG_FILE, {"initial": given_models, "unused": True, "count": 3})
+    encoded = integers.encode(CONFIG_FILE, {"initial": given_models, "unused": True, "count": 3})
     assert encoded["count"] == 3
     assert encoded["unused"] is True
     for name, model in given_models.items():
@@ -94,19 +95,19 @@ def test_other_numbers_stay_numbers(given_models: dict[str, Any]) -> None:
 
 
 def test_keys_keep_their_order() -> None:
-    found = wire.encode(SERVED_CONFIG, {"published": {"b": [1], "a": [2]}, "models": {"m": {"labels": {}, "a": 1}}})
+    found = integers.encode(SERVED_CONFIG, {"published": {"b": [1], "a": [2]}, "models": {"m": {"labels": {}, "a": 1}}})
     assert json.dumps(found) == '{"published": {"b": ["1"], "a": ["2"]}, "models": {"m": {"labels": {}, "a": 1}}}'
 
 
 def test_a_resource_without_such_integers_stays_as_it_is() -> None:
     spec = {"spec": {"metadata": {"instance": 2}}, "versions": {"20240115093000123": "any"}}
-    assert wire.encode("tfserving:index:EasService", spec) == spec
-    assert wire.decode("tfserving:index:PublishedModel", spec) == spec
+    assert integers.encode("tfserving:index:EasService", spec) == spec
+    assert integers.decode("tfserving:index:PublishedModel", spec) == spec
 
 
 def test_a_service_of_one_model_has_its_versions_as_text() -> None:
     state = {"versions": [2**63 - 1], "served": {"m": {"versions": [2**63 - 1], "labels": {}}}}
-    assert wire.encode(SERVED_MODEL, state) == {
+    assert integers.encode(SERVED_MODEL, state) == {
         "versions": ["9223372036854775807"],
         "served": {"m": {"versions": ["9223372036854775807"], "labels": {}}},
     }
@@ -114,7 +115,7 @@ def test_a_service_of_one_model_has_its_versions_as_text() -> None:
 
 def test_numbers_that_may_have_been_rounded_are_found_by_their_path() -> None:
     state = {"published": {"m": [1.0, float(20240115093000123)]}, "models": {"m": {"labels": {"a": 2**53, "b": 7}}}}
-    assert wire.rounded(SERVED_CONFIG, state) == {
+    assert integers.rounded(SERVED_CONFIG, state) == {
         ("models", "m", "labels", "a"): 2**53,
         ("published", "m", 1): 20240115093000124,
     }

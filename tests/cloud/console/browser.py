@@ -133,7 +133,7 @@ def main(file: str) -> None:
         sys.exit(f"error: {why}")
     url = console.url(paths.cloud_endpoint().port)
     with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
-        browser.open(url, width=1280, height=890)
+        browser.open(url, width=1280, height=970)
         browser.ask("multi_http/modelB/label:stable")
         browser.one("#send").click()
         browser.sees("answered by version")

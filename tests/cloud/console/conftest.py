@@ -11,8 +11,10 @@ from typing import Any
 import alibabacloud_oss_v2 as oss
 import pytest
 
+from sandbox.cloud.state import STATE
 from tests.cloud.console.browser import Browser, missing
-from tests.cloud.eas.conftest import Eas, http, running_eas, until
+from tests.cloud.eas.conftest import Eas, http, running_eas
+from tests.waiting import until
 
 BUCKET = "examplebucket"
 ROOT = "models/tf_serving/"
@@ -63,7 +65,10 @@ class Served:
     url: str
 
     def publish(self, stable: int, *, hostile: bool = False) -> None:
-        text = config_file({"stable": stable, "canary": 2}, hostile=hostile)
+        self.write(config_file({"stable": stable, "canary": 2}, hostile=hostile))
+
+    def write(self, text: bytes) -> None:
+        """Writes the model config file."""
         self.eas.oss.put_object(oss.PutObjectRequest(bucket=BUCKET, key=f"{ROOT}model_config.pbtxt", body=text))
 
     def token(self, name: str) -> str:
@@ -107,11 +112,35 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             eas.create(spec)
         for name in ("multi_http", "multi_grpc"):
             eas.wait(name, seconds=90)
-        until(lambda: all(served.model(name)["versions"] for name in ("multi_http", "multi_grpc")), 30)
+        until(lambda: all(served.model(name)["versions"] for name in ("multi_http", "multi_grpc")))
         # A gateway needs a moment to notice instances that are ready.
-        until(lambda: served.ask("multi_http", path="/v1/models/modelB:predict").get("status") == 200, 30)
-        until(lambda: served.ask("multi_grpc", model="modelB").get("status") == 200, 30)
+        until(lambda: served.ask("multi_http", path="/v1/models/modelB:predict").get("status") == 200)
+        until(lambda: served.ask("multi_grpc", model="modelB").get("status") == 200)
         yield served
+
+
+@pytest.fixture(scope="module")
+def group(served: Served) -> Iterator[str]:
+    """A group of two services, of whose requests ``shop_new`` gets a quarter; how the console calls it."""
+    eas = served.eas
+    names = ("shop_new", "shop_old")
+    for name in names:
+        spec = eas.spec(name, storage=STORAGE, metadata={"group": "shop"})
+        spec["containers"][0] |= {"command": START, "env": []}
+        eas.create(spec)
+    try:
+        for name, weight in zip(names, (25, 75), strict=True):
+            eas.wait(name, seconds=90)
+            request = eas.models.ReleaseServiceRequest(traffic_state="grouping", weight=weight)
+            eas.client.release_service("cn-hangzhou", name, request)
+        product = eas.app[STATE].products[0]
+        product.runtime.groups.find("shop").change(traffic_mode="customized")  # type: ignore[attr-defined]
+        until(lambda: all(served.model(name)["versions"] for name in names), 30)
+        until(lambda: served.ask("group shop", path="/v1/models/modelB:predict").get("status") == 200, 30)
+        yield "group shop"
+    finally:
+        for name in names:
+            eas.delete(name)
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,11 @@ import pytest
 PAGE = "/-/console/"
 OVERVIEW = "/-/console/api/overview"
 REQUEST = "/-/console/api/request"
+LOOKS = [f"{PAGE}api/{name}" for name in ("overview", "names", "model", "log", "events", "metrics", "rollouts")]
 
 
 def ask(cloud: Any, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", cloud.port, timeout=60)
     data = None if body is None else json.dumps(body).encode()
     connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items()})
     response = connection.getresponse()
@@ -35,7 +36,7 @@ def own(cloud: Any, **changes: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "[", ""])
-@pytest.mark.parametrize("path", [PAGE, OVERVIEW])
+@pytest.mark.parametrize("path", [PAGE, *LOOKS])
 def test_a_foreign_name_that_resolves_to_this_machine_is_refused(shared_cloud: Any, host: str, path: str) -> None:
     status, _, body = ask(shared_cloud, "GET", path, Host=host)
     assert status == 403
@@ -47,9 +48,20 @@ def test_this_machine_is_let_in_at_any_port_as_a_tunnel_may_have_its_own(shared_
     assert ask(shared_cloud, "GET", OVERVIEW, Host=host)[0] == 200
 
 
+@pytest.mark.parametrize("path", LOOKS)
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_scripts_of_other_sites_get_no_overview(shared_cloud: Any, site: str) -> None:
-    assert ask(shared_cloud, "GET", OVERVIEW, Sec_Fetch_Site=site, Sec_Fetch_Mode="cors")[0] == 403
+def test_scripts_of_other_sites_learn_nothing(shared_cloud: Any, site: str, path: str) -> None:
+    assert ask(shared_cloud, "GET", path, Sec_Fetch_Site=site, Sec_Fetch_Mode="cors")[0] == 403
+
+
+@pytest.mark.parametrize("path", LOOKS)
+def test_a_look_cannot_be_sent_anything(shared_cloud: Any, path: str) -> None:
+    assert ask(shared_cloud, "POST", path, {}, **own(shared_cloud))[0] in (400, 405)
+
+
+@pytest.mark.parametrize("query", ["page=0", "page=x", "page=1e3", "at=multi:-1", "page=99999999999"])
+def test_a_page_that_is_no_number_is_refused(shared_cloud: Any, query: str) -> None:
+    assert ask(shared_cloud, "GET", f"{OVERVIEW}?{query}")[0] == 400
 
 
 def test_a_link_on_another_site_may_open_the_page(shared_cloud: Any) -> None:
@@ -78,7 +90,9 @@ def test_another_port_of_this_machine_is_another_site(shared_cloud: Any) -> None
     assert ask(shared_cloud, "POST", REQUEST, {"service": "none"}, **headers)[0] == 403
 
 
-@pytest.mark.parametrize("path", [PAGE, f"{PAGE}console.js", f"{PAGE}console.css", f"{PAGE}icon.svg", OVERVIEW])
+@pytest.mark.parametrize(
+    "path", [f"{PAGE}{name}" for name in ("", "console.js", "dom.js", "console.css", "icon.svg", "api/overview")]
+)
 def test_every_answer_keeps_the_browser_from_loading_or_framing_anything(shared_cloud: Any, path: str) -> None:
     status, headers, body = ask(shared_cloud, "GET", path)
     assert status == 200
@@ -116,7 +130,8 @@ def test_a_request_that_cannot_be_made_says_why(shared_cloud: Any) -> None:
 
 def test_looking_again_and_again_does_not_fill_the_log(shared_cloud: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="sandbox.cloud"):
-        ask(shared_cloud, "GET", OVERVIEW)
+        for path in LOOKS:
+            ask(shared_cloud, "GET", path)
         ask(shared_cloud, "GET", PAGE)
     lines = [record.getMessage() for record in caplog.records if record.name == "sandbox.cloud"]
     assert len(lines) == 1

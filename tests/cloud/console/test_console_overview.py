@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sandbox.cloud.console import debugging
-from sandbox.cloud.console.overview import Replica, declared_models, model_view
+from sandbox.cloud.console.eas_services import declared_models
+from sandbox.cloud.console.overview import Replica, model_view
 from sandbox.cloud.errors import ApiError
 from sandbox.cloud.oss.store import Bucket, ObjectProperties, ObjectStore
 from tfserving import wire

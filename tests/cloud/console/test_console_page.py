@@ -9,15 +9,22 @@ from typing import Any
 
 import pytest
 
-from ops.predict import DOCUMENT_INSTANCES, FASHION_MNIST
-from tests.cloud.conftest import free_port
+from ops.predict import DOCUMENT_INSTANCES
+from ops.predict_answer import FASHION_MNIST
 from tests.cloud.console.browser import Browser
-from tests.cloud.console.conftest import HOSTILE_NAME, Served
-from tests.cloud.eas.conftest import running_eas, until
+from tests.cloud.console.conftest import HOSTILE_NAME, Served, config_file
+from tests.cloud.eas.conftest import running_eas
+from tests.ports import free_port
+from tests.waiting import until
+from tfserving import config_notes
+from tfserving.config_notes import Tried
+from tfserving.contract.gates import GateReport, ServiceReport
 
 pytestmark = pytest.mark.slow
 
 STABLE = "multi_http/modelB/label:stable"
+TABS = ("debugging", "logs", "events", "metrics", "rollouts")
+FILLED = {"logs": "#log", "events": "#happened", "metrics": "#meters", "rollouts": "#writes"}
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def send(page: Browser) -> None:
 
 
 def test_services_models_versions_states_and_labels_are_there(page: Browser) -> None:
-    assert [heading.text for heading in page.all("h3")] == ["multi_grpc", "multi_http"]
+    assert [heading.text for heading in page.all("#services h3")] == ["multi_grpc", "multi_http"]
     for service in ("multi_grpc", "multi_http"):
         assert rows(page, service) == [["2", "AVAILABLE", "canary"], ["1", "AVAILABLE", "stable"]]
     assert "1 of 1 replica ready" in page.text("#services")
@@ -85,7 +92,7 @@ def test_url_and_body_are_those_of_the_document(page: Browser, served: Served) -
 
 
 def test_the_class_names_are_those_of_the_data_set() -> None:
-    script = Path(__file__).parents[3] / "sandbox" / "cloud" / "console" / "page" / "console.js"
+    script = Path(__file__).parents[3] / "sandbox" / "cloud" / "console" / "page" / "answer.js"
     found = re.search(r"FASHION_MNIST = (\[.*?\]);", script.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     assert tuple(json.loads(found[1].replace(",\n]", "]"))) == FASHION_MNIST
@@ -116,6 +123,137 @@ def test_a_grpc_service_is_asked_by_version_or_label_and_its_method_cannot_be_ed
     send(page)
     page.sees("answered by version 2", "#answer")
     assert bars(page)[0][0] == "Sneaker"
+
+
+def test_the_body_is_made_from_the_signature_until_somebody_writes_one(page: Browser) -> None:
+    page.ask("multi_grpc/modelB/version:2")
+    page.sees("Made from the signature. Version 2 takes image float32 [?, 28, 28, 1].", "#body-hint")
+    assert json.loads(page.value("#body"))["instances"] == DOCUMENT_INSTANCES
+    body = page.one("#body")
+    body.clear()
+    body.send_keys('{"instances": []}')
+    page.ask(STABLE)
+    page.sees("Version 1 takes image", "#body-hint")
+    assert page.value("#body") == '{"instances": []}'
+    page.one("#made").click()
+    page.wait(lambda: json.loads(page.value("#body"))["instances"] == DOCUMENT_INSTANCES)
+    page.sees("Made from the signature", "#body-hint")
+
+
+def test_two_labels_are_compared_side_by_side(page: Browser) -> None:
+    page.ask(STABLE)
+    page.wait(lambda: page.js("return document.querySelectorAll('#other option').length") == 6)
+    page.js("document.querySelector('#other').value = 'label:canary'")
+    send(page)
+    page.sees("label stable and label canary 1 output differs", "#answer")
+    shown = page.text("#answer")
+    assert "same highest class for 0 of 1 instance" in shown
+    assert "10 of 10" in shown
+    assert [each.text for each in page.all("#answer h4")] == ["label stable", "label canary"]
+    assert [bar[0] for bar in bars(page) if bar[1] > 0.5] == ["Sandal", "Sneaker"]
+    page.js("document.querySelector('#other').value = 'version:1'")
+    send(page)
+    page.sees("label stable and version 1 no difference", "#answer")
+    page.js("document.querySelector('#path').value = '/v1/models/modelB/metadata'")
+    send(page)
+    page.sees("Not sent: Two versions are compared by a path that ends in :predict", "#answer")
+
+
+def test_requests_of_the_session_are_kept_repeated_and_forgotten(page: Browser) -> None:
+    page.ask(STABLE)
+    page.sees("Made from the signature", "#body-hint")
+    send(page)
+    page.sees("answered by version 1", "#answer")
+    page.ask("multi_grpc/modelB/version:2")
+    send(page)
+    page.sees("answered by version 2", "#answer")
+    first, second = (" ".join(item.text.split()) for item in page.all("#requests li"))
+    assert "multi_grpc modelB, version 2 OK" in first
+    assert "multi_http /v1/models/modelB/labels/stable:predict 200" in second
+    assert re.search(r"200 \d+\.\d ms version 1", second)
+    page.sees("2 good answers:", "#latency")
+    page.js("document.querySelectorAll('#requests button')[1].click()")
+    page.sees("answered by version 1", "#answer")
+    assert page.value("#service") == "multi_http"
+    assert page.value("#path") == "/v1/models/modelB/labels/stable:predict"
+    page.wait(lambda: len(page.all("#requests li")) == 3)
+    page.one("#clear").click()
+    assert page.one("#history").is_displayed() is False
+    assert page.js("return document.activeElement.id") == "send"
+    assert page.js("return [localStorage.length, sessionStorage.length]") == [0, 0]
+
+
+def test_a_rollout_is_seen_as_it_happens(page: Browser, served: Served) -> None:
+    page.one("#tab-rollouts").click()
+    page.sees("oss://examplebucket/models/tf_serving/model_config.pbtxt", "#writes")
+    try:
+        served.publish(stable=2)
+        page.sees("modelB: label stable moves 1 to 2", "#writes .newest")
+        page.sees("answered", "#writes .newest")
+        assert "by hand (the file names no stack), for multi_grpc, multi_http" in page.text("#writes .newest")
+    finally:
+        served.publish(stable=1)
+    page.sees("modelB: label stable moves 2 to 1", "#writes .newest")
+
+
+def test_a_gate_is_seen_while_it_is_under_way_and_then_what_came_of_it(page: Browser, served: Served) -> None:
+    demands = "modelB version 2 for label stable, on multi_http: 20 records of golden/modelB.jsonl within 0.0001"
+    tried = Tried("modelB", 2, "2026-09-21T14:06:40+00:00", demands)
+    failed = GateReport(
+        model="modelB", version=2, services={"multi_http": ServiceReport(records=20, problems=("far",))}
+    )
+
+    def write(note: str) -> None:
+        served.write(note.encode() + config_file({"stable": 1, "canary": 2}))
+
+    page.one("#tab-rollouts").click()
+    try:
+        write(config_notes.notes((), (), (tried,)))
+        page.sees(demands, "#writes .newest")
+        chips = "return [...document.querySelectorAll('#writes .newest .chip')].map((chip) => chip.innerText)"
+        assert page.js(chips) == ["gate", "under way"]
+        page.sees("Rollouts under way", "#tab-rollouts")
+        write(config_notes.notes((), (failed,)))
+        page.sees("modelB version 2 did not pass its gate on multi_http: 20 records", "#writes .failed")
+        page.wait(lambda: "under way" not in page.text("#tab-rollouts"))
+        assert "under way" not in page.text("#writes")
+        page.sees(demands, "#writes")  # what was tried is told of the earlier write
+    finally:
+        write("")
+    assert page.errors() == []
+
+
+def test_logs_and_events_of_a_service_are_a_press_away(page: Browser) -> None:
+    page.js("document.querySelector('[data-key=\"multi_grpc/logs\"]').click()")
+    assert page.value("#service") == "multi_grpc"
+    assert page.js("return document.activeElement.id") == "tab-logs"
+    page.sees("Successfully loaded servable version {name: modelB version: 2}", "#log")
+    page.one("#word").send_keys("version: 1")
+    page.wait(lambda: "version: 1}" in page.text("#log") and "version: 2}" not in page.text("#log"))
+    page.js("document.querySelector('[data-key=\"multi_http/events\"]').click()")
+    page.sees("Service is creating", "#happened")
+    page.js("document.querySelector('[data-key=\"multi_http/metrics\"]').click()")
+    page.sees("the server's counters are switched off. Fix: set monitoring: true", "#meters")
+    assert page.errors() == []
+
+
+def test_tabs_are_chosen_with_arrows_home_and_end(page: Browser) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(key: str) -> tuple[str, list[str]]:
+        ActionChains(page.driver).send_keys(key).perform()
+        shown = [each.get_attribute("id") for each in page.all("[role=tabpanel]") if each.is_displayed()]
+        return str(page.js("return document.activeElement.id")), shown
+
+    page.one("#tab-debugging").click()
+    assert press(Keys.ARROW_RIGHT) == ("tab-logs", ["panel-logs"])
+    assert press(Keys.END) == ("tab-rollouts", ["panel-rollouts"])
+    assert press(Keys.ARROW_RIGHT) == ("tab-debugging", ["panel-debugging"])
+    assert press(Keys.ARROW_LEFT) == ("tab-rollouts", ["panel-rollouts"])
+    assert press(Keys.HOME) == ("tab-debugging", ["panel-debugging"])
+    selected = [each.get_attribute("aria-selected") for each in page.all("[role=tab]")]
+    assert selected == ["true", "false", "false", "false", "false"]
 
 
 def test_an_error_answer_shows_status_and_the_servers_words(page: Browser) -> None:
@@ -153,8 +291,10 @@ def test_everything_can_be_done_with_the_keyboard(page: Browser) -> None:
 
     assert press(Keys.TAB) == "skip"
     assert press(Keys.ENTER) == "debugging"
-    order = [press(Keys.TAB) for _ in range(8)]
-    assert order == ["service", "model", "which", "path", "reset", "body", "classes", "send"]
+    order = [press(Keys.TAB) for _ in range(11)]
+    assert order == [
+        *("tab-debugging", "service", "model", "which", "other", "path", "made", "reset", "body", "classes", "send")
+    ]
     assert press(Keys.ENTER) == "send"
     page.sees("answered by version 2", "#answer")
     page.js("document.querySelector('#answer').replaceChildren(); document.querySelector('#body').focus()")
@@ -176,26 +316,36 @@ def test_a_screen_reader_finds_a_name_for_everything_that_can_be_used(page: Brow
     assert not [role for role, names in found.items() if not all(names)]
     assert "stable: debug modelB by label stable on multi_http" in found["button"]
     live = {element.get_attribute("id") for element in page.all("[role=status], [role=alert]")}
-    assert live == {"connection", "notice", "answer"}
+    notices = {f"{tab}-notice" for tab in ("log", "events", "metrics")}
+    assert live == {"connection", "notice", "answer", "found", "places", *notices}
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 375, 768, 1280])
 def test_nothing_is_cut_off_at_any_width(browser: Browser, served: Served, width: int, dark: bool) -> None:
     browser.open(served.url, width, dark=dark)
-    browser.sees("canary")
+    browser.sees("canary", "#services")
+    browser.js("document.querySelector('#other').value = 'label:canary'")
     send(browser)
-    assert browser.js("return document.documentElement.scrollWidth") <= width
+    browser.sees("label canary", "#answer")
+    for tab in TABS:
+        browser.one(f"#tab-{tab}").click()
+        assert browser.js("return document.documentElement.scrollWidth") <= width, tab
 
 
 def test_text_stands_out_from_its_background_in_light_and_dark(browser: Browser, served: Served) -> None:
     """WCAG 2.2, 1.4.3: a contrast of at least 4.5."""
     for dark in (False, True):
         browser.open(served.url, dark=dark)
-        browser.sees("canary")
+        browser.sees("canary", "#services")
         send(browser)
-        faint = browser.js(CONTRAST)
-        assert faint == [], f"dark: {dark}"
+        browser.sees("answered by", "#answer")
+        for tab in TABS:
+            browser.one(f"#tab-{tab}").click()
+            if tab in FILLED:
+                browser.wait(lambda tab=tab: browser.text(FILLED[tab]))
+            faint = browser.js(CONTRAST)
+            assert faint == [], f"dark: {dark}, {tab}"
 
 
 CONTRAST = """

@@ -17,9 +17,9 @@ from sandbox.cloud.state import STATE
 from sandbox.model_server.callers import Callers
 from sandbox.model_server.http_server import HttpServer
 from sandbox.model_server.rest import HttpAnswer
-from tests.cloud.conftest import free_port
 from tests.cloud.console.browser import Browser, missing
 from tests.cloud.eas.conftest import Eas, running_eas
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -24,14 +24,15 @@ from alibabacloud_eas20210701.client import Client
 from alibabacloud_tea_openapi.models import Config
 
 from sandbox.cloud.app import create_app, make_runner
-from sandbox.cloud.eas.api import EasService
+from sandbox.cloud.eas.api import EasProduct
 from sandbox.cloud.eas.instance import Timing
-from sandbox.cloud.eas.process import free_port
 from sandbox.cloud.state import STATE
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 MODEL_SERVER_COMMAND = (sys.executable, str(Path(__file__).with_name("fake_model_server.py")))
 QUICK = Timing(
-    startup=20, poll=0.02, slot=5, backoff=0.1, backoff_limit=0.4, stable=5, dwell=0.1, gateway_lag=0.0, term=2
+    startup=120, poll=0.02, slot=60, backoff=0.1, backoff_limit=0.4, stable=5, dwell=0.1, gateway_lag=0.0, term=2
 )
 REGION = "cn-hangzhou"
 BUCKET = "eas-models"
@@ -100,7 +101,7 @@ class Eas:
     def config(self, name: str) -> Any:
         return json.loads(self.describe(name).service_config)
 
-    def wait(self, name: str, status: str = "Running", seconds: float = 20) -> Any:
+    def wait(self, name: str, status: str = "Running", seconds: float = PATIENCE) -> Any:
         """Waits for a state, and on the way collects those that were seen."""
         seen: list[str] = []
         deadline = time.monotonic() + seconds
@@ -155,15 +156,6 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    pytest.fail("the condition did not become true")
-
-
 def http(method: str, url: str, token: str = "", body: bytes | None = None, **headers: str) -> Answer:
     """One request, without proxies."""
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
@@ -171,7 +163,7 @@ def http(method: str, url: str, token: str = "", body: bytes | None = None, **he
         request.add_header("Authorization", token)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=20) as response:
+        with opener.open(request, timeout=PATIENCE) as response:
             return Answer(response.status, response.headers, response.read())
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.headers, error.read())
@@ -187,8 +179,8 @@ def running_eas(
     port = port or free_port()
     app = create_app(data, port)
     state = app[STATE]
-    index = next(i for i, service in enumerate(state.services) if isinstance(service, EasService))
-    state.services[index] = EasService(data / "eas", port, state.live_view, command, timing)
+    index = next(i for i, service in enumerate(state.products) if isinstance(service, EasProduct))
+    state.products[index] = EasProduct(data / "eas", port, state.live_view, command, timing)
     runner = make_runner(app)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -225,8 +217,3 @@ def start_eas() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def send() -> Callable[..., Answer]:
     return http
-
-
-@pytest.fixture(scope="session")
-def eventually() -> Callable[..., Any]:
-    return until

@@ -16,6 +16,7 @@ from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 healthy = True
+released = threading.Event()
 flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in sys.argv[1:])
 
 
@@ -39,6 +40,8 @@ class Handler(BaseHTTPRequestHandler):
             healthy = not healthy
         if "/health" in self.path and not healthy:
             self.path = "/status/500"
+        if "/release" in self.path:
+            released.set()
         if "/sleep" in self.path:
             time.sleep(float(self.path.rpartition("/")[2]))
         if "/broken" in self.path:
@@ -56,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             for number in range(5):
                 self.wfile.write(b"2\r\n%d\n\r\n" % number)
                 self.wfile.flush()
-                time.sleep(0.05)
+                released.wait(120)
             self.wfile.write(b"0\r\n\r\n")
             return
         status = int(self.path.rpartition("/")[2]) if "/status/" in self.path else 200
@@ -151,8 +154,12 @@ def main() -> None:
     else:
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if rest_port:
-        server = ThreadingHTTPServer(("127.0.0.1", rest_port), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            server = ThreadingHTTPServer(("127.0.0.1", rest_port), Handler)
+        except OSError:  # as TensorFlow Serving, which goes on without
+            print(f"Failed to start HTTP Server at 127.0.0.1:{rest_port}", flush=True)
+        else:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
     print("running", flush=True)
     stop.wait()
 

@@ -11,6 +11,8 @@ import alibabacloud_oss_v2 as oss
 import grpc
 import pytest
 
+from tests.waiting import until
+
 pytestmark = pytest.mark.slow
 
 BUCKET = "examplebucket"
@@ -97,12 +99,12 @@ class Grpc:
         if version:
             request.model_spec.version.value = version
         request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0, 10.0]))
-        answer = self.predictions.Predict(request, metadata=self.metadata, timeout=10)
+        answer = self.predictions.Predict(request, metadata=self.metadata, timeout=60)
         return list(answer.outputs["y"].float_val), answer.model_spec.version.value
 
 
 @pytest.fixture
-def rpc(services: tuple[Any, Any], eventually: Any) -> Iterator[Grpc]:
+def rpc(services: tuple[Any, Any]) -> Iterator[Grpc]:
     with grpc.insecure_channel(services[1].internet_endpoint.removeprefix("http://")) as channel:
         client = Grpc(services[1], channel)
 
@@ -113,14 +115,14 @@ def rpc(services: tuple[Any, Any], eventually: Any) -> Iterator[Grpc]:
                 return False
             return True
 
-        eventually(is_open)
+        until(is_open)
         yield client
 
 
 @pytest.fixture
-def post(services: tuple[Any, Any], send: Any, eventually: Any) -> Any:
+def post(services: tuple[Any, Any], send: Any) -> Any:
     service = services[0]
-    eventually(lambda: send("GET", service.internet_endpoint, service.access_token).status != 503)
+    until(lambda: send("GET", service.internet_endpoint, service.access_token).status != 503)
 
     def post(path: str, token: str = service.access_token) -> Any:
         url = f"{service.internet_endpoint}/v1/models/{path}"
@@ -158,20 +160,18 @@ def test_versions_and_labels_answer_over_grpc(rpc: Grpc) -> None:
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_label_moves_in_both_services_without_a_restart(cloud: Any, post: Any, rpc: Grpc, eventually: Any) -> None:
+def test_a_label_moves_in_both_services_without_a_restart(cloud: Any, post: Any, rpc: Grpc) -> None:
     pids = cloud.pids("multi_http") | cloud.pids("multi_grpc")
     assert len(pids) == 3
     for stable in (2, 1):
         publish(cloud, stable)
         answers = {"predictions": [1.0 * stable, 10.0 * stable]}
-        eventually(lambda answers=answers: all(post("modelB/labels/stable:predict").json == answers for _ in range(6)))
-        eventually(lambda stable=stable: rpc.predict(label="stable")[1] == stable)
+        until(lambda answers=answers: all(post("modelB/labels/stable:predict").json == answers for _ in range(6)))
+        until(lambda stable=stable: rpc.predict(label="stable")[1] == stable)
     assert cloud.pids("multi_http") | cloud.pids("multi_grpc") == pids
 
 
-def test_a_rolling_restart_of_both_services_under_load_fails_nothing(
-    cloud: Any, post: Any, rpc: Grpc, eventually: Any
-) -> None:
+def test_a_rolling_restart_of_both_services_under_load_fails_nothing(cloud: Any, post: Any, rpc: Grpc) -> None:
     before = cloud.pids("multi_http") | cloud.pids("multi_grpc")
     failures: list[Any] = []
     count, stop = [0], threading.Event()
@@ -196,7 +196,7 @@ def test_a_rolling_restart_of_both_services_under_load_fails_nothing(
         cloud.client.restart_service("cn-hangzhou", name)
     for name in ("multi_http", "multi_grpc"):
         cloud.wait(name, seconds=90)
-    eventually(lambda: len(cloud.pids("multi_http") | cloud.pids("multi_grpc")) == 3)
+    until(lambda: len(cloud.pids("multi_http") | cloud.pids("multi_grpc")) == 3)
     stop.set()
     for thread in threads:
         thread.join()
@@ -218,9 +218,7 @@ def test_labels_at_start_without_the_allow_flag_end_the_server_and_the_service_s
     cloud.delete("no_flag")
 
 
-def test_a_model_that_writes_files_is_not_served_and_the_log_says_why(
-    cloud: Any, eventually: Any, tmp_path: Path
-) -> None:
+def test_a_model_that_writes_files_is_not_served_and_the_log_says_why(cloud: Any, tmp_path: Path) -> None:
     import tensorflow as tf
 
     evil = tmp_path / "evil"
@@ -234,10 +232,10 @@ def test_a_model_that_writes_files_is_not_served_and_the_log_says_why(
     module = Writer()
     tf.saved_model.save(module, str(tmp_path / "writer"), signatures={"serving_default": module.serve})
     body = (tmp_path / "writer" / "saved_model.pb").read_bytes()
-    cloud.oss.put_object(oss.PutObjectRequest(bucket=BUCKET, key="stranger/model/1/saved_model.pb", body=body))
-    storage = [{"mount_path": "/models", "oss": {"path": f"oss://{BUCKET}/stranger/"}}]
-    cloud.create(cloud.spec("stranger", storage=storage))
+    cloud.oss.put_object(oss.PutObjectRequest(bucket=BUCKET, key="foreign/model/1/saved_model.pb", body=body))
+    storage = [{"mount_path": "/models", "oss": {"path": f"oss://{BUCKET}/foreign/"}}]
+    cloud.create(cloud.spec("foreign", storage=storage))
     words = "UNIMPLEMENTED: The sandbox's model server does not run operations that write files: WriteFile"
-    eventually(lambda: words in str(cloud.logs("stranger").logs), seconds=60)
-    cloud.delete("stranger")
+    until(lambda: words in str(cloud.logs("foreign").logs))
+    cloud.delete("foreign")
     assert not evil.exists()

@@ -11,6 +11,8 @@ from alibabacloud_eas20210701 import models
 from alibabacloud_tea_util.models import RuntimeOptions
 from Tea.exceptions import TeaException
 
+from tests.waiting import until
+
 REGION = "cn-hangzhou"
 
 
@@ -87,7 +89,7 @@ def test_a_name_in_use_is_a_conflict(eas: Any) -> None:
     eas.delete(spec["metadata"]["name"])
 
 
-def test_services_of_one_name_in_two_regions_are_two_services(eas: Any, send: Any, eventually: Any) -> None:
+def test_services_of_one_name_in_two_regions_are_two_services(eas: Any, send: Any) -> None:
     spec = eas.spec()
     name = spec["metadata"]["name"]
     for region in ("cn-hangzhou", "cn-shanghai"):
@@ -105,7 +107,7 @@ def test_services_of_one_name_in_two_regions_are_two_services(eas: Any, send: An
     )
     assert [service.service_id for service in listed.body.services] == [far.service_id]
     eas.client.delete_service(REGION, name)
-    eventually(lambda: eas.names().count(name) == 1)
+    until(lambda: eas.names().count(name) == 1)
     assert refused(lambda: eas.describe(name)).code == "InvalidService.NotFound"
     assert eas.client.describe_service("cn-shanghai", name).body.service_id == far.service_id
     eas.client.delete_service("cn-shanghai", name)
@@ -173,7 +175,7 @@ def test_a_service_that_is_updated_while_stopped_stays_stopped(eas: Any) -> None
     eas.delete(name)
 
 
-def test_delete_waits_for_the_processes_then_forgets_the_service(eas: Any, eventually: Any) -> None:
+def test_delete_waits_for_the_processes_then_forgets_the_service(eas: Any) -> None:
     spec = eas.spec()
     name = spec["metadata"]["name"]
     eas.run(spec)
@@ -181,7 +183,7 @@ def test_delete_waits_for_the_processes_then_forgets_the_service(eas: Any, event
     assert eas.describe(name).status == "Deleting"
     error = refused(lambda: eas.update(name, spec))
     assert (error.statusCode, error.code) == (409, "InvalidService.Conflict")
-    eventually(lambda: name not in eas.names())
+    until(lambda: name not in eas.names())
     assert eas.pids(name) == set()
     assert not (eas.data / "eas" / "logs" / name).exists()
 
@@ -362,6 +364,30 @@ def test_cron_jobs_are_recorded(eas: Any) -> None:
     eas.delete(name)
 
 
+def test_a_job_of_the_clock_sets_the_size(eas: Any) -> None:
+    spec = eas.spec()
+    name = spec["metadata"]["name"]
+    eas.run(spec)
+    job = models.CreateServiceCronScalerRequestScaleJobs(name="now", schedule="* * * * * *", target_size=2)
+    eas.client.create_service_cron_scaler(REGION, name, models.CreateServiceCronScalerRequest(scale_jobs=[job]))
+    until(lambda: eas.describe(name).total_instance == 2)
+    assert json.loads(eas.describe(name).service_config)["metadata"]["instance"] == 2
+    assert any("Job now: 1 -> 2 instances" in event.message for event in eas.events(name))
+    eas.delete(name)
+
+
+@pytest.mark.parametrize("schedule", ["0 1 * * *", "0 0 25 * * *", "@daily"])
+def test_a_job_at_no_time_is_refused(eas: Any, schedule: str) -> None:
+    spec = eas.spec()
+    name = spec["metadata"]["name"]
+    eas.create(spec)
+    job = models.CreateServiceCronScalerRequestScaleJobs(name="night", schedule=schedule, target_size=1)
+    request = models.CreateServiceCronScalerRequest(scale_jobs=[job])
+    error = refused(lambda: eas.client.create_service_cron_scaler(REGION, name, request))
+    assert (error.statusCode, error.code) == (400, "InvalidParameter")
+    eas.delete(name)
+
+
 def test_weight_and_traffic_state_are_kept(eas: Any) -> None:
     spec = eas.spec()
     name = spec["metadata"]["name"]
@@ -396,8 +422,9 @@ def test_logs_hold_what_the_instances_print(eas: Any) -> None:
     spec = eas.spec(instances=2)
     name = spec["metadata"]["name"]
     eas.run(spec)
+    # An instance may be ready a moment before the other one has printed its line.
+    until(lambda: sum(line.endswith("] running") for line in eas.logs(name).logs) == 2)
     logs = eas.logs(name)
-    assert sum(line.endswith("] running") for line in logs.logs) == 2
     assert logs.logs == sorted(logs.logs, key=lambda line: line[:21])
     one = eas.instances(name)[0]
     assert sum("running" in line for line in eas.logs(name, instance_name=one.instance_name).logs) == 1
