@@ -186,7 +186,7 @@ class _Directory:
         if objects.keys() <= {MANIFEST}:
             return Verdict("holds no file of a version", "")
         if why := links(objects):
-            return Verdict(why, "")
+            return Verdict(f"{why}: put the files themselves there", "")
         # Another release may judge otherwise.
         key = f"{VERSION} {self._bucket.name}/{self._prefix}{number} {summary_of(objects).fingerprint}"
         key += " tflite" * self._tflite

@@ -106,7 +106,7 @@ def links(objects: Mapping[str, ObjectInfo]) -> str:
         return ""
     return (
         f"holds symbolic links of OSS ({some_of(found, _LINKS_SHOWN)}), and nobody knows what a server sees of them "
-        "through a mount: put the files themselves there"
+        "through a mount"
     )
 
 

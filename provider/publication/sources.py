@@ -124,7 +124,7 @@ class BucketSource(Source):
         folder = f"{self._prefix}{number}/"
         listed = [item for item in self._bucket.list(folder) if not item.key.endswith("/")]
         if why := links({item.key.removeprefix(folder): item for item in listed}):
-            raise SavedModelError(f"{self._at(number)} {why}")
+            raise SavedModelError(f"{self._at(number)} {why}. Fix: put the files themselves there")
 
         def entry(item: ObjectInfo) -> FileEntry:
             stored = self._bucket.head(item.key)

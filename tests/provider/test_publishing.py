@@ -740,6 +740,44 @@ def test_the_preview_refuses_what_a_source_in_oss_does_not_hold(
     assert "the bucket does not exist" in message
 
 
+class Telling:
+    """The cloud's OSS client, which tells of objects what the sandbox has none of: links, and no checksum."""
+
+    def __init__(self, client: Any, *, kind: str = "", checksum: str | None = None) -> None:
+        self._client, self._kind, self._checksum = client, kind, checksum
+
+    def list_objects_v2(self, request: Any) -> Any:
+        found = self._client.list_objects_v2(request)
+        for item in found.contents or ():
+            item.object_type = self._kind or item.object_type
+        return found
+
+    def head_object(self, request: Any) -> Any:
+        found = self._client.head_object(request)
+        found.hash_crc64 = found.hash_crc64 if self._checksum is None else self._checksum
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"kind": "Symlink"}, r"export/1/ holds symbolic links of OSS \(.*Fix: "),
+        ({"checksum": ""}, r"OSS tells no checksum of oss://.*/export/1/.*Fix: upload it again"),
+    ],
+    ids=["links", "no checksum"],
+)
+def test_the_preview_refuses_a_source_of_symbolic_links_or_without_checksums(
+    cloud: Cloud, root: str, theirs: str, told: dict[str, str], words: str
+) -> None:
+    checked, failures = PublishedModel().check({}, in_oss(cloud, root, theirs, v1="any"))
+    assert not failures
+    with pytest.raises(SavedModelError, match=words):
+        PublishedModel().preview(context(Telling(cloud.oss, **told)), checked, None, None)
+
+
 @pytest.mark.parametrize(
     ("path", "content", "words"),
     [

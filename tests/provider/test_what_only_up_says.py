@@ -34,6 +34,8 @@ IN_PREVIEW = {
     "publication.layout.load_manifest": "test_the_preview_refuses_to_drop_a_version_whose_manifest_is_damaged",
     "publication.sources.LocalSource.open": "test_a_committed_manifest_stands_in_for_files_that_are_published",
     "publication.sources.BucketSource.open": "test_the_preview_refuses_what_a_source_in_oss_does_not_hold",
+    "publication.sources.BucketSource.manifest": "test_the_preview_refuses_a_source_of_symbolic_links_or_without"
+    "_checksums",
     "publication.sources.refuse_other_content": "test_content_in_oss_that_cannot_be_what_its_name_says_is_refused"
     "_before_anything_is_copied",
     "publication.jobs.Looked.refuse": "test_the_preview_refuses_versions_that_are_not_there_all_together",

@@ -10,6 +10,7 @@ import pytest
 from tests.cloud.console.browser import Browser
 from tests.cloud.console.conftest import Served
 from tests.cloud.eas.conftest import http
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +21,15 @@ def test_answers_to_a_group_name_the_service_and_its_version_and_are_shared_by_w
     served: Served, group: str
 ) -> None:
     # Shares are dealt as from a shuffled deck: whatever was asked before, forty in a row are right to within one deal.
-    found = [served.ask(group, path=STABLE) for _ in range(40)]
-    assert {(each["http"], each["status"], each["version"]) for each in found} == {(200, 200, 1)}
-    counted = Counter(each["member"] for each in found)
-    assert set(counted) == {"shop_new", "shop_old"}
-    assert counted["shop_new"] == pytest.approx(10, abs=4)
-    assert not any(served.token("shop_new") in json.dumps(each) for each in found)
+    # A member whose probe a busy machine answers late is passed over for a while, so that some forties are not.
+    def shared() -> bool:
+        found = [served.ask(group, path=STABLE) for _ in range(40)]
+        assert {(each["http"], each["status"], each["version"]) for each in found} == {(200, 200, 1)}
+        assert not any(served.token("shop_new") in json.dumps(each) for each in found)
+        counted = Counter(each["member"] for each in found)
+        return set(counted) == {"shop_new", "shop_old"} and abs(counted["shop_new"] - 10) <= 1
+
+    until(shared)
 
 
 def test_a_single_service_names_no_member(served: Served) -> None:
