@@ -342,7 +342,9 @@ def test_a_config_map_edited_by_hand_is_drift_and_is_put_right(rollout: Rollout)
     path = rollout.vision.api.path("ConfigMap", namespace, CONFIG_MAP)
     body = {"data": {"model_config.pbtxt": edited}}
     assert rollout.vision.api.call("PATCH", path, body, "application/merge-patch+json").status == 200
-    until(lambda: any("stable" in path for path in rollout.served.refresh()), what="the drift of the label")
+    # Not every pod sees the file at the same time; labels of either are found until then.
+    path = "served.vision.modelB.labels.stable"
+    until(lambda: path in rollout.served.refresh(), what="the drift of the label in every pod")
     assert rollout.up(serving(1, 2, stable=1, canary=2)) == "update"
     assert rollout.served.refresh() == {}
 
