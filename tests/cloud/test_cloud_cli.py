@@ -22,6 +22,7 @@ from sandbox import paths, ports
 from sandbox.cloud import process
 from sandbox.cloud.process import CloudFiles
 from tests.ports import free_port
+from tests.processes import is_alive
 from tests.waiting import until
 from tfserving.errors import ConfigError
 
@@ -42,13 +43,6 @@ def client_of(port: int) -> oss.Client:
     config.endpoint = f"http://127.0.0.1:{port}"
     config.retry_max_attempts = 1
     return oss.Client(config)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
 
 
 class Cloud:

@@ -25,6 +25,7 @@ from sandbox.cloud.eas.api import EasProduct
 from sandbox.cloud.eas.entry import MEMBER
 from sandbox.cloud.state import STATE
 from sandbox.turns import Turns
+from tests.processes import is_alive
 from tests.waiting import until
 
 REGION = "cn-hangzhou"
@@ -169,6 +170,7 @@ def test_a_member_whose_instance_ends_gives_its_share_to_the_others(kind: str, e
         for pid in eas.pids(b):
             os.kill(pid, signal.SIGSTOP)  # it holds its port and answers nothing: the next signal ends it at once
             os.kill(pid, signal.SIGKILL)
+            until(lambda: not is_alive(pid))  # noqa: B023 (called here); a request that reached it would be answered 503
         with grpc.insecure_channel(found.internet_endpoint.removeprefix("http://")) as channel:
             for _ in range(10):
                 if kind == "http":

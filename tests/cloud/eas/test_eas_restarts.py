@@ -18,17 +18,10 @@ from sandbox import ports
 from sandbox.cloud.eas import process
 from sandbox.paths import ROOT
 from tests.ports import free_port
+from tests.processes import is_alive
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def test_services_are_back_after_a_restart_with_the_same_token_and_address(
