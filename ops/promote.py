@@ -6,12 +6,13 @@ continued by the next one.
 
 from __future__ import annotations
 
+import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ops import digest, engine, meter, outputs, state
+from ops import digest, engine, meter, outputs, state, told_errors
 from ops.meter import Meter, MeterError
 from ops.promotion_files import Files, marked
 from ops.promotion_files import digest as digest_of
@@ -169,8 +170,7 @@ class Run:
                 )
             self._say(f"another update of this stack is at work; waiting for it, {as_text(left)} yet")
             time.sleep(_BUSY_PAUSE)
-        told = [line for line in done.out.splitlines() if "error" in line.lower()]
-        return self._redactor.text("\n".join(dict.fromkeys(line.strip() for line in told)) or done.reason)
+        return self._redactor.text("\n".join(told_errors.errors(done.out)) or done.reason)
 
     def _tell_line(self, line: str) -> None:
         if line.strip():
@@ -277,6 +277,11 @@ def judgeable(
     found = meter.meters(stack, [services[name] for name in names if name in services], which, prometheus, selector)
     good = [name for name, each in found.items() if not isinstance(each, MeterError)]
     return good, [str(each) for each in found.values() if isinstance(each, MeterError)]
+
+
+def as_lines(reasons: Sequence[str]) -> str:
+    """Reasons for a person, each on lines of its own below what they explain."""
+    return "".join(f"\n{textwrap.indent(reason, '  ')}" for reason in reasons)
 
 
 def as_value(ended: Ended, stack: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ops import answer, options, promote, promotion_requests
 from ops.github import GitHub, Post
@@ -16,7 +16,7 @@ from tfserving import promotion
 from tfserving.durations import as_text
 from tfserving.judgement import Limits
 from tfserving.promotion import Group, PromotionError, Record
-from tfserving.stack_edit import REMOVED
+from tfserving.stack_edit import REMOVED, Path
 
 BACK, UNDECIDED = 3, 4
 """Exit status: the version was not good enough, and the stack is where it began; or too few requests to say."""
@@ -82,15 +82,17 @@ def _by_request(chosen: argparse.Namespace, files: Files, run: promote.Run, reco
     else:
         ended, post = promote.Ended("done", (), record), requests.begin(record)
     value = promote.as_value(ended, chosen.stack) | {"pullRequest": post.url if post else None}
-    why = "".join(f"\n  {reason}" for reason in ended.reasons)
+    why = promote.as_lines(ended.reasons)
     text = f"pull request {post.number}: {post.url}{why}" if post else f"not decided:{why}"
     answer.give(chosen, value, text)
     return _STATUS[ended.outcome]
 
 
 def _planned(chosen: argparse.Namespace, files: Files) -> Record:
+    promotion.see_known(chosen.model, chosen.label, files.value)
     group = None
     readers: list[str] = []
+    kept = promotion.kept_labels(chosen.model, chosen.label, files.value)
     if chosen.traffic:
         weights = files.value((promotion.TRAFFIC, chosen.traffic, "weights"))
         weights = weights if isinstance(weights, dict) else {}
@@ -99,13 +101,15 @@ def _planned(chosen: argparse.Namespace, files: Files) -> Record:
             sets = {name: files.value((promotion.SERVICES, name, "models")) for name in weights}
             canary = promotion.choose_canary(weights, sets, chosen.model)
         group = Group(chosen.traffic, canary, chosen.steps)
+        kept.pop(canary, None)
     else:
-        every = [
-            name
-            for name in promote.readers(chosen.stack, chosen.engine, chosen.model)
-            # Labels of its own do not move with the model's.
-            if not isinstance(files.value((promotion.SERVICES, name, "models", chosen.model, "labels")), dict)
-        ]
+        every = [name for name in promote.readers(chosen.stack, chosen.engine, chosen.model) if name not in kept]
+        if kept and not every:
+            places = ", ".join(map(promotion.shown_path, kept.values()))
+            raise PromotionError(
+                f"no service follows label {chosen.label} of {chosen.model}: {places} say otherwise. Fix: remove the "
+                "labels of the services that are to follow it and deploy them, or try the version with --traffic"
+            )
         readers, others = promote.judgeable(
             chosen.stack, chosen.engine, every, chosen.prometheus, chosen.prometheus_selector
         )
@@ -117,12 +121,19 @@ def _planned(chosen: argparse.Namespace, files: Files) -> Record:
                 "tf-serving:services.<name>.monitoring: true, or --prometheus URL"
             )
     steps = promotion.plan(chosen.model, chosen.to, chosen.label, files.value, readers, group)
+    tell_kept(kept)
     limits = Limits(chosen.max_error_rate, chosen.max_p99, chosen.min_requests)
     return Record(
         chosen.model, chosen.to, chosen.label, steps, limits, chosen.hold,
         prometheus=chosen.prometheus, selector=chosen.prometheus_selector if chosen.prometheus else "",
         id=secrets.token_hex(4),
     )  # fmt: skip
+
+
+def tell_kept(kept: Mapping[str, Path]) -> None:
+    """Tells which services do not move with the label, and what in the stack file says so."""
+    for name, place in kept.items():
+        answer.note(f"not moved: {name}, which has labels of its own ({promotion.shown_path(place)})")
 
 
 def _confirmed(chosen: argparse.Namespace, planned: Record) -> bool:
@@ -154,10 +165,10 @@ def _told(ended: promote.Ended) -> str:
         case "done":
             return f"{record.model}: label {record.label} is version {record.to}"
         case "back":
-            why = "".join(f"\n  {reason}" for reason in ended.reasons)
+            why = promote.as_lines(ended.reasons)
             return f"{record.model}: version {record.to} was not promoted, the stack is where it began:{why}"
         case _:
-            why = "".join(f"\n  {reason}" for reason in ended.reasons)
+            why = promote.as_lines(ended.reasons)
             return (
                 f"{record.model}: not decided, step {record.step + 1} of {len(record.steps)} stays as it is:{why}\n"
                 "--continue holds once more, --abort goes back"

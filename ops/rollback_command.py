@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from ops import answer, options, promote, state
 from ops.preview_command import redactor_for
+from ops.promote_command import tell_kept
 from ops.promotion_files import Files
 from tfserving import promotion
 from tfserving.promotion import PromotionError, Record
@@ -34,12 +36,18 @@ def _roll_back(chosen: argparse.Namespace, files: Files) -> int:
         raise PromotionError(
             "a promotion of this stack is under way. Fix: `.venv/bin/python -m ops promote --abort` sets it back"
         )
-    to = version_before(state.read(chosen.stack, chosen.engine), chosen.model, chosen.label)
-    steps = promotion.plan(chosen.model, to, chosen.label, files.value, ())
+    promotion.see_known(chosen.model, chosen.label, files.value)
+    now = files.value((promotion.MODELS, chosen.model, "labels", chosen.label))
+    kept = promotion.kept_labels(chosen.model, chosen.label, files.value)
+    # A canary keeps its own label when its version is promoted: what is set back is the version, wherever it is.
+    also = {name: place for name, place in kept.items() if files.value(place) == now}
+    staying = {name: place for name, place in kept.items() if name not in also}
+    to = version_before(state.read(chosen.stack, chosen.engine), chosen.model, chosen.label, staying)
+    steps = promotion.plan(chosen.model, to, chosen.label, files.value, (), also=tuple(also.values()))
     if not steps:
         text = f"{chosen.model}: label {chosen.label} is version {to} already; the stack file is ahead of its services"
         raise PromotionError(f"{text}. Fix: deploy it")
-    now = files.value((promotion.MODELS, chosen.model, "labels", chosen.label))
+    tell_kept(staying)
     answer.note(f"{chosen.model}: label {chosen.label} {now} -> {to}, back to what it was before")
     if not chosen.yes:
         if not sys.stdin.isatty():
@@ -52,15 +60,19 @@ def _roll_back(chosen: argparse.Namespace, files: Files) -> int:
     ended = promote.Run(chosen.stack, chosen.engine, files, redactor, answer.note).run(record)
     value = promote.as_value(ended, chosen.stack) | {"from": now}
     done = ended.outcome == "done"
-    text = f"{chosen.model}: label {chosen.label} is version {to if done else now}" + "".join(
-        f"\n  {reason}" for reason in ended.reasons
-    )
+    text = f"{chosen.model}: label {chosen.label} is version {to if done else now}" + promote.as_lines(ended.reasons)
     answer.give(chosen, value, text)
     return 0 if done else 3
 
 
-def version_before(resources: Sequence[state.Resource], model: str, label: str) -> int:
+def version_before(resources: Sequence[state.Resource], model: str, label: str, staying: Collection[str] = ()) -> int:
     """The version that a label named before, as the state has it; one that it was set back from is none.
+
+    Args:
+        resources: of the stack.
+        model: whose label.
+        label: that goes back.
+        staying: services whose labels do not go back with it.
 
     Raises:
         PromotionError: the state has none, or services disagree.
@@ -68,7 +80,7 @@ def version_before(resources: Sequence[state.Resource], model: str, label: str) 
     found = {
         int(version)
         for resource in resources
-        if resource.kind == state.SERVED_CONFIG
+        if resource.kind == state.SERVED_CONFIG and not _all_in(resource.inputs.get("services"), staying)
         for version in (((resource.outputs.get("previous") or {}).get(model) or {}).get(label) or ())[-1:]
     }
     if len(found) == 1:
@@ -79,9 +91,13 @@ def version_before(resources: Sequence[state.Resource], model: str, label: str) 
             f"label {label} of {model} was version {shown} on different services. Fix: promote --to one"
         )
     raise PromotionError(
-        f"the state knows no version that label {label} of {model} named before: it has not moved since it is kept. "
-        "Fix: name one with `.venv/bin/python -m ops promote`"
+        f"the state knows no version that label {label} of {model} could go back to: it has not moved since that is "
+        "kept, or it was set back already. Fix: name one with `.venv/bin/python -m ops promote`"
     )
+
+
+def _all_in(services: Mapping[str, Any] | None, staying: Collection[str]) -> bool:
+    return bool(services) and all(name in staying for name in services or ())
 
 
 def _parser() -> answer.Parser:

@@ -15,9 +15,12 @@ from tfserving import metrics
 from tfserving.errors import TFServingError
 from tfserving.judgement import Judgement, Limits, judge
 from tfserving.metrics import Counts
+from tfserving.model_config import did_you_mean
+from tfserving.property_path import join_path
 from tfserving.stack_edit import REMOVED, Path
 
 MODELS, SERVICES, TRAFFIC = "tf-serving:models", "tf-serving:services", "tf-serving:traffic"
+DEFAULTS = "tf-serving:serviceDefaults"
 
 Values = Callable[[Path], Any]
 """What the stack file says at a path; :data:`REMOVED` for nothing."""
@@ -77,8 +80,70 @@ class Group:
     shares: Sequence[int]
 
 
+def see_known(model: str, label: str, values: Values) -> None:
+    """Looks whether the stack file has the model and the label. A model without any label may get its first.
+
+    Args:
+        model: whose label is to move.
+        label: that clients ask by.
+        values: the stack file.
+
+    Raises:
+        PromotionError: it has not, with what was probably meant.
+    """
+    every = values((MODELS,))
+    names = [str(name) for name in every] if isinstance(every, Mapping) else []
+    if values((MODELS, model)) is REMOVED:
+        message = f"{MODELS}: there is no model {model!r} in the stack file."
+        raise PromotionError(f"{message} {_instead(names, model)}")
+    tables = [values((MODELS, model, "labels")), *(values(place) for place in _own(values, model, "labels").values())]
+    labels = list(dict.fromkeys(str(each) for table in tables if isinstance(table, Mapping) for each in table))
+    if labels and label not in labels:
+        message = f"{shown_path((MODELS, model, 'labels'))}: there is no label {label!r} in the stack file."
+        raise PromotionError(
+            f"{message} {_instead(labels, label, 'name one with --label; a new label is added by an edit')}"
+        )
+
+
+def _instead(names: Sequence[str], meant: str, otherwise: str = "") -> str:
+    fix = did_you_mean(meant, names) or otherwise
+    return f"Allowed: {', '.join(names) or 'none'}." + (f" Fix: {fix}." if fix else "")
+
+
+def kept_labels(model: str, label: str, values: Values) -> dict[str, Path]:
+    """The services whose requests by a label do not move with the label of the model, and what in the file says so.
+
+    Args:
+        model: whose.
+        label: that clients ask by.
+        values: the stack file.
+    """
+    tables = _own(values, model, "labels")
+    return {name: place if values((*place, label)) is REMOVED else (*place, label) for name, place in tables.items()}
+
+
+def _own(values: Values, model: str, key: str) -> dict[str, Path]:
+    """The services that say something of a model otherwise than the model does, and where."""
+    services = values((SERVICES,))
+    found: dict[str, Path] = {}
+    for name in services if isinstance(services, Mapping) else ():
+        # What a service says of its models is merged over the defaults, except over a list of them.
+        for models in ((SERVICES, str(name), "models"), (DEFAULTS, "models")):
+            if isinstance(values((*models, model, key)), Mapping):
+                found.setdefault(str(name), (*models, model, key))
+            elif not isinstance(values(models), Mapping) and values(models) is not REMOVED:
+                break
+    return found
+
+
 def plan(
-    model: str, to: int, label: str, values: Values, readers: Sequence[str], group: Group | None = None
+    model: str,
+    to: int,
+    label: str,
+    values: Values,
+    readers: Sequence[str],
+    group: Group | None = None,
+    also: Sequence[Path] = (),
 ) -> tuple[Step, ...]:
     """The steps of a promotion; none where the label is on that version already.
 
@@ -89,28 +154,24 @@ def plan(
         values: the stack file.
         readers: services that move with the labels of the model, which are judged where there is no group.
         group: try the version on a share of the requests first.
+        also: labels of services' own that move with it (:func:`kept_labels`).
 
     Raises:
-        PromotionError: the stack does not have what is asked for.
+        PromotionError: the stack does not have what is asked for, or a member of the group would keep another version.
     """
-    if values((MODELS, model)) is REMOVED:
-        raise PromotionError(f"{MODELS}: there is no model {model!r} in the stack file")
+    see_known(model, label, values)
     here = (MODELS, model, "labels", label)
     old = values(here)
+    weights = _weights(group, values) if group is not None else {}
+    if group is not None:
+        _see_others_move(group, model, label, values)
     if old == to:
         return ()
-    move = _changes(values, {here: to})
-    serve = _changes(values, _served(values, (MODELS, model), to))
+    move = _changes(values, {here: to, **dict.fromkeys(also, to)})
+    served = _served_everywhere(values, model, to, also)
     title = f"{model}: label {label} {_shown(old)} -> {to}"
     if group is None:
-        return (Step(title, serve + move, tuple(readers)),)
-    weights = values((TRAFFIC, group.name, "weights"))
-    if not isinstance(weights, Mapping):
-        raise PromotionError(f"{TRAFFIC}: there is no group {group.name!r} with weights in the stack file")
-    if group.canary not in weights or len(weights) < 2:
-        raise PromotionError(
-            f"{TRAFFIC}.{group.name}: {group.canary!r} is no member beside others: {', '.join(weights)}"
-        )
+        return (Step(title, _changes(values, served) + move, tuple(readers)),)
     others = {name: share for name, share in weights.items() if name != group.canary}
     stable = max(others, key=lambda name: others[name])
     rest = sum(share for name, share in others.items() if name != stable)
@@ -125,9 +186,9 @@ def plan(
 
     now = {name: weights[name] for name in (group.canary, stable)}
     begin = min(now[group.canary], shares[0])
-    canary = _changes(values, _on_canary(values, group.canary, model, label, to))
-    first = _changes(values, {at(group.canary): begin, at(stable): 100 - rest - begin})
-    steps = [Step(f"{group.canary}: {model} version {to} by label {label}", serve + canary + first)]
+    canary = _on_canary(values, group.canary, model, label, to)
+    first = _changes(values, {**served, **canary, at(group.canary): begin, at(stable): 100 - rest - begin})
+    steps = [Step(f"{group.canary}: {model} version {to} by label {label}", first)]
     last = {group.canary: begin, stable: 100 - rest - begin}
     for share in shares:
         new = {group.canary: share, stable: 100 - rest - share}
@@ -147,6 +208,50 @@ def _changes(values: Values, wanted: Mapping[Path, Any]) -> tuple[Change, ...]:
     return tuple(Change(path, values(path), after) for path, after in wanted.items() if values(path) != after)
 
 
+def _weights(group: Group, values: Values) -> Mapping[str, Any]:
+    weights = values((TRAFFIC, group.name, "weights"))
+    if not isinstance(weights, Mapping):
+        raise PromotionError(f"{TRAFFIC}: there is no group {group.name!r} with weights in the stack file")
+    if group.canary not in weights or len(weights) < 2:
+        raise PromotionError(
+            f"{TRAFFIC}.{group.name}: {group.canary!r} is no member beside others: {', '.join(weights)}"
+        )
+    return weights
+
+
+def _see_others_move(group: Group, model: str, label: str, values: Values) -> None:
+    """Whether every member but the canary follows the label of the model.
+
+    Raises:
+        PromotionError: one has labels of its own: it would get its requests back and go on with another version.
+    """
+    members = _weights(group, values)
+    kept = kept_labels(model, label, values)
+    problems = []
+    for name in members:
+        if name == group.canary or name not in kept:
+            continue
+        place = kept[name]
+        now = values(place)
+        what = f"label {label} is version {now} there" if place[-1] == label else f"there is no label {label}"
+        table = shown_path(place[:-1] if place[-1] == label else place)
+        common = (MODELS, model, "labels")
+        fix = f"remove {table}" if isinstance(values(common), Mapping) else f"move {table} to {shown_path(common)}"
+        problems.append(
+            f"{shown_path(place)}: {what}, so {name} does not follow the label of {model}, and would go on with that "
+            f"when it gets its requests back. Fix: {fix} and deploy it; only the canary may have labels of its own"
+        )
+    if problems:
+        raise PromotionError("\n".join(problems))
+
+
+def shown_path(path: Path) -> str:
+    shown = path[0]
+    for key in path[1:]:
+        shown = join_path(shown, key)
+    return shown
+
+
 def _shown(value: Any) -> str:
     return "nothing" if value is REMOVED else str(value)
 
@@ -158,6 +263,16 @@ def _served(values: Values, entry: Path, to: int) -> dict[Path, Any]:
         numbers = values(path)
         if isinstance(numbers, list) and to not in numbers:
             found[path] = [*numbers, to]
+    return found
+
+
+def _served_everywhere(values: Values, model: str, to: int, also: Sequence[Path]) -> dict[Path, Any]:
+    """As :func:`_served`, for the model and for each service that moves and has a policy of its own for it."""
+    found = _served(values, (MODELS, model), to)
+    labels = _own(values, model, "labels")
+    for name, place in _own(values, model, "policy").items():
+        if name not in labels or any(path[:-1] == labels[name] for path in also):
+            found |= _served(values, place[:-1], to)
     return found
 
 

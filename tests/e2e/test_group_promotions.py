@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.model_server.examples import INPUT_NAME, OUTPUT_NAME
 from tests.e2e.checkout import Checkout
-from tests.e2e.test_promotions import INJECTED, KINDS, MODELS, SERVICES, Clients, promote, record
+from tests.e2e.test_promotions import INJECTED, KINDS, MODELS, SERVICES, Clients, ops, promote, record
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +74,23 @@ def test_a_version_that_fails_on_the_canary_never_reaches_the_others(stack: Chec
     assert len(clients.failures) < 0.02 * clients.answers["good"], "a fifth of the requests met it"
     assert stack.stack_file.read_bytes() == before
     settled(stack, 3, 3)
+
+
+def test_a_member_with_labels_of_its_own_is_refused_and_nothing_is_begun(stack: Checkout) -> None:
+    before = stack.stack_file.read_bytes()
+    own = {"modelA": {}, "modelB": {"labels": {"stable": 3}}, "modelC": {}}
+    try:
+        stack.set(own, SERVICES, "vision_stable", "models")
+        code, _, told = ops(stack, "promote", "modelB", "--to", "2", *GROUP, "--canary", "vision_canary")
+    finally:
+        stack.stack_file.write_bytes(before)
+    assert code == 1
+    assert "tf-serving:services.vision_stable.models.modelB.labels.stable: label stable is version 3 there" in told
+    assert not record(stack).exists()
+
+
+def test_a_rollback_takes_the_canary_with_it(stack: Checkout) -> None:
+    code, printed, told = ops(stack, "rollback", "modelB", "--yes")
+    assert code == 0, told
+    assert "label stable is version 1" in printed
+    settled(stack, 1, 1)

@@ -125,6 +125,16 @@ def test_an_update_that_fails_is_set_back_and_tells_no_secret(world: World) -> N
     assert world.file.read_text(encoding="utf-8") == FILE
 
 
+def test_a_gate_that_is_not_passed_is_told_with_its_reason_and_fix(world: World) -> None:
+    told = "modelB version 2 did not pass its gate:\n      record 2 differs\n      Fix: look at it"
+    world.updates = [engine.Done(1, f"Diagnostics:\n  t:i:T (n):\n    error: {told}\n\nerror: up failed\n", "")]
+    reason = "the update failed: modelB version 2 did not pass its gate:\n  record 2 differs\n  Fix: look at it"
+    ended = world.run()
+    assert ended.reasons == (reason,)
+    assert promote.as_value(ended, "dev")["reasons"] == [reason]
+    assert promote.as_lines(ended.reasons).endswith("\n    record 2 differs\n    Fix: look at it")
+
+
 def test_a_way_back_that_fails_stops_and_is_continued(world: World) -> None:
     world.updates = [FAILED, FAILED]
     with pytest.raises(PromotionError, match="not where it began yet"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,6 +127,88 @@ def test_a_canary_without_a_model_set_of_its_own_gets_one_with_every_model() -> 
 def test_a_group_that_does_not_fit_is_refused(group: Group, told: str) -> None:
     with pytest.raises(PromotionError, match=told):
         plan(Disk(), group=group)
+
+
+PINNED = FILE.replace("one: {configFile: true}", "one: {configFile: true, models: {modelB: {%s}}}")
+DEFAULTS = FILE.replace(
+    "  tf-serving:traffic:", "  tf-serving:serviceDefaults: {models: {modelB: {%s}}}\n  tf-serving:traffic:"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (
+            PINNED % "labels: {stable: 1}",
+            "tf-serving:services.one.models.modelB.labels.stable: label stable is version 1",
+        ),
+        (PINNED % "labels: {canary: 1}", "tf-serving:services.one.models.modelB.labels: there is no label stable"),
+        (
+            PINNED % "labels: {stable: 1}, policy: {specific: [1]}",
+            "tf-serving:services.one.models.modelB.labels.stable",
+        ),
+        (DEFAULTS % "labels: {stable: 1}", "tf-serving:serviceDefaults.models.modelB.labels.stable"),
+        (
+            (PINNED % "labels: {stable: 1}").replace("labels: {stable: 1, canary: 1}", "labels: {stable: 2}"),
+            "services.one",
+        ),
+    ],
+)
+def test_a_member_that_would_get_its_requests_back_with_the_old_version_is_refused(text: str, place: str) -> None:
+    with pytest.raises(PromotionError, match=re.escape(place)) as refused:
+        plan(Disk(text), group=Group("vision", "two", (10, 100)))
+    assert "Fix: remove tf-serving:" in str(refused.value)
+
+
+def test_labels_of_a_member_become_the_models_where_the_model_has_none() -> None:
+    text = (PINNED % "labels: {stable: 1}").replace("      labels: {stable: 1, canary: 1}\n", "")
+    with pytest.raises(
+        PromotionError, match=r"Fix: move .*one\.models\.modelB\.labels to tf-serving:models\.modelB\.labels"
+    ):
+        plan(Disk(text), group=Group("vision", "two", (10, 100)))
+
+
+@pytest.mark.parametrize("group", [None, Group("vision", "two", (10, 100))], ids=["label", "shares"])
+def test_a_policy_of_a_services_own_is_widened_where_its_labels_move(group: Group | None) -> None:
+    [first, *_] = plan(Disk(PINNED % "policy: {specific: [1]}"), group=group)
+    found = {change.path: change.after for change in first.changes}
+    assert found[(promotion.SERVICES, "one", "models", "modelB", "policy", "specific")] == [1, 2]
+    if group is None:
+        text = PINNED % "policy: {specific: [1]}, labels: {stable: 1}"
+        assert not any(c.path[0] == promotion.SERVICES for step in plan(Disk(text)) for c in step.changes)
+
+
+def test_a_label_that_goes_back_takes_those_with_it_that_a_promotion_left_at_its_canary() -> None:
+    disk = Disk()
+    for step in plan(disk, group=Group("vision", "two", (100,))):
+        disk.text = stack_edit.edit(disk.text, promotion.edits(step, disk.value), "tf-serving")
+    kept = promotion.kept_labels("modelB", "stable", disk.value)
+    assert {name: disk.value(place) for name, place in kept.items()} == {"two": 2}
+    [back] = promotion.plan("modelB", 1, "stable", disk.value, (), also=tuple(kept.values()))
+    disk.text = stack_edit.edit(disk.text, promotion.edits(back, disk.value), "tf-serving")
+    assert disk.value(kept["two"]) == disk.value((promotion.MODELS, "modelB", "labels", "stable")) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "label", "told"),
+    [
+        ("modelX", "stable", "no model 'modelX' in the stack file. Allowed: modelA, modelB. Fix: did you mean 'model"),
+        ("zzz", "stable", "no model 'zzz' in the stack file. Allowed: modelA, modelB."),
+        ("modelB", "stabel", "modelB.labels: there is no label 'stabel' in the stack file. Allowed: stable, canary. "
+         "Fix: did you mean 'stable'"),
+        ("modelB", "nope", "Allowed: stable, canary. Fix: name one with --label"),
+    ],
+)  # fmt: skip
+def test_a_model_or_label_that_is_not_in_the_file_is_refused_with_what_was_meant(
+    model: str, label: str, told: str
+) -> None:
+    with pytest.raises(PromotionError, match=re.escape(told)):
+        promotion.plan(model, 2, label, Disk().value, [])
+
+
+def test_a_model_without_a_label_may_get_its_first() -> None:
+    [step] = promotion.plan("modelA", 2, "stable", Disk().value, [])
+    assert [change.path[1:] for change in step.changes] == [("modelA", "labels", "stable")]
 
 
 def test_the_canary_is_the_member_that_says_otherwise_or_gets_least() -> None:

@@ -77,9 +77,10 @@ def test_the_way_back_ends_at_a_version_that_was_there_and_is_not_there_now(move
     assert after([*moves, *reversed(way)]) == ()
 
 
-def resource(version: int | None) -> state.Resource:
+def resource(version: int | None, *services: str) -> state.Resource:
+    read = {"services": {name: {} for name in services}}
     return state.Resource(
-        state.SERVED_CONFIG, "r", "i", {}, {"previous": {"m": {"stable": [5, version]}}} if version else {}
+        state.SERVED_CONFIG, "r", "i", read, {"previous": {"m": {"stable": [5, version]}}} if version else {}
     )
 
 
@@ -89,3 +90,11 @@ def test_a_rollback_goes_where_the_state_says() -> None:
         version_before([resource(None)], "m", "stable")
     with pytest.raises(PromotionError, match="7 or 8"):
         version_before([resource(7), resource(8)], "m", "stable")
+
+
+def test_services_that_stay_where_they_are_do_not_say_where_a_rollback_goes() -> None:
+    assert version_before([resource(7, "one"), resource(8, "two")], "m", "stable", ["two"]) == 7
+    with pytest.raises(PromotionError, match="7 or 8"):
+        version_before([resource(7, "one"), resource(8, "one", "two")], "m", "stable", ["two"])
+    with pytest.raises(PromotionError, match="or it was set back already"):
+        version_before([resource(8, "two")], "m", "stable", ["two"])
