@@ -61,7 +61,11 @@ class AckCluster(Component):
         **options: Any,
     ) -> None:
         alone = not isinstance(args, ClusterSettings)
-        cluster = args if isinstance(args, ClusterSettings) else _plan(name, arguments.given(args, options))
+        cluster = (
+            args
+            if isinstance(args, ClusterSettings)
+            else _plan(name, arguments.given(type(self), name, args, opts, options))
+        )
         super().__init__(name, opts)
         child = pulumi.ResourceOptions(parent=self)
         network = Network(f"{name}-vpc", {"vpcName": cluster.name, "cidrBlock": cluster.vpc_cidr}, child)

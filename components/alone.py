@@ -124,17 +124,17 @@ def served_by(proven: ServedConfig | ServedModel, service: str) -> pulumi.Output
     return proven.served.apply(lambda found: found if whole or found is None else found.get(service))
 
 
-def take_repository(given: dict[str, Any]) -> list[pulumi.Resource]:
-    """Puts what a repository declares in the place of the repository itself; what services of it wait for.
+def take_repository(given: dict[str, Any]) -> tuple[list[pulumi.Resource], dict[str, Any]]:
+    """Takes the repository out of arguments: what services of it wait for, and what it declares, by key.
 
     Args:
         given: arguments of a component, with ``repository``: the component, or the outputs of one made elsewhere.
     """
     repository = given.pop("repository", None)
     if isinstance(repository, ModelRepository):
-        given |= {"declaration": repository.declaration.text, "bucket": repository.bucket_name}
-        return repository.contents
+        declared = {"declaration": repository.declaration.text, "bucket": repository.bucket_name}
+        return repository.contents, declared
     if isinstance(repository, Mapping):
-        given |= {key: repository[key] for key in ("declaration", "bucket") if key in repository}
-        return [DependencyResource(urn) for urn in repository.get("contents") or ()]
-    return []  # what it is not is a problem among the others
+        declared = {key: repository[key] for key in ("declaration", "bucket") if key in repository}
+        return [DependencyResource(urn) for urn in repository.get("contents") or ()], declared
+    return [], {}  # what it is not is a problem among the others

@@ -8,9 +8,9 @@ soon as it is known: by the preview, where it is known then.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -19,10 +19,14 @@ from pulumi.output import Unknown
 
 from components.component import Component
 from config.arguments import Arguments, Entries, Outputs, Shape, read_arguments
+from config.reader import Reader
 from tfserving.errors import ConfigError, Problem
 from tfserving.late_values import LateValues, put_back
+from tfserving.model_config import unknown_keys
 
 _T = TypeVar("_T")
+_FEW = 12
+"""Where a close key is known, more others than these are no help."""
 
 
 class Caller(Enum):
@@ -50,9 +54,55 @@ def made_for(caller: Caller) -> Iterator[None]:
         _caller.reset(token)
 
 
-def given(args: Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a component: a mapping, keyword arguments, or both."""
-    return {**(args or {}), **options}
+def given(
+    component: type[Component], name: object, args: object, opts: object, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a component: a mapping, keyword arguments, or both.
+
+    Args:
+        component: the component.
+        name: its name.
+        args: the mapping, or ``None``.
+        opts: what Pulumi is to know of it.
+        options: the keyword arguments.
+
+    Raises:
+        ArgumentError: one of the first three is something else, or both say the same.
+    """
+    problems = []
+    if not isinstance(name, str) or not name:
+        problems.append(Problem("name", f"{_shown(name)} is not a name of a resource", "a text"))
+    if isinstance(args, pulumi.ResourceOptions):
+        message = "the second argument is the component's own, and this is a ResourceOptions"
+        problems.append(Problem("args", message, _ARGUMENTS, "pass it as opts="))
+    elif not isinstance(args, Mapping | None):
+        fix = "name each argument, as in bucket=..., or pass a mapping of them"
+        problems.append(Problem("args", f"{_shown(args)} is not a mapping", _ARGUMENTS, fix))
+    if not isinstance(opts, pulumi.ResourceOptions | None):
+        fix = "pass pulumi.ResourceOptions(protect=True)" if isinstance(opts, Mapping) else ""
+        problems.append(Problem("opts", f"{_shown(opts)} is not a ResourceOptions", "a pulumi.ResourceOptions", fix))
+    mapping = args if isinstance(args, Mapping) else {}
+    for key in mapping.keys() & options.keys():
+        message = "it is in the mapping of arguments, and a keyword argument as well"
+        problems.append(Problem(key, message, fix="keep one of them"))
+    if problems:
+        raise ArgumentError(problems, _subject(component, name))
+    return {**mapping, **options}
+
+
+_ARGUMENTS = "a mapping of arguments, or nothing"
+
+
+def _shown(value: object) -> str:
+    """A value for a message, short; of what may hold secrets only the type."""
+    if value is None:
+        return "nothing"
+    plain = isinstance(value, str | int | float) and len(str(value)) <= 40
+    return repr(value) if plain else f"this {type(value).__name__}"
+
+
+def _subject(component: type[Component], name: object) -> str:
+    return f"{component.__name__} {name}" if isinstance(name, str) and name else component.__name__
 
 
 def is_output(value: Any) -> bool:
@@ -116,6 +166,8 @@ def check(
     *,
     own: Mapping[str, Shape | Entries] | None = None,
     late: Mapping[str, str] | None = None,
+    derived: Mapping[str, Any] | None = None,
+    also: Sequence[Problem] = (),
 ) -> Checked[_T]:
     """Reads and checks the arguments of a component.
 
@@ -127,17 +179,21 @@ def check(
             begin at the arguments.
         own: as for :func:`config.arguments.read_arguments`.
         late: forms of values that may be outputs and are no argument of their own.
+        derived: values that ``plan`` is given besides, by key: what another argument comes to.
+        also: problems that were found before.
 
     Raises:
         ArgumentError: all problems.
     """
-    subject = f"{component.__name__} {name}"
+    subject = _subject(component, name)
+    derived = derived or {}
     forms = {**{each.key: each.late for each in component.arguments if each.late}, **(late or {})}
     more = {each.key: each.name for each in component.arguments}
     outputs = Outputs(is_late=is_output, part=_part)
     caller = _caller.get()
+    strange = [key for key in derived if values.get(key) is not None]
     arguments = read_arguments(
-        values,
+        {**values, **derived},
         component.shape,
         outputs,
         own=own,
@@ -146,6 +202,12 @@ def check(
         python=caller is not Caller.OTHER,
         translated=caller is not Caller.HERE,
     )
+    strange += [key for key in arguments.values if key not in component.taken() and key not in derived]
+    arguments.problems += [*also, *_unknown(strange, component.taken())]
+    for key in strange:
+        if key not in derived:
+            del arguments.values[key]
+    _see_texts(component, arguments)
     try:
         made = plan(arguments.values)
     except ConfigError as error:
@@ -153,6 +215,24 @@ def check(
     if arguments.problems:
         raise _error(arguments, arguments.problems, subject)
     return Checked(plan=made, _arguments=arguments, _check=plan, _subject=subject)
+
+
+def _see_texts(component: type[Component], arguments: Arguments) -> None:
+    """Arguments that are texts are such when they are planned with: names become keys, whatever else is wrong."""
+    reader = Reader()
+    for each in component.arguments:
+        if each.type is str and each.key in arguments.values:
+            before = len(reader.problems)
+            text = reader.text(arguments.values.pop(each.key), each.key, lines=True)
+            if len(reader.problems) == before:
+                arguments.values[each.key] = text
+    arguments.problems += reader.problems
+
+
+def _unknown(strange: Sequence[str], taken: tuple[str, ...]) -> list[Problem]:
+    found = unknown_keys(dict.fromkeys(strange), taken, "")
+    few = [replace(each, allowed="") if each.fix and len(taken) > _FEW else each for each in found]
+    return [replace(each, path=each.path.removeprefix(".")) for each in few]
 
 
 def _error(arguments: Arguments, problems: Iterable[Problem], subject: str) -> ArgumentError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ import pulumi
 from config.arguments import Classes
 from tfserving.contract import PACKAGE
 from tfserving.contract.records import Record
+from tfserving.options import keys, snake_case
 
 PutBack = Callable[[Any], Any]
 """Sets outputs of other resources in the place of their stand-ins (:meth:`components.arguments.Checked.put_back`)."""
@@ -48,7 +48,7 @@ class Argument:
     @property
     def name(self) -> str:
         """Its name in Python."""
-        return re.sub(r"(?=[A-Z])", "_", self.key).lower()
+        return snake_case(self.key)
 
 
 class Component(pulumi.ComponentResource):
@@ -93,6 +93,12 @@ class Component(pulumi.ComponentResource):
         """
         self.state = dict(outputs)
         self.register_outputs(dict(outputs))
+
+    @classmethod
+    def taken(cls) -> tuple[str, ...]:
+        """The keys of all that it takes."""
+        found = [key for each in cls.shape for key in keys(each) if key not in cls.not_taken]
+        return tuple(dict.fromkeys([*(each.key for each in cls.arguments), *found]))
 
     @classmethod
     def description(cls) -> str:

@@ -15,14 +15,17 @@ from components.component import Argument, Component, PutBack, as_it_is
 from components.declaration import Declaration
 from components.other_packages import Alarm, AlarmArgs, BucketObject
 from components.resources import EasService, ModelConfigFile
+from config.reader import Reader
 from config.services import OneInstanceType, ServiceSettings, StartFiles
 from config.stack_config import NAMESPACE
+from config.traffic import check_name
 from tfserving import alerts, eas_spec, rollout, schedule
 from tfserving.alerts import Alerts
 from tfserving.contract.parts import Pods, ServedVersions
 from tfserving.contract.records import Record, prop
 from tfserving.contract.serving import Autoscaler, CronScaler, EasServiceInputs, Probe, Protocol
 from tfserving.contract.storage import ModelConfigFileInputs
+from tfserving.errors import Problem
 from tfserving.manifest import user_cache
 from tfserving.property_path import join_path
 
@@ -113,7 +116,11 @@ class TensorFlowServing(Component):
         opts: pulumi.ResourceOptions | None = None,
         **options: Any,
     ) -> None:
-        plan = args if isinstance(args, ServicePlan) else _plan(name, arguments.given(args, options))
+        plan = (
+            args
+            if isinstance(args, ServicePlan)
+            else _plan(name, arguments.given(type(self), name, args, opts, options))
+        )
         super().__init__(name, opts, plan.warnings)
         service, spec = plan.service, plan.service.spec
         config_file = self._config_file(f"{name}-config", plan)
@@ -213,7 +220,8 @@ def _plan(name: str, given: dict[str, Any]) -> ServicePlan:
     Raises:
         ArgumentError: everything that is wrong with them.
     """
-    after = take_repository(given)
+    after, declared_elsewhere = take_repository(given)
+    group, problems = _group(given.get("group"))
 
     def plan(values: Mapping[str, Any]) -> ServicePlan:
         entry = {key: value for key, value in values.items() if key not in NOT_OF_A_SERVICE}
@@ -231,7 +239,7 @@ def _plan(name: str, given: dict[str, Any]) -> ServicePlan:
         with user_cache() as cache:
             settings = surroundings.parse(raw, region, cache, {at: ""}, below=(at,))
         [service] = settings.services
-        service = replace(service, spec=replace(service.spec, group=str(values.get("group") or "")))
+        service = replace(service, spec=replace(service.spec, group=group))
         alone = None
         if service.spec.config_file:
             spec = replace(service.spec, config_file_name=f"model_config.{service.name}.pbtxt")
@@ -250,8 +258,22 @@ def _plan(name: str, given: dict[str, Any]) -> ServicePlan:
             warnings=settings.warnings,
         )
 
-    checked = arguments.check(TensorFlowServing, name, given, plan, late={"bucket": "{}"})
+    late = {"bucket": "{}"}
+    checked = arguments.check(
+        TensorFlowServing, name, given, plan, late=late, derived=declared_elsewhere, also=problems
+    )
     return replace(checked.plan, after=after, put_back=checked.put_back)
+
+
+def _group(given: Any) -> tuple[str, Sequence[Problem]]:
+    """The name of the service group, and what is wrong with it: EAS refuses it only once the models are published."""
+    if given is None or arguments.is_output(given):  # an output is a problem of its own
+        return "", ()
+    reader = Reader()
+    group = reader.text(given, "group")
+    if not reader.problems:
+        check_name(reader, group, "group")
+    return group, reader.problems
 
 
 def _service_json(service: ServiceSettings, put_back: PutBack) -> dict[str, Any]:

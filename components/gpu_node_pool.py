@@ -80,7 +80,9 @@ class GpuNodePool(Component):
         opts: pulumi.ResourceOptions | None = None,
         **options: Any,
     ) -> None:
-        plan = args if isinstance(args, PoolPlan) else _plan(name, arguments.given(args, options))
+        plan = (
+            args if isinstance(args, PoolPlan) else _plan(name, arguments.given(type(self), name, args, opts, options))
+        )
         super().__init__(name, opts, plan.warnings)
         pool, put_back = plan.pool, plan.put_back
         self.pool = pool

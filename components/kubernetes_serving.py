@@ -35,6 +35,7 @@ from tfserving.contract.cluster import ClusterObjectInputs
 from tfserving.contract.parts import Pods, ServedVersions
 from tfserving.contract.records import Record
 from tfserving.contract.storage import ModelConfigFileInputs
+from tfserving.errors import Problem
 from tfserving.kubernetes import GRPC_PORT, HTTP_PORT, Manifest
 from tfserving.manifest import user_cache
 from tfserving.model_sets import DEFAULT_FILE
@@ -131,7 +132,9 @@ class KubernetesServing(Component):
         opts: pulumi.ResourceOptions | None = None,
         **options_: Any,
     ) -> None:
-        plan = args if isinstance(args, PodsPlan) else _plan(name, arguments.given(args, options_))
+        plan = (
+            args if isinstance(args, PodsPlan) else _plan(name, arguments.given(type(self), name, args, opts, options_))
+        )
         super().__init__(name, opts, plan.warnings)
         service, put_back = plan.service, plan.put_back
         self.service = service
@@ -268,14 +271,18 @@ def _plan(name: str, given: dict[str, Any]) -> PodsPlan:
     Raises:
         ArgumentError: everything that is wrong with them.
     """
-    after = take_repository(given)
+    after, declared_elsewhere = take_repository(given)
     pool = given.pop("pool", None)
     declared_pool = ""
+    problems: list[Problem] = []
     if isinstance(pool, GpuNodePool):
         declared_pool = pool_declaration(pool.pool)
         after = [*after, pool.resource]
-    elif isinstance(pool, Mapping):  # the outputs of one that is made elsewhere
-        declared_pool = str(pool.get("declaration", ""))
+    elif isinstance(pool, Mapping) and pool.get("declaration"):  # the outputs of one that is made elsewhere
+        declared_pool = str(pool["declaration"])
+    elif pool is not None:
+        fix = "pass the component itself; nodes of another kind are chosen by nodeSelector"
+        problems.append(Problem("pool", "this is not a pool of nodes", "a GpuNodePool", fix))
 
     def plan(values: Mapping[str, Any]) -> PodsPlan:
         place = {key: values[key] for key in ("kubeconfig", "context", "namespace") if values.get(key)}
@@ -329,7 +336,9 @@ def _plan(name: str, given: dict[str, Any]) -> PodsPlan:
         )
 
     late = {"bucket": "{}"}
-    checked = arguments.check(KubernetesServing, name, given, plan, late=late)
+    checked = arguments.check(
+        KubernetesServing, name, given, plan, late=late, derived=declared_elsewhere, also=problems
+    )
     return replace(checked.plan, after=after, put_back=checked.put_back)
 
 

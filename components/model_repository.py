@@ -157,7 +157,7 @@ class ModelRepository(Component):
         if isinstance(args, RepositoryPlan):
             plan, settings = args, None
         else:
-            given = arguments.given(args, options)
+            given = arguments.given(type(self), name, args, opts, options)
             plan, settings = _plan(name, dict(given))
         super().__init__(name, opts)
         if settings is not None and settings.asked:

@@ -83,7 +83,7 @@ class ServingStack(Component):
         opts: pulumi.ResourceOptions | None = None,
         **options: Any,
     ) -> None:
-        planned = args if callable(args) else _planner(name, arguments.given(args, options))
+        planned = args if callable(args) else _planner(name, arguments.given(type(self), name, args, opts, options))
         plan = planned(None)
         super().__init__(name, opts)
         self._owner = surroundings.owner()

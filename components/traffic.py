@@ -96,7 +96,11 @@ class TrafficGroup(Component):
         opts: pulumi.ResourceOptions | None = None,
         **options: Any,
     ) -> None:
-        plan = args if isinstance(args, TrafficPlan) else _plan(name, arguments.given(args, options))
+        plan = (
+            args
+            if isinstance(args, TrafficPlan)
+            else _plan(name, arguments.given(type(self), name, args, opts, options))
+        )
         super().__init__(name, opts)
         self.settings = settings = plan.settings
         needed = [*plan.started, *plan.after]
@@ -167,13 +171,17 @@ def _plan(name: str, given: dict[str, Any]) -> TrafficPlan:
         ArgumentError: everything that is wrong with them.
     """
     members = given.pop("services", None)
-    found = [_member(each) for each in members] if isinstance(members, list | tuple) else []
+    listed = isinstance(members, list | tuple)
+    found = [_member(each) for each in (members if listed else [members])] if members is not None else []
 
     def plan(values: Mapping[str, Any]) -> TrafficPlan:
         reader = Reader()
         group = reader.text(values.get("groupName"), "groupName", name)
         known = {each.settings.name: each.settings for each in found if each is not None}
-        for index, each in enumerate(found):
+        if members is not None and not listed:
+            fix = "write services=[...]" if found[0] is not None else ""
+            reader.add("services", f"this {type(members).__name__} is not a list", "a list of TensorFlowServing", fix)
+        for index, each in enumerate(found if listed else ()):
             at = f"services[{index}]"
             if each is None:
                 reader.add(at, "this is not a service on PAI-EAS", "a TensorFlowServing", "pass the component itself")
@@ -183,6 +191,8 @@ def _plan(name: str, given: dict[str, Any]) -> TrafficPlan:
                 reader.add(at, message, group, f"make it with group {group!r}")
         if not found:
             reader.add("services", "a group has no members", "TensorFlowServing components", "name its services")
+        if not known:  # nothing can be said of their shares
+            raise ConfigError(reader.problems)
         entry = {key: value for key, value in values.items() if key != "groupName"}
         settings = read_group(reader, group, "", entry, known, ())
         if reader.problems:

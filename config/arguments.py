@@ -7,8 +7,9 @@ as its stand-in (:mod:`tfserving.late_values`) where its option allows it; anywh
 
 from __future__ import annotations
 
+import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, get_args, get_origin
 
@@ -28,7 +29,7 @@ _ALLOWED = "a plain value"
 WHOLE = "*"
 """At the end of the form of a mapping's values: the mapping may be an output as a whole."""
 
-_KEY_IN_TEXT = re.compile(r"(?<![\w:./`-])[a-z]+[A-Z]\w*")
+_KEY_IN_TEXT = re.compile(r"(?<![\w:./`-])[a-z][a-z0-9]*[A-Z]\w*")
 """What may be the key of an option in a sentence: words have no capital inside, and values are in backticks."""
 
 
@@ -134,10 +135,13 @@ def read_arguments(
 def _by_key(given: Mapping[str, Any], keys: Mapping[str, str], found: Arguments) -> dict[str, Any]:
     """The arguments, those that are no options by their keys."""
     renamed: dict[str, Any] = {}
+    first: dict[str, str] = {}
     for written, value in given.items():
         key = keys.get(written, written)
         if key in renamed:
-            found.problems.append(Problem(key, f"{written} and {key} are the same argument", fix="keep one of them"))
+            message = f"`{first[key]}` and `{written}` are the same argument"
+            found.problems.append(Problem(key, message, fix="keep one of them"))
+        first.setdefault(key, written)
         renamed.setdefault(key, value)
     return renamed
 
@@ -161,21 +165,40 @@ class _Reader:
         """The entries of a mapping by the keys of the stack config."""
         classes = shape(given) if callable(shape) else shape
         known = {each.key: each for cls in classes for each in options(cls)}
-        keys = {each.name: each.key for each in known.values()}
+        keys = {written: each.key for each in known.values() for written in _written(each)}
         if self.python:
-            self.found.names |= {key: name for name, key in keys.items()}
+            self.found.names |= {each.key: each.python for each in known.values()}
         values: dict[str, Any] = {}
-        for written, value in given.items():
-            key = keys.get(written, written) if isinstance(written, str) else str(written)
+        first: dict[str, str] = {}
+        for written, value in self._texts(given, path):
+            key = keys.get(written, written)
             at = _below(path, key)
-            if key != written or key in known:
-                self.found.written[at] = known[key].name if self._was_translated(key, known) else str(written)
             if key in values:
-                self._problem(at, f"{written} and {key} are the same option", fix="keep one of them")
+                self._problem(at, f"`{first[key]}` and `{written}` are the same option", fix="keep one of them")
                 continue
+            first[key] = written
+            if key != written or key in known:
+                self.found.written[at] = known[key].python if self._was_translated(key, known) else written
             if value is not None:
                 values[key] = self._option(value, known.get(key), key, at)
         return values
+
+    def _texts(self, given: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
+        """The entries of a mapping whose keys can be keys of the stack file: texts, or numbers that are read as such.
+
+        A label ``None``, which a program may have for one that it did not find, would be called so.
+        """
+        seen: dict[str, Any] = {}
+        for key, value in given.items():
+            text, at = str(key), _below(path, key if isinstance(key, str) else repr(key))
+            if isinstance(key, bool) or not isinstance(key, str | int):
+                shown = repr(key) if key is None or isinstance(key, bool | float) else f"this {type(key).__name__}"
+                self._problem(at, f"{shown} is not a key", "a text or a whole number", "write a name, as a text")
+            elif text in seen:
+                self._problem(at, f"{seen[text]!r} and {key!r} are the same key", fix="keep one of them")
+            else:
+                seen[text] = key
+                yield text, value
 
     def _was_translated(self, key: str, known: Mapping[str, Option]) -> bool:
         return self.python and self.translated and key in known
@@ -213,8 +236,9 @@ class _Reader:
 
     def _named(self, value: Mapping[Any, Any], at: str) -> dict[str, Any]:
         """The entries of a mapping whose keys are names of the user's own."""
-        self.found.written |= {_below(at, str(name)): str(name) for name in value}
-        return {str(name): item for name, item in value.items()}
+        named = dict(self._texts(value, at))
+        self.found.written |= {_below(at, name): name for name in named}
+        return named
 
     def _late(self, value: Any, hint: Any, classes: Classes, form: str, at: str) -> Any:
         whole = form.endswith(WHOLE)
@@ -224,7 +248,7 @@ class _Reader:
             return {text: text} if is_mapping(hint) else [text] if listed else text
         known = [each for cls in classes for each in options(cls)]
         if known and all(each.late for each in known):  # a mapping of which every part may be an output
-            parts = {each.name: self.outputs.part(value, each.key, each.name) for each in known}
+            parts = {each.key: self.outputs.part(value, each.key, each.python) for each in known}
             return self.mapping(parts, classes, at)
         message = "an output of another resource stands here, and its value is not known when the stack is planned"
         self._problem(at, message, _ALLOWED, "take it from the config of the stack, or write it into the program")
@@ -232,6 +256,11 @@ class _Reader:
 
     def _problem(self, at: str, message: str, allowed: str = "", fix: str = "") -> None:
         self.found.problems.append(Problem(at, message, allowed, fix))
+
+
+def _written(option: Option) -> set[str]:
+    """How a program may write an option besides its key: a word of Python's own with ``_``, as SDKs have it, too."""
+    return {option.python, f"{option.python}_" if keyword.iskeyword(option.python) else option.python, option.name}
 
 
 def _dataclasses(hint: Any) -> Classes:

@@ -58,13 +58,16 @@ def read_bucket(stack: StackConfig) -> BucketSettings:
     reader = stack.reader(path)
     value = stack.raw.get(path)
     is_name = isinstance(value, str) and value.lstrip()[:1] != "{"
+    before = len(reader.problems)
     given = (
         {"name": value} if is_name else reader.mapping(value, path, keys(BucketSettings), "a name, or name and options")
     )
     where = path if is_name else join_path(path, "name")
+    told = len(reader.problems) > before and not given
+    before = len(reader.problems)
     name = reader.text(given.get("name"), where)
     if not name:
-        if value is None or given or is_name:
+        if not told and len(reader.problems) == before:
             reader.add(where, "no bucket is named", "the name of an OSS bucket", "name one; the stack makes it")
     elif not BUCKET.fullmatch(name):
         allowed = "3 to 63 lower-case letters, digits and '-', letter or digit first and last"

@@ -21,9 +21,11 @@ from tfserving.gates.golden import GoldenError, Record
 from tfserving.gates.spec import Known
 from tfserving.model_config import Model, ModelServerConfig
 from tfserving.model_sets import ModelSet
-from tfserving.options import keys
+from tfserving.options import keys, options
 from tfserving.property_path import join_path
 from tfserving.saved_model import Signature
+
+_FILE = "a file with one request a line, relative to the project"
 
 
 def with_gates(
@@ -70,6 +72,7 @@ def with_gates(
 
 def _read(reader: Reader, value: Any, where: str) -> Gate:
     entry = reader.mapping(value, where, keys(Gate))
+    _see_written(reader, entry, where, Gate)
     fields = read_plain(reader, entry, where, Gate)
     parts: Mapping[str, type] = {"tolerance": Tolerance, "agreement": Agreement, "latency": Latency}
     for key, cls in parts.items():
@@ -86,7 +89,18 @@ def _read(reader: Reader, value: Any, where: str) -> Gate:
 
 def _part(reader: Reader, value: Any, path: str, cls: type) -> Any:
     given = reader.mapping(value, path, keys(cls))
+    _see_written(reader, given, path, cls)
     return cls(**read_plain(reader, given, path, cls))
+
+
+def _see_written(reader: Reader, given: Mapping[str, Any], path: str, cls: type) -> None:
+    """A key with nothing behind it would leave out a test that somebody meant to demand."""
+    for each in options(cls):
+        value = given.get(each.key, each)
+        if value is None or (value == "" and each.plain_type is str):
+            said = "nothing is written here" if value is None else "the text is empty"
+            allowed = _FILE if each.key in ("golden", "on") else ""
+            reader.add(join_path(path, each.key), said, allowed, "write what is demanded, or remove the key")
 
 
 # ---- checking ------------------------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ class Reader:
         text = value if isinstance(value, str) else ""
         if text not in choices:
             fix = did_you_mean(text, choices) if text else ""
-            self.add(path, f"{self.show(value)} is not allowed here", " or ".join(choices), fix)
+            message = "nothing is written here" if value is None else f"{self.show(value)} is not allowed here"
+            self.add(path, message, " or ".join(choices), fix)
             return choices[0]
         return text
 

@@ -138,11 +138,22 @@ def read_group(
         models: names of the models that services with the config file answer for.
         cluster: where those on Kubernetes are.
     """
-    if not _NAME.fullmatch(name):
-        reader.add(path, f"{name!r} is not a name of a group", _ALLOWED_NAME)
+    check_name(reader, name, path)
     if name in known:
         reader.add(path, f"{name} is a service; a group has an address of its own", fix="give the group another name")
     return _Group(reader, name, path, known, models, cluster).read(entry)
+
+
+def check_name(reader: Reader, name: str, path: str) -> None:
+    """Notes a name that EAS would refuse for a group.
+
+    Args:
+        reader: takes the problem.
+        name: of the group.
+        path: where it stands.
+    """
+    if not _NAME.fullmatch(name):
+        reader.add(path, f"{name!r} is not a name of a group", _ALLOWED_NAME)
 
 
 class _Group:

@@ -121,6 +121,11 @@ class Option:
     late: str = ""
 
     @property
+    def python(self) -> str:
+        """How a Python program calls it: as its key, and so docs and schema, in snake_case."""
+        return self.name.removesuffix("_") if camel_case(self.name) == self.key else snake_case(self.key)
+
+    @property
     def markdown(self) -> str:
         """The sentence as Markdown."""
         return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", self.sentence).replace("``", "`").removesuffix(".")
@@ -179,6 +184,11 @@ def camel_case(name: str) -> str:
     """``config_poll_seconds`` as a stack file has it: ``configPollSeconds``."""
     first, *others = name.split("_")
     return first + "".join(part.capitalize() for part in others)
+
+
+def snake_case(key: str) -> str:
+    """``configPollSeconds`` as a Python program has it: ``config_poll_seconds``."""
+    return re.sub(r"(?=[A-Z])", "_", key).lower()
 
 
 def without_none(hint: Any) -> Any:

@@ -192,6 +192,108 @@ def test_an_output_where_a_plain_value_is_needed_says_so() -> None:
     assert error.count("  - ") == 1
 
 
+STRANGE: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
+    "a list": (lambda: ModelRepository("m", ["x"]), ("args: this list is not a mapping", "Fix: name each argument")),
+    "a text": (lambda: ModelRepository("m", "text"), ("args: 'text' is not a mapping",)),
+    "options": (
+        lambda: TensorFlowServing("s", pulumi.ResourceOptions()),
+        ("args: the second argument is the component's own", "Fix: pass it as opts="),
+    ),
+    "opts": (
+        lambda: ModelRepository("m", bucket="examplebucket", models=MODELS, opts={"protect": True}),
+        ("opts: this dict is not a ResourceOptions", "Fix: pass pulumi.ResourceOptions(protect=True)"),
+    ),
+    "no name": (lambda: AckCluster("", 1), ("AckCluster: 2 problems", "name: '' is not a name", "args: 1 is not")),
+    "stack": (lambda: ServingStack("s", ["x"], opts=[]), ("args: this list", "opts: this list")),
+    "pool": (lambda: GpuNodePool("p", 1), ("args: 1 is not a mapping",)),
+    "pods": (lambda: KubernetesServing("s", [1]), ("args: this list",)),
+    "group": (lambda: TrafficGroup("s", [1]), ("args: this list",)),
+    "twice": (
+        lambda: ModelRepository("m", {"bucket": "a"}, bucket="b"),
+        ("bucket: it is in the mapping of arguments, and a keyword argument as well",),
+    ),
+    "misspelt": (
+        lambda: ModelRepository("m", bukket="examplebucket", bucket="examplebucket", models=MODELS),
+        ("bukket: unknown key 'bukket'", "Allowed: root, region, bucket, ", "Fix: did you mean 'bucket'"),
+    ),
+    "of others": (
+        lambda: repository(services={}, model_root="x", rollout_seconds=1),
+        ("services: unknown key", "model_root: unknown key 'model_root'", "rollout_seconds: unknown key"),
+    ),
+    "a bucket besides": (lambda: vision(repository(), bucket="abc"), ("bucket: unknown key 'bucket'",)),
+    "a declaration besides": (lambda: vision(repository(), declaration="{}"), ("declaration: unknown key",)),
+    "instead of a repository": (
+        lambda: TensorFlowServing("vision", bucket="abc", declaration="{}"),
+        ("bucket: unknown key", "declaration: unknown key", "repository: "),
+    ),
+    "pods with a bucket": (lambda: pods(repository(), bucket="abc"), ("bucket: unknown key 'bucket'",)),
+    "pods in a pool that is none": (lambda: pods(repository(), pool="gpus"), ("pool: this is not a pool of nodes",)),
+    "pods in an empty pool": (lambda: pods(repository(), pool={}), ("pool: this is not a pool of nodes",)),
+    "a group with a blank": (lambda: vision(repository(), group="A b"), ("group: 'A b' is not a name of a group",)),
+    "a group in capitals": (lambda: vision(repository(), group="Group"), ("group: 'Group' is not a name",)),
+    "a name that is a list": (
+        lambda: vision(repository(), service_name=["x"], replicas="many"),
+        ("service_name: ['x'] is not a text", "replicas: "),
+    ),
+    "a name that is a mapping": (lambda: pods(repository(), service_name={}), ("service_name: {} is not a text",)),
+    "a region that is none": (lambda: repository(region=["x"]), ("region: ['x'] is not a text",)),
+    "a group by number": (lambda: vision(repository(), group=1), ("group: '1' is not a name of a group",)),
+    "a group of nothing": (lambda: vision(repository(), group=""), ("group: '' is not a name of a group",)),
+    "a group among others": (
+        lambda: vision(repository(), group=["x"], config_poll_seconds="soon"),
+        ("group: ['x'] is not a text", "config_poll_seconds: "),
+    ),
+    "no list": (
+        lambda: TrafficGroup("vision", services=vision(repository(), group="vision"), weights={"vision": 100}),
+        ("services: this TensorFlowServing is not a list", "Fix: write services=[...]"),
+    ),
+    "a mapping of services": (
+        lambda: TrafficGroup("vision", services={"a": 1}, weights={"vision": 100}),
+        ("services: this dict is not a list",),
+    ),
+    "no services": (lambda: TrafficGroup("vision", services=[], weights={"vision": 100}), ("a group has no members",)),
+    "an empty bucket": (lambda: repository(bucket={}), ("bucket.name: no bucket is named",)),
+    "a bucket of no name": (lambda: repository(bucket={"name": None}), ("bucket.name: no bucket is named",)),
+    "no key": (lambda: repository(models={None: {}}), ("models.None: None is not a key",)),
+    "no label": (
+        lambda: repository(models={"m": {"versions": [1], "labels": {None: 1}}}),
+        ("models.m.labels.None: None is not a key",),
+    ),
+    "nothing from": (
+        lambda: repository(models={"m": {"versions": {"keep": 2}}}),
+        ("models.m.versions.from: nothing is written here",),
+    ),
+    "no golden": (
+        lambda: repository(models={"m": {"versions": [1], "gate": {"latency": {"requests": 3}}}}),
+        ("models.m.gate.latency: it names no limit. Allowed: p99_ms, p99_ratio or both",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_no_argument_can_be_is_refused_in_a_programs_words(case: str) -> None:
+    program, told = STRANGE[case]
+    error = refused(program)
+    assert not [each for each in told if each not in error], error
+    assert "tf-serving:" not in error
+
+
+def test_arguments_of_a_bad_name_are_told_with_those_of_the_plan_and_each_once() -> None:
+    error = refused(lambda: vision(repository(), bukket="abc", bucket="abc", replicas="many", health_check={"x": 1}))
+    for path in ("bukket", "bucket", "replicas", "health_check.x"):
+        assert error.count(f"  - {path}: ") == 1, error
+
+
+def test_a_health_check_is_called_as_in_docs_and_schema() -> None:
+    check = {"readiness": {"kind": "http", "port": 8501, "path": "/v1/models/modelB"}}
+    found = [
+        played(lambda key=key: vision(repository(), **{key: check})).resources["vision-service"].inputs["spec"]
+        for key in ("health_check", "healthCheck", "health_checks")
+    ]
+    assert found[0] == found[1] == found[2]
+    assert "readiness" in str(found[0])
+
+
 def test_nothing_is_registered_of_a_component_that_is_refused() -> None:
     found = run(lambda: repository(models={"bad name": {}}), REGION)
     assert found.error

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from config.arguments import Arguments, Entries, Outputs, read_arguments
 from config.bucket import BucketSettings
-from config.models import ModelOptions
+from config.models import ModelOptions, VersionsFrom
 from config.services import ServiceSettings
 from config.stack import StackOptions
 from tfserving import eas_spec
+from tfserving.contract.gates import Agreement, Latency
 from tfserving.errors import Problem
+from tfserving.kubernetes.description import GrpcIngress
 from tfserving.late_values import LateValues, is_stand_in, put_back
 
 SERVICE = (eas_spec.ServiceSpec, ServiceSettings)
@@ -52,6 +54,70 @@ def test_an_option_has_its_python_name_or_its_key() -> None:
 def test_an_option_that_is_given_under_both_names_is_a_problem() -> None:
     found = read({"rpc_keepalive_ms": 1, "rpcKeepaliveMs": 2})
     assert [problem.path for problem in found.problems] == ["rpcKeepaliveMs"]
+
+
+def test_both_names_are_told_as_they_were_written() -> None:
+    found = read({"rpc_keepalive_ms": 1, "rpcKeepaliveMs": 2})
+    said = found.as_written(found.problems[0])
+    assert said.message == "`rpc_keepalive_ms` and `rpcKeepaliveMs` are the same option"
+    twice = read_arguments({"a_b": 1, "aB": 2}, (), OUTPUTS, more={"aB": "a_b"})
+    assert twice.as_written(twice.problems[0]).message == "`a_b` and `aB` are the same argument"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"labels": {None: "x"}},
+        {"labels": {True: "x"}},
+        {"labels": {1.5: "x"}},
+        {"labels": {b"k": "x"}},
+        {"labels": {("a", 1): "x"}},
+        {"labels": {Late("a"): "x"}},
+        {"env": {None: "x"}},
+        {"vpc": {None: "x"}},
+        {"extra_config": {"metadata": {"deep": [{None: 1}]}}},
+        {None: 1},
+    ],
+    ids=str,
+)
+def test_a_key_is_a_text_or_a_whole_number(given: dict[Any, Any]) -> None:
+    [problem] = read(given).problems
+    assert "is not a key" in problem.message
+    assert problem.allowed == "a text or a whole number"
+
+
+def test_models_by_a_name_that_is_none_are_refused_too() -> None:
+    found = read({"models": {None: {}, 7: {}}}, (StackOptions,), own={"models": Entries(shape=(ModelOptions,))})
+    assert [problem.message for problem in found.problems] == ["None is not a key"]
+    assert found.values == {"models": {"7": {}}}
+
+
+def test_a_number_and_its_text_are_one_key() -> None:
+    [problem] = read({"labels": {1: "x", "1": "y"}}).problems
+    assert problem.message == "1 and '1' are the same key"
+
+
+@pytest.mark.parametrize(
+    ("shape", "key", "names"),
+    [
+        (SERVICE, "healthCheck", ("health_check", "healthCheck", "health_checks")),
+        ((GrpcIngress,), "class", ("class", "class_", "ingress_class")),
+        ((VersionsFrom,), "from", ("from", "from_", "source")),
+        ((Agreement,), "with", ("with", "with_")),
+    ],
+)
+def test_an_option_is_called_as_docs_and_schema_call_it(shape: Any, key: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        found = read({name: None} if key == "healthCheck" else {name: "x"}, shape)
+        assert found.values == ({} if key == "healthCheck" else {key: "x"})
+        assert found.as_written(Problem(key, "")).path == name
+    assert read({}, shape).as_written(Problem(key, "")).path == names[0]
+    assert read({key: None}, shape, translated=True).as_written(Problem(key, "")).path == names[0]
+
+
+def test_keys_with_numbers_in_them_are_told_in_python_names_too() -> None:
+    said = read({"p99_ms": 1}, (Latency,)).as_written(Problem("p99Ms", "x", "p99Ms, p99Ratio or both"))
+    assert (said.path, said.allowed) == ("p99_ms", "p99_ms, p99_ratio or both")
 
 
 def test_names_of_ones_own_stay_as_they_are() -> None:

@@ -102,6 +102,15 @@ def test_without_a_gate_there_is_none_and_an_empty_one_compares_signatures(chang
         ({"latency": {"p99Ms": 5, "requests": 0}}, ".latency.requests", "too low"),
         ({"latency": {"p99Ms": 5, "concurrency": 1000}}, ".latency.concurrency", "1000 is out of range"),
         ({"signatures": "same"}, ".signatures", "'same'"),
+        ({"signatures": ""}, ".signatures", "''"),
+        ({"signatures": None}, ".signatures", "nothing is written here"),
+        ({"golden": ""}, ".golden", "the text is empty. Allowed: a file with one request a line"),
+        ({"golden": None}, ".golden", "nothing is written here"),
+        ({"latency": None}, ".latency", "nothing is written here"),
+        ({"latency": {"p99Ms": None, "p99Ratio": 2}}, ".latency.p99Ms", "nothing is written here"),
+        ({"agreement": {"on": ""}}, ".agreement.on", "the text is empty"),
+        ({"agreement": {"on": "golden/modelB.inputs.jsonl", "with": ""}}, ".agreement.with", "the text is empty"),
+        ({"tolerance": {"absolute": ""}}, ".tolerance.absolute", "0 or more"),
     ],
 )
 def test_what_a_gate_cannot_mean_is_refused_by_its_place(
