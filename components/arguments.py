@@ -207,7 +207,7 @@ def check(
     for key in strange:
         if key not in derived:
             del arguments.values[key]
-    _see_texts(component, arguments)
+    _see_types(component, arguments)
     try:
         made = plan(arguments.values)
     except ConfigError as error:
@@ -217,15 +217,15 @@ def check(
     return Checked(plan=made, _arguments=arguments, _check=plan, _subject=subject)
 
 
-def _see_texts(component: type[Component], arguments: Arguments) -> None:
-    """Arguments that are texts are such when they are planned with: names become keys, whatever else is wrong."""
+def _see_types(component: type[Component], arguments: Arguments) -> None:
+    """Arguments that are texts or mappings are such when they are planned with, whatever else is wrong with them."""
     reader = Reader()
     for each in component.arguments:
-        if each.type is str and each.key in arguments.values:
-            before = len(reader.problems)
-            text = reader.text(arguments.values.pop(each.key), each.key, lines=True)
+        if isinstance(each.type, type) and each.key in arguments.values:
+            before, value = len(reader.problems), arguments.values.pop(each.key)
+            read = reader.text(value, each.key, lines=True) if each.type is str else reader.mapping(value, each.key)
             if len(reader.problems) == before:
-                arguments.values[each.key] = text
+                arguments.values[each.key] = read
     arguments.problems += reader.problems
 
 

@@ -181,11 +181,13 @@ def _plan(name: str, given: dict[str, Any]) -> TrafficPlan:
         if members is not None and not listed:
             fix = "write services=[...]" if found[0] is not None else ""
             reader.add("services", f"this {type(members).__name__} is not a list", "a list of TensorFlowServing", fix)
+        shares = values.get("weights")
+        shares = shares if isinstance(shares, Mapping) else {}
         for index, each in enumerate(found if listed else ()):
             at = f"services[{index}]"
             if each is None:
                 reader.add(at, "this is not a service on PAI-EAS", "a TensorFlowServing", "pass the component itself")
-            elif each.settings.name in (values.get("weights") or {}) and each.settings.spec.group != group:
+            elif each.settings.name in shares and each.settings.spec.group != group:
                 made = each.settings.spec.group or "none"
                 message = f"{each.settings.name} is made in group {made}, and a service joins a group when it is made"
                 reader.add(at, message, group, f"make it with group {group!r}")

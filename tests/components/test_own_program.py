@@ -236,6 +236,11 @@ STRANGE: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         ("service_name: ['x'] is not a text", "replicas: "),
     ),
     "a name that is a mapping": (lambda: pods(repository(), service_name={}), ("service_name: {} is not a text",)),
+    "shares that are none": (
+        lambda: TrafficGroup("all", services=[vision(repository(), group="all")], weights=1),
+        ("weights: 1 is not a mapping",),
+    ),
+    "a cloud that is none": (lambda: ServingStack("s", alicloud=["x"]), ("alicloud: ['x'] is not a mapping",)),
     "a region that is none": (lambda: repository(region=["x"]), ("region: ['x'] is not a text",)),
     "a group by number": (lambda: vision(repository(), group=1), ("group: '1' is not a name of a group",)),
     "a group of nothing": (lambda: vision(repository(), group=""), ("group: '' is not a name of a group",)),
