@@ -17,11 +17,12 @@ from typing import Any, Literal
 from ops import changes, comment, digest, engine, markdown
 from ops.changes import MODEL_CONFIG_FILE, SERVED_CONFIG, SERVED_MODEL
 from ops.digest import Digest, Step, has_unknown, lookup
-from ops.redact import MASK, Redactor
+from ops.redact import Redactor
 from tfserving.contract.storage import PublishedModelOutputs
 from tfserving.errors import TFServingError
 from tfserving.property_path import parse_path
 from tfserving.published import is_changed, what_changed
+from tfserving.secret_texts import MASK
 
 Kind = Literal["cloud", "served", "bucket", "code"]
 

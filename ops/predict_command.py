@@ -165,6 +165,6 @@ def _classes(option: str | None) -> Sequence[str]:
     if option == "fashion-mnist":
         return predict_answer.FASHION_MNIST
     try:
-        return [line for line in Path(option).read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in Path(option).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise PredictError(f"--classes {option}: cannot be read: {error}") from error

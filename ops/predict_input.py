@@ -72,7 +72,7 @@ class Given:
                 else:
                     texts[name] = value
             elif option == "-":
-                return cls(*_body(sys.stdin.read(), "standard input"))
+                return cls(*_body(sys.stdin.read().removeprefix("\ufeff"), "standard input"))
             elif option.lstrip().startswith(("[", "{")):
                 return cls(*_body(option, "--input"))
             elif (file := Path(option.removeprefix("@"))).suffix.lower() == ".json":

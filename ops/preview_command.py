@@ -80,7 +80,7 @@ def redactor_for(stack: str, which: engine.Engine, project_dir: Path = engine.PR
 
 def _read(chosen: argparse.Namespace, redactor: Redactor) -> comment.Preview:
     try:
-        raw = sys.stdin.read() if chosen.input == "-" else Path(chosen.input).read_text(encoding="utf-8")
+        raw = sys.stdin.read().removeprefix("\ufeff") if chosen.input == "-" else Path(chosen.input).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PreviewError(f"--input {chosen.input}: cannot be read: {error}") from error
     try:

@@ -16,15 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tfserving.property_values import SIGNATURE
+from tfserving.secret_texts import ASSIGNMENT, MASK, PATTERNS, is_secret_name
 
-MASK = "[secret]"
-"""What is shown in a secret's place; Pulumi's own word for it."""
-
-_NAME = (
-    r"secret|token|passw|passphrase|passwd|\bpwd\b|credential|access[_.-]?key|api[_.-]?key|private[_.-]?key|"
-    r"authorization|(?:docker|basic)[_.-]?auth|encryption[_.-]?salt|cookie"
-)
-_SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
 _PUBLIC = frozenset({"sandbox", "tf-serving-sandbox"})
 """Credentials and passphrase of the sandbox, which everybody knows."""
 
@@ -39,34 +32,7 @@ _NAMES_BELOW = {
 }  # fmt: skip
 """Below these keys the next so many levels of keys are names that people gave: a model may be called ``tokenizer``."""
 
-_ASSIGNMENT = re.compile(
-    rf"""(?ix) (?<![\w.-]) (?P<name> [\w.-]{{0,80}}? (?:{_NAME}) [\w.-]{{0,80}} ) (?P<sign> \\?["']? \s* [:=] \s* )
-    (?! \s | \[secret\] ) (?: \\".*?\\" | "(?:[^"\\]|\\.)*" | '[^']*' | [^\s,;&"'{{}}]+ )"""
-)
-"""``name=value``, ``name: value`` and ``"name": "value"``, the name being that of a secret."""
-
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL), MASK),
-    (
-        re.compile(r"(?i)(authorization\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:(?:bearer|basic|token)\s+)?[^\s\"',;]+"),
-        rf"\1{MASK}",
-    ),
-    (re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]{6,}"), rf"\1 {MASK}"),
-    (re.compile(r"://[^/\s@'\"]+@"), f"://{MASK}@"),
-    (
-        re.compile(
-            r"\b(?:LTAI[A-Za-z0-9]{12,}|STS\.[A-Za-z0-9]{10,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}"
-            r"|github_pat_\w{20,}|glpat-[\w-]{20,}|pul-[0-9a-f]{40}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?)"
-        ),
-        MASK,
-    ),
-)
 _RANDOM = re.compile(r"[A-Za-z0-9+]{28,}={0,2}")
-
-
-def is_secret_name(name: object) -> bool:
-    """Whether a key, a flag or an environment variable of that name holds a secret."""
-    return bool(_SECRET_NAME.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name))))
 
 
 class Redactor:
@@ -132,9 +98,9 @@ class Redactor:
             return json.dumps(self.value(nested), ensure_ascii=False)
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
-        for pattern, replacement in _PATTERNS:
+        for pattern, replacement in PATTERNS:
             text = pattern.sub(replacement, text)
-        text = _ASSIGNMENT.sub(self._assigned, text)
+        text = ASSIGNMENT.sub(self._assigned, text)
         return _RANDOM.sub(lambda found: MASK if _looks_random(found.group()) else found.group(), text)
 
     def _assigned(self, found: re.Match[str]) -> str:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfserving.property_path import format_path
+from tfserving.secret_texts import holds_secret, is_secret_name
 from tfserving.wire import whole
 
 SECRET = "(secret)"  # noqa: S105 - what is shown in a secret's place
@@ -46,7 +47,6 @@ _IDENTITY = {"storage": "mount_path", "env": "name"}
 """Lists whose elements are told apart by one of their keys, not by position."""
 
 _SECRET_KEYS = frozenset({"token", "dockerauth", "password", "aksecret"})
-_SECRET_NAME = re.compile(r"secret|token|passw|credential|access_?key|api_?key|private_?key", re.IGNORECASE)
 KEPT = frozenset({"metadata.workspace_id", "metadata.group"})
 """What a service keeps when a write leaves it out."""
 
@@ -127,7 +127,7 @@ def baseline(
             and not (_is_default(text, value) or _is_filled_in(path, text))
         ):
             _remove(remembered, path)
-        elif _is_secret(path) or text in secrets:
+        elif _is_secret(path, value, wanted) or text in secrets:
             _set(remembered, path, SECRET if equivalent(wanted, value) else OTHER_SECRET)
     return remembered
 
@@ -160,7 +160,7 @@ def drift(
         if _is_identity(path) and any(path[:-1] == other[: len(path) - 1] for other in differences if other != path):
             continue  # the other differences of that element say it
         text = names.text(path)
-        if _is_secret(path) or text in secrets:
+        if _is_secret(path, wanted, found) or text in secrets:
             # A declared secret keeps its plain name; whatever else is there is another one.
             shown[text] = (
                 None if wanted is _ABSENT else SECRET,
@@ -203,10 +203,12 @@ class HiddenSecret:
     Attributes:
         path: where it is.
         variable: name of the environment variable that it is the value of; empty for any other one.
+        steps: the path, with elements of lists by their names.
     """
 
     path: str
     variable: str
+    steps: _Path = field(default=(), repr=False)
 
 
 def without_secrets(server: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[HiddenSecret, ...]]:
@@ -214,14 +216,22 @@ def without_secrets(server: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Hi
     names = _Names(server, server)
     rest = normalize(server)
     found = []
-    for path in reversed([path for path in _flatten(rest) if _is_secret(path)]):
+    for path in reversed([path for path, value in _flatten(rest).items() if _is_secret(path, value)]):
         step = path[-2] if len(path) > 1 and path[-1] == "value" else None
         variable = step[1] if isinstance(step, tuple) else ""
-        found.append(HiddenSecret(names.text(path), variable))
+        found.append(HiddenSecret(names.text(path), variable, path))
         _remove(rest, path)
         if isinstance(step, tuple):
             _remove(rest, (*path[:-1], step[0]))
     return rest, tuple(reversed(found))
+
+
+def make_room(config: dict[str, Any], secret: HiddenSecret) -> str:
+    """Gives ``config`` the elements of lists in which a secret is to be set; the path of the secret in it."""
+    depths = [depth for depth, step in enumerate(secret.steps) if not isinstance(step, str)]
+    if depths:
+        _set(config, secret.steps[: depths[-1] + 1], None)
+    return _Names(config, config).text(secret.steps)
 
 
 def without_defaults(server: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +283,7 @@ def _differences(
         base = flat_baseline.get(path, _ABSENT)
         if equivalent(want, have):
             continue
-        if _is_secret(path) or text in secrets:
+        if _is_secret(path, want, have) or text in secrets:
             if _secret_changed(path, want, have, base):
                 found[path] = (want, have)
         elif equivalent(have, base):
@@ -311,13 +321,24 @@ def _is_filled_in(path: _Path, text: str) -> bool:
     return text not in DOCUMENTED_DEFAULTS and not any(isinstance(step, tuple) for step in path)
 
 
-def _is_secret(path: _Path) -> bool:
-    last = path[-1]
-    if isinstance(last, str) and last.replace("_", "").lower() in _SECRET_KEYS:
+def _is_secret(path: _Path, *values: object) -> bool:
+    """Whether a secret stands at a path: by a key on the way, by the variable's name, or by what a value looks like."""
+    if any(isinstance(step, str) and step.replace("_", "").lower() in _SECRET_KEYS for step in path):
         return True
-    if len(path) > 1 and last == "value" and isinstance(path[-2], tuple) and path[-2][0] == "name":
-        return bool(_SECRET_NAME.search(path[-2][1]))
-    return False
+    if len(path) > 1 and path[-1] == "value" and isinstance(path[-2], tuple) and path[-2][0] == "name":
+        if is_secret_name(path[-2][1]):
+            return True
+    elif _is_identity(path):
+        return False  # a name, and no other one can stand for it
+    return any(map(_looks_secret, values))
+
+
+def _looks_secret(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_looks_secret, value))
+    if isinstance(value, Mapping):
+        return any(_looks_secret(item) for item in value.values())
+    return isinstance(value, str) and holds_secret(value)
 
 
 # ---- paths

@@ -172,18 +172,14 @@ def parse(text: str) -> ModelServerConfig:
     return ModelServerConfig(models_in_order(text))
 
 
-def models_in_order(text: str, *, lenient: bool = False) -> tuple[Model, ...]:
+def models_in_order(text: str) -> tuple[Model, ...]:
     """The models of :func:`parse` in the order of the file, those that are listed twice included.
-
-    Args:
-        text: the file.
-        lenient: fields that TensorFlow Serving refuses are passed over.
 
     Raises:
         ModelConfigError: as :func:`parse`.
     """
     what = "model config file"
-    message = parse_text(text, pb.ModelServerConfig(), what, lenient=lenient)
+    message = parse_text(text, pb.ModelServerConfig(), what)
     chosen = message.WhichOneof("config")
     if chosen == "custom_model_config":
         raise ModelConfigError(
@@ -198,8 +194,8 @@ def models_in_order(text: str, *, lenient: bool = False) -> tuple[Model, ...]:
 
 def _model_from_proto(message: pb.ModelConfig) -> Model:
     platform = message.model_platform
-    if not platform and message.model_type == pb.TENSORFLOW:
-        platform = PLATFORM
+    if not platform and message.model_type:
+        platform = PLATFORM if message.model_type == pb.TENSORFLOW else _other_type(message.model_type)
     choice = message.model_version_policy
     match choice.WhichOneof("policy_choice"):
         case "all":
@@ -210,6 +206,12 @@ def _model_from_proto(message: pb.ModelConfig) -> Model:
             policy = VersionPolicy.latest(choice.latest.num_versions or 1)
     logging = logging_config.text_of(message.logging_config)
     return Model(message.name, message.base_path, platform, policy, dict(message.version_labels), logging)
+
+
+def _other_type(number: int) -> str:
+    """What stands in the place of a platform for a ``model_type`` that the server does not load."""
+    known = pb.ModelType.DESCRIPTOR.values_by_number.get(number)
+    return f"model_type {known.name if known else number}"
 
 
 # ---- plain data ----------------------------------------------------------------------------------------------------

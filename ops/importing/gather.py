@@ -49,7 +49,7 @@ def gather(named: Sources, target: Target, clients: Clients) -> Gathered:
         ModelConfigError: the model config file is none.
     """
     left: list[tuple[str, str]] = []
-    found = [sources.service_of_file(file) for file in named.jsons]
+    found = sources.services_of_files(named.jsons)
     found += [sources.service(clients, name) for name in named.services]
     found, starts = _startable(found, left)
     chosen, elsewhere = place.choose(starts, _given(named))
@@ -96,12 +96,20 @@ def _startable(found: Sequence[FoundService], left: list[tuple[str, str]]) -> tu
     kept: list[FoundService] = []
     starts: list[Start] = []
     for each in found:
+        if each.problems:
+            reasons = "; ".join(f"{problem.path} {problem.message}" for problem in each.problems)
+            left.append((f"service {each.name}", f"its service JSON is none that an import reads: {reasons}"))
+            continue
         looked = start.read(each.name, each.config)
         if not looked.image:
             what = each.config.get("processor") or "a processor"
             left.append((f"service {each.name}", f"EAS runs it by {what}, not by an image of TensorFlow Serving"))
         elif any(other.name == each.name for other in kept):
             left.append((f"service {each.name}", "it is named twice: the first one counts"))
+        elif stuck := service.secrets_of_start(looked):
+            reason = f"a secret stands in {some_of(stuck, _SHOWN)}, which is written to no stack file. "
+            advice = "Hand it over in an environment variable of the service, and import it again"
+            left.append((f"service {each.name}", f"{reason}{advice}"))
         else:
             kept.append(each)
             starts.append(looked)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from provider.publication.parallel import bound, run_all
 from tfserving import server_config, wire
 from tfserving.cloud_names import OSS_URI
 from tfserving.contract.found import FindVersionsArgs, WantedDirectory
-from tfserving.errors import CloudError, ConfigError, ModelConfigError, TFServingError
-from tfserving.importing import start
+from tfserving.errors import CloudError, ConfigError, ModelConfigError, Problem, TFServingError
+from tfserving.importing import shape, start
 from tfserving.importing.models import Directory, Listing, Versions
 from tfserving.importing.place import Place
 from tfserving.importing.service import StartFile
@@ -47,6 +48,7 @@ class FoundService:
         owner: the stack that manages it, ``<project>/<stack>``; empty without one.
         comments: what a person is to know of it.
         settings: keys of its entry that follow from what the cloud says.
+        problems: what of its service JSON has another shape than any that an import reads.
     """
 
     name: str
@@ -56,6 +58,7 @@ class FoundService:
     owner: str = ""
     comments: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass
@@ -86,7 +89,7 @@ def sort(named: Iterable[str]) -> Sources:
         if "://" in source:
             _sort_uri(found, source)
         elif (file := Path(source)).is_file():
-            if _text_of(file).lstrip()[:1] == "{":
+            if _is_json(file):
                 found.jsons.append(file)
             else:
                 _set_config(found, source)
@@ -95,6 +98,11 @@ def sort(named: Iterable[str]) -> Sources:
         else:
             found.services.append(source)
     return found
+
+
+def _is_json(file: Path) -> bool:
+    text = _text_of(file).lstrip()
+    return text[:1] in ("{", "[", '"') or (file.suffix == ".json" and "model_config_list" not in text)
 
 
 def _sort_uri(found: Sources, source: str) -> None:
@@ -145,7 +153,8 @@ def service(clients: Clients, name: str) -> FoundService:
     if not found.internet_endpoint and found.intranet_endpoint:
         comments.append("It is reached inside of its VPC only. Where `up` runs there, take `reachable: false` out.")
         settings["reachable"] = False
-    return FoundService(name, found.config, autoscaler, cron_scaler, owner, tuple(comments), settings)
+    config, problems = shape.read(found.config)
+    return FoundService(name, config, autoscaler, cron_scaler, owner, tuple(comments), settings, tuple(problems))
 
 
 def all_services(clients: Clients) -> list[str]:
@@ -159,29 +168,42 @@ def all_services(clients: Clients) -> list[str]:
     )
 
 
-def service_of_file(file: Path) -> FoundService:
-    """A service JSON in a file, as EAS's console and ``eascmd`` show it.
+def services_of_files(files: Iterable[Path]) -> list[FoundService]:
+    """Service JSON in files, as EAS's console and ``eascmd`` show it.
 
     Raises:
-        ImportSourceError: it is none.
+        ImportSourceError: a file cannot be read, or holds no JSON.
+        ConfigError: what is wrong with the JSON, of all files together.
     """
+    found = []
+    problems: list[Problem] = []
+    for file in files:
+        given = _json_of(_text_of(file), str(file))
+        if isinstance(given, dict) and isinstance(given.get("ServiceConfig"), str):  # an answer of DescribeService
+            given = _json_of(given["ServiceConfig"], f"ServiceConfig in {file}")
+        config, wrong = shape.read(given)
+        problems += [replace(each, path=f"{file}: {each.path}") for each in wrong]
+        if not wrong:
+            owner = str((config.get("labels") or {}).get(OWNER_LABEL) or "")
+            found.append(FoundService(shape.name_of(config), config, owner=owner))
+    if problems:
+        raise ConfigError(problems, "service JSON")
+    return found
+
+
+def _json_of(text: str, what: str) -> Any:
     try:
-        config = json.loads(_text_of(file), parse_int=lambda digits: wire.exact(int(digits)))
+        return json.loads(
+            text, parse_int=lambda digits: wire.exact(int(digits)), parse_float=_number, parse_constant=_number
+        )
     except (ValueError, RecursionError) as error:
-        raise ImportSourceError(f"{file} is not JSON: {error}") from None
-    if isinstance(config, dict) and isinstance(config.get("ServiceConfig"), str):  # an answer of DescribeService
-        try:
-            config = json.loads(config["ServiceConfig"])
-        except ValueError as error:
-            raise ImportSourceError(f"ServiceConfig in {file} is not JSON: {error}") from None
-    metadata = config.get("metadata") if isinstance(config, dict) else None
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    name = name or (config.get("name") if isinstance(config, dict) else None)
-    if not isinstance(name, str) or not name:
-        raise ImportSourceError(f"{file} is no service JSON: it has no metadata.name")
-    labels = config.get("labels")
-    owner = str(labels.get(OWNER_LABEL, "")) if isinstance(labels, dict) else ""
-    return FoundService(name, config, owner=owner)
+        raise ImportSourceError(f"{what} is not JSON: {error}") from None
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def text(clients: Clients, source: str) -> str:
@@ -200,7 +222,7 @@ def text(clients: Clients, source: str) -> str:
         raise ImportSourceError(str(error)) from None
     if found is None:
         raise ImportSourceError(f"there is no {source}")
-    return found
+    return found.removeprefix("\ufeff")
 
 
 def start_files(clients: Clients, started: start.Start) -> tuple[StartFile, ...]:
@@ -290,6 +312,6 @@ def listing(clients: Clients, place: Place) -> Listing:
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ImportSourceError(f"{file} cannot be read: {error}") from None

@@ -162,6 +162,6 @@ def _of_the_cloud(stack: StackConfig) -> dict[str, Any]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ImportTargetError(f"{file} cannot be read: {error}") from None

@@ -206,7 +206,9 @@ def imported(stack: Settings, jsons: Mapping[str, dict[str, Any]]) -> Checked:
     assert not elsewhere
     published = {model.name: model.versions for model in stack.models}
     directories = {
-        model.path: models.Directory({str(number): {"saved_model.pb"} for number in model.versions}).versions()
+        f"{stack.model_root}{model.path}".removeprefix(where.root): models.Directory(
+            {str(number): {"saved_model.pb"} for number in model.versions}
+        ).versions()
         for model in stack.models
     }
     if where.config_file:

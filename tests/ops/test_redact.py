@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.redact import MASK, Redactor, is_secret_name
+from ops.redact import Redactor
+from tfserving.secret_texts import MASK, holds_secret, is_secret_name
 
 SECRET_NAMES = (
     "token", "DB_PASSWORD", "accessKeySecret", "api_key", "AK_SECRET", "dockerAuth", "Authorization",

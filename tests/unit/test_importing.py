@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tfserving import eas_spec
-from tfserving.errors import Problem
+from tfserving.contract.found import FoundDirectory, LeftOut
+from tfserving.errors import ModelConfigError, Problem
 from tfserving.importing import draft, model_file, models, place, service, start
 from tfserving.importing.models import Directory, Listing, Versions
 from tfserving.importing.place import Place
@@ -129,10 +130,7 @@ def test_secrets_are_taken_out_and_named_and_the_token_stays_with_the_service() 
     config = stored(token="t0ken", dockerAuth="dXNlcjpwdw==")
     config["containers"][0]["env"] = [{"name": "API_KEY", "value": "hush"}, {"name": "A", "value": "1"}]
     found = imported(config)
-    assert [(each.path, each.variable) for each in found.secrets] == [
-        ("containers[0].env[0].value", "API_KEY"),
-        ("dockerAuth", ""),
-    ]
+    assert found.secrets == ("env.API_KEY", "extraConfig.dockerAuth")
     assert found.spec.env == {"A": "1"}
     text = draft.of(HERE, {}, [], [(found, {}, ())]).text().whole()
     assert not any(secret in text for secret in ("hush", "t0ken", "dXNlcjpwdw"))
@@ -257,6 +255,35 @@ def test_a_field_that_the_server_refuses_is_left_out_and_told() -> None:
     found = model_file.read("model_config_list { config { name: 'm' base_path: '/m' shards: 3 } }")
     assert [model.name for model in found.models] == ["m"]
     assert 'no field named "shards"' in found.lost[0]
+    assert found.lost[0].startswith("line 1, column 56: Message type"), "the report says which file"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("shards: 3", "shards: -3", "shards: - 3", "shards: 'a' \"b}\"", "shards: [1, 2]", "shards: [{a: 1}, {b: ']'}]"),
+        *("shards {}", "shards < a: 1 b { c: '}' } >", "shards: { a: 1 } ;", "shards: 3,", "shards # {\n : # }\n 3 # {"),
+    ],
+)
+def test_every_field_that_the_server_refuses_is_told(field: str) -> None:
+    text = f"model_config_list {{\n config {{ name: 'm' {field}\n base_path: '/m' {field}\n other: 1\n }} }}\nthird {{ }}"
+    found = model_file.read(text)
+    assert [(model.name, model.base_path) for model in found.models] == [("m", "/m")]
+    named = [each.partition('no field named "')[2].partition('"')[0] for each in found.lost]
+    assert named == ["shards", "shards", "other", "third"]
+
+
+@pytest.mark.parametrize("text", ["shards", "shards {", "shards: '", "shards: 3", "model_config_list { shards: 3 config {"])
+def test_a_field_that_is_not_known_in_a_file_that_is_none_is_told_with_what_is_wrong(text: str) -> None:
+    with pytest.raises(ModelConfigError, match="model config file: .*no field named"):
+        model_file.read(text)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("OTHER", "OTHER"), ("2", "OTHER"), ("7", "7"), ("0", "")])
+def test_a_type_of_model_that_the_server_does_not_load_is_told_as_it_is(kind: str, told: str) -> None:
+    listed = model_file.read(f"model_config_list {{ config {{ name: 'm' base_path: '/models/m' model_type: {kind} }} }}")
+    [found] = models.of_file(listed.models, HERE, {})
+    assert f"its platform is {f'model_type {told}' if told else 'not set'}, and" in found.left_out
 
 
 def directories(**versions: list[str]) -> dict[str, Versions]:
@@ -365,3 +392,43 @@ def test_entries_that_a_preview_refuses_become_comments_with_the_reason() -> Non
     )
     assert "    # a.b:" in less.text().whole()
     assert made.without([Problem("tf-serving:bucket", "no")]) is None
+
+
+# ---- models of one directory
+
+
+def of_one_directory(*policies: VersionPolicy, found: Versions | None) -> draft.Draft:
+    listed = [Model(f"m{index}", "/models/team-x/bags", policy=each) for index, each in enumerate(policies)]
+    there = None if found is None else {"team-x/bags": found}
+    return draft.of(HERE, {}, [(each, ()) for each in models.of_file(listed, HERE, there)], [])
+
+
+def versions_of(made: draft.Draft) -> dict[str, Any]:
+    return {each.name: each.value.get("versions") for each in made.entries[draft.MODELS] if not each.disabled}
+
+
+def test_models_of_one_directory_stay_and_the_first_lists_its_versions() -> None:
+    latest = VersionPolicy.latest()
+    made = of_one_directory(latest, VersionPolicy.all(), latest, found=Versions((1, 3)))
+    assert versions_of(made) == {"m0": [1, 3], "m1": None, "m2": None}
+    assert made.left == ()
+
+
+def test_models_of_one_directory_that_nobody_may_list_have_the_versions_that_any_of_them_names() -> None:
+    some = (VersionPolicy.latest(), VersionPolicy.specific([3]), VersionPolicy.specific([1, 3]))
+    assert versions_of(of_one_directory(*some, found=None)) == {"m1": [1, 3], "m2": None}
+
+
+def test_the_next_model_of_a_directory_lists_the_versions_of_one_that_a_preview_refuses() -> None:
+    made = of_one_directory(*[VersionPolicy.all()] * 3, found=Versions((1, 3)))
+    less = made.without([Problem("tf-serving:models.m0.policy", "no")])
+    assert less is not None
+    assert versions_of(less) == {"m1": [1, 3], "m2": None}
+
+
+@pytest.mark.parametrize(("name", "complete"), [("2", (1, 2, 3)), ("02", (1, 3)), ("9", (1, 2, 3))])
+def test_a_file_that_is_called_like_a_version_leaves_the_version_as_it_is(name: str, complete: tuple[int, ...]) -> None:
+    found = FoundDirectory(versions=("1", "2", "3"), left_out=(LeftOut(name=name, why="is a file"),))
+    assert Versions.of(found).complete == complete
+    assert name in Versions.of(found).wrong[0]
+    assert ("is a file" in Versions.of(found).wrong[0]) == (2 in complete)

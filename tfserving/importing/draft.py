@@ -77,6 +77,7 @@ class Draft:
             key, index = found
             one = entries[key][index]
             entries[key][index] = replace(one, disabled=(*one.disabled, _reason(problem, join_path(key, one.name))))
+            _hand_versions_on(entries[key], index)
             left.append((_subject(key, one.name), _reason(problem, join_path(key, one.name))))
         return replace(self, entries={key: tuple(some) for key, some in entries.items()}, left=(*self.left, *left))
 
@@ -106,16 +107,16 @@ def of(
     """
     lost: list[tuple[str, str]] = []
     first: list[str] = []
-    model_entries = []
+    model_entries: list[Entry] = []
     for model, comments in models:
-        model_entries.append(_model_entry(model, comments))
+        _add_model(model_entries, _model_entry(model, comments))
         subject = _subject(MODELS, model.model.name)
         lost += [(subject, text) for text in ((model.left_out,) if model.left_out else ()) + model.lost]
     service_entries = []
     for service, more, comments in services:
         name = service.spec.name
         lost += [(_subject(SERVICES, name), text) for text in service.lost]
-        commands = [_secret_command(name, secret.path, secret.variable) for secret in service.secrets]
+        commands = [_secret_command(name, secret) for secret in service.secrets]
         first += [f"service {name}: {command}" for command in commands]
         value = {**entry.of_service(service.spec), **{file.key: file.value for file in service.start_files}, **more}
         disabled_keys = {}
@@ -147,6 +148,33 @@ def _model_entry(found: ModelImport, comments: tuple[str, ...]) -> Entry:
     return Entry(found.model.name, value, (*comments, *found.lost), disabled)
 
 
+def _directory(model: Entry) -> str:
+    return str(model.value.get("path") or model.name)
+
+
+def _add_model(entries: list[Entry], model: Entry) -> None:
+    """Adds a model; the versions of a directory that several models serve are listed by the first of them."""
+    first = next((at for at, each in enumerate(entries) if not each.disabled and _shares(each, model)), None)
+    if first is not None and not model.disabled:
+        versions = sorted({*entries[first].value[_VERSIONS], *model.value[_VERSIONS]})
+        entries[first] = replace(entries[first], value={**entries[first].value, _VERSIONS: versions})
+        model = replace(model, value={key: item for key, item in model.value.items() if key != _VERSIONS})
+    entries.append(model)
+
+
+def _shares(one: Entry, other: Entry) -> bool:
+    return _directory(one) == _directory(other)
+
+
+def _hand_versions_on(entries: list[Entry], index: int) -> None:
+    """Lets the next model of the directory list the versions of one that became a comment."""
+    versions = entries[index].value.get(_VERSIONS)
+    for at, each in enumerate(entries):
+        if versions and not each.disabled and _shares(each, entries[index]):
+            entries[at] = replace(each, value={**each.value, _VERSIONS: versions})
+            return
+
+
 def _about(value: Mapping[str, Any]) -> tuple[str, ...]:
     """What a person is to know of an entry that keeps what is there."""
     found = []
@@ -157,10 +185,8 @@ def _about(value: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _secret_command(service: str, path: str, variable: str) -> str:
-    here = join_path(SERVICES, service)
-    at = join_path(f"{here}.env", variable) if variable else f"{here}.extraConfig.{path}"
-    return f"pulumi config set --secret --path '{at}'"
+def _secret_command(service: str, path: str) -> str:
+    return f"pulumi config set --secret --path '{join_path(SERVICES, service)}.{path}'"
 
 
 def _entry_of(problem: Problem, entries: Mapping[str, Sequence[Entry]]) -> tuple[str, int] | None:

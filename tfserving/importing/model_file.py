@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from tfserving import model_config
 from tfserving.errors import ModelConfigError
 from tfserving.model_config import Model, ModelServerConfig
+from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.text_proto import without_unknown_fields
 
 _OPEN, _CLOSE = "{<", "}>"
 _OF_THE_LIST = 2
@@ -45,12 +47,12 @@ def read(text: str) -> ModelFile:
     Raises:
         ModelConfigError: not a ``ModelServerConfig`` in text format, or one without a ``model_config_list``.
     """
-    lost: tuple[str, ...] = ()
+    known, unknown = without_unknown_fields(text, pb.ModelServerConfig)
     try:
-        models = model_config.models_in_order(text)
+        models = model_config.models_in_order(known)
     except ModelConfigError as error:
-        models = model_config.models_in_order(text, lenient=True)
-        lost = (f"{error}; TensorFlow Serving refuses the file for it, and it is left out",)
+        raise ModelConfigError("; ".join([str(error), *unknown])) from None
+    lost = tuple(f"{each}; TensorFlow Serving refuses the file for it, and it is left out" for each in unknown)
     comments: dict[int, list[str]] = {}
     head: list[str] = []
     for index, comment in _comments(text):

@@ -55,7 +55,8 @@ class Versions:
         wrong = []
         for each in found.left_out:
             number = saved_model.parse_number(each.name)
-            if number is not None and number in found.numbers:
+            # A file with the name of a version, ``2`` beside ``2/``, leaves the version as it is.
+            if number is not None and number in found.numbers and each.name != str(number):
                 spelt.setdefault(number, []).append(each.name)
             else:
                 wrong.append(f"{each.name} {each.why}")

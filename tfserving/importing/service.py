@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ from tfserving.eas_spec import (
 from tfserving.flags import FlagValue
 from tfserving.importing.place import Place, model_directory
 from tfserving.importing.start import Start
+from tfserving.property_path import format_path, join_path
 from tfserving.schedule import Schedule, ScheduledSize
 from tfserving.service_checks import FLAG_KEYS
 
@@ -34,6 +37,7 @@ _CARDS = (8, 16, 22, 24, 32, 40, 48, 64, 80, 94, 96, 141, 192)
 _LEAST_STARTUP_SECONDS = 10
 _LABEL_POLL_SECONDS = 30
 _ASSUMED_ZONE = "Asia/Shanghai"
+_OF_START = re.compile(r"containers\[0\]\.(script|command|image|(startup|liveness|readiness)_check)\b")
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,14 @@ class ServiceImport:
     Attributes:
         spec: the service as a stack of this project describes it.
         start_files: what the stack file says beside the spec.
-        secrets: what was left out because it is secret; the token, which a service keeps, is none of them.
+        secrets: where in its entry the secrets are to be set that were left out; the token, which a service keeps, is
+            none of them.
         lost: what no stack file can say, one sentence each.
     """
 
     spec: ServiceSpec
     start_files: tuple[StartFile, ...] = ()
-    secrets: tuple[HiddenSecret, ...] = ()
+    secrets: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
 
@@ -99,7 +104,12 @@ def read(
         lost.append("autoscaler in the service JSON: a stack has one by EAS's API only; declare it as `autoscaler`")
         del wanted["autoscaler"]
     wanted = _without_what_eas_adds(wanted)
-    wanted["labels"] = {key: text for key, text in start.labels.items() if key not in own_labels}
+    secret = {found.path for found in secrets}
+    wanted["labels"] = {
+        key: value
+        for key, value in start.labels.items()
+        if key not in own_labels and format_path(("labels", key)) not in secret
+    }
     scaler, rest = _autoscaler(autoscaler)
     lost += rest
     by_clock, rest = _schedule(cron_scaler)
@@ -115,9 +125,24 @@ def read(
     used = tuple(
         file for file in start_files if file.path in (chosen.batching_parameters_file, chosen.monitoring_config_file)
     )
-    spec = replace(chosen, extra_config=_extra(chosen, wanted))
-    hidden = tuple(secret for secret in secrets if secret.path != "token")
-    return ServiceImport(spec, used, hidden, tuple(lost))
+    extra = copy.deepcopy(_extra(chosen, wanted))
+    hidden = tuple(_place_of(secret, extra) for secret in secrets if secret.path != "token")
+    return ServiceImport(replace(chosen, extra_config=extra), used, hidden, tuple(lost))
+
+
+def _place_of(secret: HiddenSecret, extra: dict[str, Any]) -> str:
+    """Where in the entry of its service a secret is to be set, for which ``extra`` gets what it lacks."""
+    if secret.variable and secret.path.startswith("containers[0]."):
+        return join_path("env", secret.variable)
+    if secret.steps[0] == "labels":
+        return secret.path
+    return f"extraConfig.{eas_drift.make_room(extra, secret)}"
+
+
+def secrets_of_start(start: Start) -> list[str]:
+    """Paths of secrets that stand in what starts a service, or looks after it: without that nothing is left of it."""
+    _, secrets = eas_drift.without_secrets(start.config)
+    return [found.path for found in secrets if _OF_START.match(found.path)]
 
 
 # ---- the service JSON

@@ -149,4 +149,5 @@ def _list(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _texts(value: Any) -> dict[str, str]:
-    return {str(key): str(item) for key, item in value.items()} if isinstance(value, Mapping) else {}
+    texts = value.items() if isinstance(value, Mapping) else ()
+    return {str(key): "" if item is None else str(item) for key, item in texts}
