@@ -53,13 +53,13 @@ def doubts(project_dir: Path, stack: str) -> Doubts:
     Nothing where there is none: the program was started with another one.
     """
     try:
-        project = stack_file.load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8-sig"))
+        project = stack_file.load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         project = None
     settings = project if isinstance(project, dict) else {}
     path = project_dir / str(settings.get("stackConfigDir") or "") / f"Pulumi.{stack}.yaml"
     try:
-        return stack_file.doubts(path.read_text(encoding="utf-8-sig"), str(settings.get("name") or ""), path.name)
+        return stack_file.doubts(path.read_text(encoding="utf-8"), str(settings.get("name") or ""), path.name)
     except (OSError, ValueError):
         return Doubts()
 

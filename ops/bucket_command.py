@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = _parser().parse_args(list(argv))
     stack = load(chosen.stack)
     bucket = OwnBucket(clients_of(stack).oss, chosen.name)
-    project = yaml.safe_load((PROJECT_DIR / "Pulumi.yaml").read_text(encoding="utf-8-sig"))["name"]
+    project = yaml.safe_load((PROJECT_DIR / "Pulumi.yaml").read_text(encoding="utf-8"))["name"]
     owner = f"{project}/{short_name(chosen.stack)}"
     try:
         contents = bucket.contents(owner)

@@ -80,11 +80,11 @@ def redactor_for(stack: str, which: engine.Engine, project_dir: Path = engine.PR
 
 def _read(chosen: argparse.Namespace, redactor: Redactor) -> comment.Preview:
     try:
-        raw = sys.stdin.read().removeprefix("\ufeff") if chosen.input == "-" else Path(chosen.input).read_text(encoding="utf-8-sig")
+        raw = sys.stdin.read() if chosen.input == "-" else Path(chosen.input).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PreviewError(f"--input {chosen.input}: cannot be read: {error}") from error
     try:
-        found = digest.parse(raw, redactor)
+        found = digest.parse(raw.removeprefix("\ufeff"), redactor)
     except digest.DigestError as error:
         return _preview(chosen.stack, None, f"{error}. The log of the run says why")
     return _preview(chosen.stack, found)

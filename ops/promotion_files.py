@@ -36,7 +36,7 @@ class Files:
         # A link stays a link: what is written is what it leads to.
         self.stack_file = load(stack, project_dir).file.resolve()
         self.record_file = self.stack_file.with_name(f"Pulumi.{short_name(stack)}.promotion.json")
-        self._project = str(yaml.safe_load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8-sig"))["name"])
+        self._project = str(yaml.safe_load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
 
     # ---- the stack file --------------------------------------------------------------------------------------------
 

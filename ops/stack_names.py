@@ -40,7 +40,7 @@ def refused(stack: str, what: str, reason: str, project_dir: Path = PROJECT_DIR)
     if _UNKNOWN not in reason:
         return text
     try:
-        project = stack_file.load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8-sig"))
+        project = stack_file.load((project_dir / "Pulumi.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return text
     names = with_file(directory(project if isinstance(project, dict) else {}, project_dir))

@@ -281,13 +281,11 @@ def _differences(
             continue
         want, have = flat_declared.get(path, _ABSENT), flat_server.get(path, _ABSENT)
         base = flat_baseline.get(path, _ABSENT)
-        if equivalent(want, have):
+        if equivalent(want, have) or equivalent(have, base):
             continue
         if _is_secret(path, want, have) or text in secrets:
             if _secret_changed(path, want, have, base):
                 found[path] = (want, have)
-        elif equivalent(have, base):
-            continue
         elif want is not _ABSENT:
             found[path] = (want, have)
         elif not _is_default(text, have):

@@ -42,7 +42,7 @@ def api_server(kubeconfig: str, context: str = "") -> str:
         KubeconfigError: this is not a kubeconfig, or the context is missing.
     """
     try:
-        text = kubeconfig if is_content(kubeconfig) else Path(kubeconfig).expanduser().read_text(encoding="utf-8-sig")
+        text = kubeconfig if is_content(kubeconfig) else Path(kubeconfig).expanduser().read_text(encoding="utf-8")
         document = yaml.safe_load(text)
         name = context or document["current-context"]
         cluster = next(item["context"]["cluster"] for item in document["contexts"] if item["name"] == name)

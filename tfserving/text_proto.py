@@ -55,7 +55,9 @@ def parse_text(text: str, message: _M, what: str) -> _M:
         ModelConfigError: naming line and column where the parser knows them.
     """
     if text.startswith("\ufeff"):
-        raise ModelConfigError(f"{what}: begins with a byte order mark, which TensorFlow Serving does not read: save it without")
+        raise ModelConfigError(
+            f"{what}: begins with a byte order mark, which TensorFlow Serving does not read: save it without"
+        )
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
@@ -97,16 +99,16 @@ _TOKEN = re.compile(
 
 def _end_of_field(text: str, start: int) -> int:
     """The end of the field whose name is at ``start``."""
-    tokens = [(found[1], found.end()) for found in _TOKEN.finditer(text, start)]
-    at = 2 if len(tokens) > 1 and tokens[1][0] == ":" else 1
+    words = [(found[1], found.end()) for found in _TOKEN.finditer(text, start)]
+    at = 2 if len(words) > 1 and words[1][0] == ":" else 1
     depth = 0
-    for index in range(at, len(tokens)):
-        token, end = tokens[index]
-        depth += (token in _OPENING) - (token in _CLOSING)
-        following = tokens[index + 1][0] if index + 1 < len(tokens) else ""
-        more = token == "-" or (token[0] in _QUOTES and following[:1] in _QUOTES)
+    for index in range(at, len(words)):
+        word, end = words[index]
+        depth += (word in _OPENING) - (word in _CLOSING)
+        following = words[index + 1][0] if index + 1 < len(words) else ""
+        more = word == "-" or (word[0] in _QUOTES and following[:1] in _QUOTES)
         if depth <= 0 and not more:
-            return tokens[index + 1][1] if following in (",", ";") else end
+            return words[index + 1][1] if following in (",", ";") else end
     return len(text)
 
 

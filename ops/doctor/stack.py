@@ -167,7 +167,7 @@ def load(stack: str, project_dir: Path = PROJECT_DIR) -> StackConfig:
 
 def read_yaml(file: Path) -> dict[str, Any]:
     try:
-        document = stack_file.load(file.read_text(encoding="utf-8-sig"))
+        document = stack_file.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DoctorError(f"{file} cannot be read: {one_line(error)}") from None
     return document if isinstance(document, dict) else {}

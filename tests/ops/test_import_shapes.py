@@ -108,7 +108,9 @@ def imported(text: str, directory: Path) -> Checked:
     where, elsewhere = place.choose([looked])
     if where is None or elsewhere or not looked.image or service.secrets_of_start(looked):
         raise ImportSourceError(f"{elsewhere}")
-    read = service.read(looked, where, "cn-hangzhou", models={"shoes": "shoes"}, labels=False, own_labels=sources.OWN_LABELS)
+    read = service.read(
+        looked, where, "cn-hangzhou", models={"shoes": "shoes"}, labels=False, own_labels=sources.OWN_LABELS
+    )
     listed = models.of_listing({"shoes": Versions((1,))})
     made = check(draft.of(where, CLOUD, [(each, ()) for each in listed], [(read, {}, found.comments)]), {})
     made.draft.text().whole().encode()

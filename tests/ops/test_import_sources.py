@@ -242,6 +242,34 @@ def test_a_file_that_a_server_takes_for_a_version_is_told(account: Account) -> N
     assert other.startswith("directory latest holds a SavedModel and is no number")
 
 
+@pytest.mark.parametrize("listing", [True, False], ids=["listing", "config file"])
+def test_a_file_beside_the_version_of_its_name_is_told_and_the_version_stays_as_in_a_preview(
+    account: Account, listing: bool
+) -> None:
+    account.put({f"serving/shoes/{number}/saved_model.pb": graph() for number in (1, 2, 3)})
+    account.put({"serving/shoes/2": b"x", "serving/model_config.pbtxt": config_file("shoes")})
+    place = f"oss://{account.bucket}/serving/"
+    found = account.imported(place if listing else f"{place}model_config.pbtxt")
+    assert versions(found) == {"shoes": [1, 2, 3]}
+    assert reasons(found, "model shoes")[0].startswith("version 2 is a file, and TensorFlow Serving would try to load")
+
+
+def test_a_model_config_file_in_the_bucket_that_begins_with_a_byte_order_mark_is_read(account: Account) -> None:
+    text = b"\xef\xbb\xbf" + config_file("shoes")
+    account.put({"serving/shoes/1/saved_model.pb": graph(), "serving/model_config.pbtxt": text})
+    assert versions(account.imported(f"oss://{account.bucket}/serving/model_config.pbtxt")) == {"shoes": [1]}
+
+
+def test_a_service_with_a_secret_in_its_start_command_is_left_out_with_the_way_out(account: Account) -> None:
+    account.put({"serving/shoes/1/saved_model.pb": graph(), "serving/model_config.pbtxt": config_file("shoes")})
+    safe, other = account.service("safe", CONFIG_FLAG), account.service("other", CONFIG_FLAG, "--x_password=hunter2")
+    found = account.imported(safe, other)
+    [reason] = reasons(found, "service other")
+    assert "a secret stands in containers[0].script" in reason
+    assert "environment variable" in reason
+    assert "hunter2" not in found.draft.text().whole()
+
+
 @pytest.mark.parametrize("mount", ["/models", "/models/", "/models//"])
 def test_a_slash_at_the_end_of_a_mount_is_no_change(account: Account, mount: str) -> None:
     account.put({"serving/shoes/1/saved_model.pb": graph(), "serving/model_config.pbtxt": config_file("shoes")})

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.redact import Redactor
-from tfserving.secret_texts import MASK, holds_secret, is_secret_name
+from tfserving.secret_texts import MASK, is_secret_name
 
 SECRET_NAMES = (
-    "token", "DB_PASSWORD", "accessKeySecret", "api_key", "AK_SECRET", "dockerAuth", "Authorization",
+    "token", "DB_PASSWORD", "DB_PWD", "pwd", "accessKeySecret", "api_key", "AK_SECRET", "dockerAuth", "Authorization",
     "privateKey", "SecurityToken", "passphrase", "encryptionsalt", "x-api-key", "ALIBABA_CLOUD_ACCESS_KEY_ID",
 )  # fmt: skip
 PLAIN_NAMES = (

@@ -216,6 +216,24 @@ def test_a_changed_secret_shows_without_its_value() -> None:
     assert eas_drift.actual(DECLARED, changed, base, autoscaled=False)["token"] == "stolen"
 
 
+@pytest.mark.parametrize("url", ["mysql://u:hunter2@db/x", "https://hunter2@host/y.git"])
+def test_a_text_that_looks_like_a_secret_is_one_whatever_it_is_called(url: str) -> None:
+    declared = {"storage": [{"mount_path": "/code", "git": {"repo": "https://host/y.git"}}]}
+    server = {"storage": [{"mount_path": "/code", "git": {"repo": url}}]}
+    assert eas_drift.drift(declared, server, declared, autoscaled=False) == {
+        "storage[0].git.repo": (SECRET, OTHER_SECRET)
+    }
+    assert "hunter2" not in str(eas_drift.baseline(server, declared))
+    rest, [hidden] = eas_drift.without_secrets(server)
+    assert (rest, hidden.path) == ({"storage": [{"mount_path": "/code"}]}, "storage[0].git.repo")
+
+
+def test_a_state_of_an_earlier_release_that_holds_such_a_text_previews_without_a_change() -> None:
+    declared = {"storage": [{"mount_path": "/code", "git": {"repo": "https://u:hunter2@host/y"}}]}
+    rewritten = {"storage": [{"mount_path": "/code", "git": {"repo": "https://u:***@host/y"}}]}
+    assert eas_drift.drift(declared, rewritten, rewritten, autoscaled=False) == {}
+
+
 def test_a_secret_named_by_the_caller_is_masked_too() -> None:
     server = stored()
     server["containers"][0]["image"] = "other:1"

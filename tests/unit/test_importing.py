@@ -261,27 +261,46 @@ def test_a_field_that_the_server_refuses_is_left_out_and_told() -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        *("shards: 3", "shards: -3", "shards: - 3", "shards: 'a' \"b}\"", "shards: [1, 2]", "shards: [{a: 1}, {b: ']'}]"),
-        *("shards {}", "shards < a: 1 b { c: '}' } >", "shards: { a: 1 } ;", "shards: 3,", "shards # {\n : # }\n 3 # {"),
+        *(
+            "shards: 3",
+            "shards: -3",
+            "shards: - 3",
+            "shards: 'a' \"b}\"",
+            "shards: [1, 2]",
+            "shards: [{a: 1}, {b: ']'}]",
+        ),
+        *(
+            "shards {}",
+            "shards < a: 1 b { c: '}' } >",
+            "shards: { a: 1 } ;",
+            "shards: 3,",
+            "shards # {\n : # }\n 3 # {",
+        ),
     ],
 )
 def test_every_field_that_the_server_refuses_is_told(field: str) -> None:
-    text = f"model_config_list {{\n config {{ name: 'm' {field}\n base_path: '/m' {field}\n other: 1\n }} }}\nthird {{ }}"
+    text = (
+        f"model_config_list {{\n config {{ name: 'm' {field}\n base_path: '/m' {field}\n other: 1\n }} }}\nthird {{ }}"
+    )
     found = model_file.read(text)
     assert [(model.name, model.base_path) for model in found.models] == [("m", "/m")]
     named = [each.partition('no field named "')[2].partition('"')[0] for each in found.lost]
     assert named == ["shards", "shards", "other", "third"]
 
 
-@pytest.mark.parametrize("text", ["shards", "shards {", "shards: '", "shards: 3", "model_config_list { shards: 3 config {"])
+@pytest.mark.parametrize(
+    "text", ["shards", "shards {", "shards: '", "shards: 3", "model_config_list { shards: 3 config {"]
+)
 def test_a_field_that_is_not_known_in_a_file_that_is_none_is_told_with_what_is_wrong(text: str) -> None:
-    with pytest.raises(ModelConfigError, match="model config file: .*no field named"):
+    with pytest.raises(ModelConfigError, match=r"model config file: .*no field named"):
         model_file.read(text)
 
 
 @pytest.mark.parametrize(("kind", "told"), [("OTHER", "OTHER"), ("2", "OTHER"), ("7", "7"), ("0", "")])
 def test_a_type_of_model_that_the_server_does_not_load_is_told_as_it_is(kind: str, told: str) -> None:
-    listed = model_file.read(f"model_config_list {{ config {{ name: 'm' base_path: '/models/m' model_type: {kind} }} }}")
+    listed = model_file.read(
+        f"model_config_list {{ config {{ name: 'm' base_path: '/models/m' model_type: {kind} }} }}"
+    )
     [found] = models.of_file(listed.models, HERE, {})
     assert f"its platform is {f'model_type {told}' if told else 'not set'}, and" in found.left_out
 
