@@ -194,7 +194,8 @@ def _read(value: Any, shape: _Shape, path: str, problems: list[Problem]) -> Any:
         return found
     if isinstance(shape, _Objects):
         if not isinstance(value, list):
-            fix = "put it in brackets" if isinstance(value, Mapping) else ""
+            one = isinstance(value, Mapping) and bool(value.keys() & shape.item.keys.keys())
+            fix = "put it in brackets" if one else f"write each as {_keys(shape.item)}"
             problems.append(Problem(path, f"{_shown(value, path)} is not a list", "a list of objects", fix))
             return []
         items = [_read(item, shape.item, f"{path}[{index}]", problems) for index, item in enumerate(value)]
