@@ -83,7 +83,7 @@ def read_bucket(stack: StackConfig) -> BucketSettings:
     if storage not in _READABLE_CLASSES:
         message = f"objects of class {storage} cannot be read before they are restored, so no service could start"
         reader.add(join_path(path, "storageClass"), message, " or ".join(_READABLE_CLASSES))
-    tags = reader.mapping(given.get("tags"), join_path(path, "tags"))
+    tags = reader.values(given.get("tags"), join_path(path, "tags"))
     return BucketSettings(
         name=name,
         existing=existing,
@@ -101,7 +101,7 @@ def read_bucket(stack: StackConfig) -> BucketSettings:
             least=1,
             unit="days",
         ),
-        tags={key: reader.text(tag, join_path(join_path(path, "tags"), key)) for key, tag in tags.items()},
+        tags={key: reader.text(tag, at) for key, at, tag in tags},
     )
 
 

@@ -284,11 +284,12 @@ def read_cluster(reader: Reader, value: Any, path: str) -> ClusterSettings:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
         reader.add(join_path(path, "name"), f"{name!r} is not a name for a cluster", "letters, digits, - and _")
     at = join_path(path, "zones")
-    zones = reader.mapping(given.get("zones"), at, allowed="address blocks by zone")
-    if not zones:
+    before = len(reader.problems)
+    zones = reader.values(given.get("zones"), at, "address blocks by zone")
+    if not zones and len(reader.problems) == before:
         allowed = "address blocks by zone, such as {cn-hangzhou-i: 10.0.0.0/24}"
         reader.add(at, "a cluster needs a vSwitch in at least one zone", allowed)
-    found = {zone: reader.text(block, join_path(at, zone)) for zone, block in zones.items()}
+    found = {zone: reader.text(block, here) for zone, here, block in zones}
     settings = ClusterSettings(
         name=name,
         version=text("version"),
@@ -371,10 +372,8 @@ class _PoolReader(EntryReader):
         )
 
     def _taints(self, value: Any, path: str) -> tuple[Taint, ...]:
-        items = self.reader.items(value, path, "a list of key, value and effect")
         found = []
-        for index, item in enumerate(items):
-            at = f"{path}[{index}]"
+        for at, item in self.reader.items(value, path, "a list of key, value and effect"):
             given = self.reader.mapping(item, at, ("key", "value", "effect"))
             texts = {key: self.reader.text(text, join_path(at, key)) for key, text in given.items()}
             found.append(Taint(**{"key": "", **{k: v for k, v in texts.items() if k in ("key", "value", "effect")}}))  # type: ignore[arg-type]
@@ -386,11 +385,10 @@ class _PoolReader(EntryReader):
             return Spot()
         given = reader.mapping(value, path, keys(Spot), "true, or a mapping of priceLimits and others")
         at = join_path(path, "priceLimits")
-        limits = reader.mapping(given.get("priceLimits"), at, allowed="prices per hour by instance type")
+        limits = reader.values(given.get("priceLimits"), at, "prices per hour by instance type")
         return Spot(
             price_limits={
-                name: reader.number(price, join_path(at, name), allowed="a price per hour, above 0")
-                for name, price in limits.items()
+                name: reader.number(price, here, allowed="a price per hour, above 0") for name, here, price in limits
             },
             **read_plain(reader, given, path, Spot),
         )
@@ -398,8 +396,7 @@ class _PoolReader(EntryReader):
     def _disks(self, value: Any, path: str) -> tuple[DataDisk, ...]:
         reader = self.reader
         found = []
-        for index, item in enumerate(reader.items(value, path, "a list of disks, each with size")):
-            at = f"{path}[{index}]"
+        for at, item in reader.items(value, path, "a list of disks, each with size"):
             given = reader.mapping(item, at, keys(DataDisk))
             found.append(
                 DataDisk(
@@ -539,8 +536,7 @@ class _AckServiceReader(EntryReader):
 
     def _tolerations(self, value: Any, path: str) -> tuple[Toleration, ...]:
         found = []
-        for index, item in enumerate(self.reader.items(value, path, "a list of key, operator, value and effect")):
-            at = f"{path}[{index}]"
+        for at, item in self.reader.items(value, path, "a list of key, operator, value and effect"):
             given = self.reader.mapping(item, at, keys(Toleration))
             found.append(Toleration(**read_plain(self.reader, given, at, Toleration)))
         return tuple(found)
@@ -550,8 +546,11 @@ class _AckServiceReader(EntryReader):
         given = reader.mapping(value, path, keys(LoadBalancer))
         at = join_path(path, "protocolPorts")
         ports = {}
-        for port, protocol in reader.mapping(given.get("protocolPorts"), at, allowed="protocols by port").items():
-            ports[reader.integer(port, join_path(at, port))] = reader.text(protocol, join_path(at, port))
+        for port, here, protocol in reader.values(given.get("protocolPorts"), at, "protocols by port"):
+            before = len(reader.problems)
+            number, text = reader.integer(port, here), reader.text(protocol, here)
+            if len(reader.problems) == before:
+                ports[number] = text
         ranges = reader.texts(given.get("sourceRanges"), join_path(path, "sourceRanges"), "address blocks")
         found = read_plain(reader, given, path, LoadBalancer, but=("sourceRanges",))
         return LoadBalancer(**found | {"protocol_ports": ports, "source_ranges": ranges})

@@ -186,8 +186,12 @@ def shared(models: Iterable[ModelSettings], by_name: Mapping[str, ModelSettings]
 def _path(reader: Reader, name: str, entry: Mapping[str, Any], where: str) -> str:
     """The directory of a model below the root."""
     at = join_path(where, "path")
-    text = reader.text(entry.get("path"), at, allowed=_PATH_FORM).rstrip("/")
+    written = reader.text(entry.get("path"), at, allowed=_PATH_FORM)
+    text = written.rstrip("/")
     if not text:
+        if written:
+            fix = "name the directory, or remove path: then it is called like the model"
+            reader.add(at, f"{reader.show(written)} names no directory", _PATH_FORM, fix)
         return name
     parts = text.removeprefix("/").split("/")
     if not all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in parts):
@@ -196,6 +200,13 @@ def _path(reader: Reader, name: str, entry: Mapping[str, Any], where: str) -> st
         if not fix and all(part and part not in (".", "..") for part in parts):
             message = f"{reader.show(text)} has other characters than letters, digits, `_`, `.` and `-`"
             fix = "copy the versions to a directory with such a name"
+        reader.add(at, message, _PATH_FORM, fix)
+        return name
+    if parts[-1].isdecimal():
+        message = f"{reader.show(text)} ends in a version number, and is no directory of a model"
+        fix = "name the directory that the versions are in, or copy them to one with a letter in its name"
+        if len(parts) > 1 and not text.startswith("/") and not parts[-2].isdecimal():
+            fix = f"write path: {'/'.join(parts[:-1])}, or copy the version to a directory with a letter in its name"
         reader.add(at, message, _PATH_FORM, fix)
         return name
     if text.startswith("/") and (entry.get("source") is not None or entry.get("versions") is None):
@@ -453,13 +464,17 @@ def check_batching(
 
 
 def _listed_versions(reader: Reader, value: Any, path: str) -> tuple[int, ...]:
+    """The version numbers of a list; none where one could not be read, which says nothing about the others then."""
     before = len(reader.problems)
-    items = reader.items(value, path, "a list of version numbers, or {from: bucket}")
-    numbers = [
-        reader.integer(item, f"{path}[{index}]", least=0, most=wire.MAX_INTEGER) for index, item in enumerate(items)
-    ]
+    numbers: list[int] = []
+    for at, item in reader.items(value, path, "a list of version numbers, or {from: bucket}"):
+        known = len(reader.problems)
+        number = reader.integer(item, at, least=0, most=wire.MAX_INTEGER)
+        if len(reader.problems) == known:
+            numbers.append(number)
+    is_whole = len(reader.problems) == before
     for number in sorted({number for number in numbers if numbers.count(number) > 1}):
         reader.add(path, f"version {number} is named twice", fix="keep one")
-    if not items and len(reader.problems) == before:
+    if not numbers and is_whole:
         reader.add(path, "no version is named", "at least one version number", "name the versions in the bucket")
-    return tuple(sorted(set(numbers)))
+    return tuple(sorted(set(numbers))) if is_whole else ()

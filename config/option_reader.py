@@ -35,10 +35,13 @@ def read_plain(
             continue
         before, at = len(reader.problems), join_path(path, each.key)
         result = read(value, at)
-        if result == "" and each.default and not choices(each.plain_type):
-            # Nothing would fill it in: whoever means the default leaves the key out.
-            fix = f"remove the key, which means {each.default}"
-            reader.add(at, "the text is empty", f"a text, such as {each.default}", fix)
+        if result == "" and not choices(each.plain_type):
+            if each.required:
+                reader.add(at, "the text is empty", each.markdown, "write it: there is no default")
+            elif each.default:
+                # Nothing would fill it in: whoever means the default leaves the key out.
+                fix = f"remove the key, which means {each.default}"
+                reader.add(at, "the text is empty", f"a text, such as {each.default}", fix)
         if len(reader.problems) == before:
             found[each.name] = result
     return found
@@ -85,4 +88,4 @@ def number_or_share(reader: Reader, value: Any, path: str) -> int | str:
 
 def texts(reader: Reader, value: Any, path: str) -> dict[str, str]:
     """A mapping of texts."""
-    return {key: reader.text(item, join_path(path, key)) for key, item in reader.mapping(value, path).items()}
+    return {key: reader.text(item, at) for key, at, item in reader.values(value, path)}

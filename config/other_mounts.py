@@ -76,8 +76,12 @@ def _place(service: AnyService, path: str) -> tuple[str, str]:
             message, "move the model below modelRoot, or let the service read a config file: configFile"
         )
     if f"{path}/".startswith(f"{spec.mount_path.rstrip('/')}/"):
+        below = path.removeprefix(spec.mount_path.rstrip("/")).strip("/")
+        if not below:
+            message = f"{path} is modelRoot itself, as service {name} mounts it, and no directory of one model"
+            raise _NotThereError(message, "write the model's directory below modelRoot, without a slash in front")
         message = f"{path} is below {spec.mount_path}, where service {name} mounts modelRoot"
-        raise _NotThereError(message, f"write path: {path.removeprefix(spec.mount_path.rstrip('/')).strip('/')}")
+        raise _NotThereError(message, f"write path: {below}")
     mount = mount_of(spec.extra_config.get("storage") if isinstance(spec.extra_config, Mapping) else None, path)
     if mount is None:
         raise _NotThereError(f"service {name} mounts nothing at {path}")

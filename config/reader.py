@@ -17,6 +17,7 @@ from tfserving import wire
 from tfserving.errors import Problem
 from tfserving.model_config import did_you_mean, unknown_keys
 from tfserving.property_path import join_path
+from tfserving.shown import shown
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,39}")  # more than any int64 has: what is out of range is said to be so
 _NUMBER = re.compile(r"[-+]?([0-9]{1,39}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")
@@ -44,11 +45,9 @@ class Reader:
 
     def show(self, value: object) -> str:
         """``value`` for a message: cut to one short line, or only its type where it may be secret."""
-        if value is None:
-            return "nothing"
-        if self.secret:
+        if self.secret and value is not None:
             return f"this {_type_name(value)}"
-        text = str(value).lower() if isinstance(value, bool) else repr(value)
+        text = shown(value)
         return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
     def text(self, value: Any, path: str, default: str = "", *, allowed: str = "text", lines: bool = False) -> str:
@@ -219,14 +218,18 @@ class Reader:
             self.problems += found
         return {str(key): item for key, item in value.items()}
 
-    def items(self, value: Any, path: str, allowed: str) -> list[Any]:
-        """A list; ``None`` is an empty one, text may be a JSON list."""
+    def items(self, value: Any, path: str, allowed: str) -> list[tuple[str, Any]]:
+        """The entries of a list, each with its path; ``None`` is an empty list, text may be a JSON list.
+
+        An entry that is ``null`` stands for no default, and is a problem: YAML has it for a dash with nothing behind.
+        """
         if value is None:
             return []
         if isinstance(value, str) and value.lstrip()[:1] == "[":
             value = self._json(value, path)
         if isinstance(value, list | tuple):
-            return list(value)
+            found = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+            return [(at, item) for at, item in found if self._is_given(item, at, allowed, "remove it")]
         if value is not None:
             self.add(path, f"{self.show(value)} is not a list", allowed)
         return []
@@ -234,13 +237,30 @@ class Reader:
     def texts(self, value: Any, path: str, allowed: str) -> tuple[str, ...]:
         """A list of non-empty strings."""
         found = []
-        for index, item in enumerate(self.items(value, path, allowed)):
-            text = self.text(item, f"{path}[{index}]", allowed=allowed)
+        for at, item in self.items(value, path, allowed):
+            text = self.text(item, at, allowed=allowed)
             if text:
                 found.append(text)
-            elif item is None or item == "":
-                self.add(f"{path}[{index}]", "the entry is empty", allowed, "remove it")
+            elif item == "":
+                self.add(at, "the entry is empty", allowed, "remove it")
         return tuple(found)
+
+    def values(self, value: Any, path: str, allowed: str = "") -> list[tuple[str, str, Any]]:
+        """The entries of a mapping whose keys are the user's: key, path and value; one that is ``null`` is a problem.
+
+        Args:
+            value: as configured; ``None`` is an empty mapping.
+            path: where it stands.
+            allowed: for the problem of something that is no mapping.
+        """
+        entries = [(key, join_path(path, key), item) for key, item in self.mapping(value, path, None, allowed).items()]
+        fix = "write a value, or remove the key"
+        return [(key, at, item) for key, at, item in entries if self._is_given(item, at, allowed, fix)]
+
+    def _is_given(self, item: Any, path: str, allowed: str, fix: str) -> bool:
+        if item is None:
+            self.add(path, "the entry is empty", allowed, fix)
+        return item is not None
 
     def same_but_for_case(self, names: Iterable[str], path: str, what: str) -> None:
         """Note names that differ only in case or blanks: YAML keeps them apart, people do not."""

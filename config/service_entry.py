@@ -96,11 +96,10 @@ class EntryReader:
 
     def _named(self, value: Any, path: str) -> dict[str, Choice]:
         allowed = "a list of model names, or a mapping of them with policy and labels"
-        items = self.reader.items(value, path, allowed)
-        names = [self.reader.text(item, f"{path}[{index}]") for index, item in enumerate(items)]
+        names = self.reader.texts(value, path, allowed)
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.reader.add(path, f"model {name} is named twice", fix="keep one")
-        return {name: Choice() for name in names if name}
+        return {name: Choice() for name in names}
 
     def _chosen(self, value: Any, path: str) -> dict[str, Choice]:
         found = {}
@@ -144,11 +143,13 @@ class EntryReader:
         """A mapping of single values, or lists of them."""
         found: dict[str, Any] = {}
         for name, item in self.reader.mapping(value, path).items():
-            at = join_path(path, name)
+            at, before = join_path(path, name), len(self.reader.problems)
             if isinstance(item, list | tuple):
-                found[name] = [self.reader.scalar(one, f"{at}[{index}]") for index, one in enumerate(item)]
+                read: Any = [self.reader.scalar(one, f"{at}[{index}]") for index, one in enumerate(item)]
             else:
-                found[name] = self.reader.scalar(item, at)
+                read = self.reader.scalar(item, at)
+            if len(self.reader.problems) == before:
+                found[name] = read
         return found
 
     def _autoscaling(
@@ -183,9 +184,11 @@ class EntryReader:
             given.get("jobs"), at, allowed="names of jobs, each with at and replicas"
         ).items():
             here = join_path(at, name)
+            before = len(reader.problems)
             entry = reader.mapping(item, here, keys(ScheduledSize))
+            is_mapping = len(reader.problems) == before
             for key, allowed in (("at", schedule.FORM), ("replicas", "a number of replicas")):
-                if entry and entry.get(key) is None:
+                if (entry or is_mapping) and entry.get(key) is None:
                     reader.add(join_path(here, key), f"{key} is missing", allowed)
             found: dict[str, Any] = {"at": "", "replicas": 1} | read_plain(reader, entry, here, ScheduledSize)
             jobs.append(ScheduledSize(name=name, **found))

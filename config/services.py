@@ -268,8 +268,7 @@ class _ServiceReader(EntryReader):
 
     def _several_instance_types(self, value: Any, path: str) -> tuple[InstanceType, ...]:
         allowed = "instance types, each a name, or type, spotPriceLimit and capacity"
-        items = self.reader.items(value, path, allowed)
-        return tuple(self._instance_type(item, f"{path}[{index}]") for index, item in enumerate(items))
+        return tuple(self._instance_type(item, at) for at, item in self.reader.items(value, path, allowed))
 
     def _instance_type(self, value: Any, path: str) -> InstanceType:
         reader = self.reader

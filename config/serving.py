@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from config.kubernetes import AckServiceSettings
@@ -13,7 +13,7 @@ from config.stack_config import NAMESPACE, StackConfig
 from tfserving import model_config, model_sets
 from tfserving.errors import Problem
 from tfserving.flags import image_version
-from tfserving.model_config import Model, ModelServerConfig
+from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
 from tfserving.model_sets import ModelSet
 from tfserving.property_path import join_path
 
@@ -47,8 +47,10 @@ def read_serving(
     elsewhere = frozenset(model.name for model in models if model.is_elsewhere)
     whole = _below(declared, readers.get("", []), elsewhere)
     at = f"{NAMESPACE}:models"
+    policies = {name: join_path(join_path(at, name), "policy") for name in declared.names}
+    unread = {name for name, policy in policies.items() if _is_unread(stack, policy)}
     for model in whole.models:
-        stack.problems += _problems(model, known, at)
+        stack.problems += _problems(model, known, at, unread)
     if not whole.models and not any(problem.path == at for problem in stack.problems):
         stack.problems += model_config.validate(whole, None, at)
     sets = []
@@ -59,7 +61,8 @@ def read_serving(
             where = join_path(join_path(path, sharing[0].name), "models")
             for model in config.models:
                 if choices[model.name]:
-                    stack.problems += _problems(model, known, where)
+                    own = {model.name} if choices[model.name].policy is not None else set()
+                    stack.problems += _problems(model, known, where, unread - own)
         pods = {each.name for each in sharing if isinstance(each, AckServiceSettings)}
         polling = tuple(
             each.name for each in sharing if each.name in pods and getattr(each.spec, "rollout", "") == "poll"
@@ -87,8 +90,17 @@ def _below(config: ModelServerConfig, services: Sequence[AnyService], elsewhere:
     )
 
 
-def _problems(model: Model, known: Mapping[str, tuple[int, ...]], path: str) -> list[Problem]:
-    return model_config.validate(ModelServerConfig((model,)), known if model.name in known else None, path)
+def _is_unread(stack: StackConfig, path: str) -> bool:
+    """Whether something at a path, or inside it, could not be read."""
+    return any(each.path == path or each.path.startswith((f"{path}.", f"{path}[")) for each in stack.problems)
+
+
+def _problems(model: Model, known: Mapping[str, tuple[int, ...]], path: str, unread: Collection[str]) -> list[Problem]:
+    if model.name in unread:  # nobody knows which versions are meant, so no label names a wrong one
+        model = replace(model, policy=VersionPolicy.all())
+    found = model_config.validate(ModelServerConfig((model,)), known if model.name in known else None, path)
+    # No stack file has base paths: they are made of mountPath and path, which are checked where they stand.
+    return [each for each in found if each.path != join_path(join_path(path, model.name), "basePath")]
 
 
 def _check_logging(stack: StackConfig, model: Model, readers: Iterable[AnyService]) -> None:

@@ -223,11 +223,10 @@ class _Group:
 
     def _weights(self, value: Any) -> dict[str, int]:
         reader, at = self.reader, join_path(self.path, "weights")
-        given = reader.mapping(value, at, allowed="shares in percent by service, such as {stable: 90, canary: 10}")
         before = len(reader.problems)
         weights = {}
-        for name, share in given.items():
-            where = join_path(at, name)
+        allowed = "shares in percent by service, such as {stable: 90, canary: 10}"
+        for name, where, share in reader.values(value, at, allowed):
             service = self._service(name, where)
             weights[name] = reader.integer(share, where, least=0, unit="percent")
             if isinstance(service, ServiceSettings):

@@ -16,6 +16,7 @@ from google.protobuf import json_format, text_format
 
 from tfserving.errors import Problem
 from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.shown import shown
 from tfserving.text_proto import parse_text
 
 _CUSTOM = "custom_logging_config"
@@ -38,7 +39,7 @@ def read(value: Any, path: str) -> tuple[str, list[Problem]]:
         return "", []
     allowed = "log_collector_config, sampling_config, custom_logging_config, as in TensorFlow Serving's logging_config"
     if not isinstance(value, Mapping):
-        return "", [Problem(path, f"{value!r} is not a mapping", allowed)]
+        return "", [Problem(path, f"{shown(value)} is not a mapping", allowed)]
     try:
         return text_of(_message(value)), []
     except (json_format.ParseError, binascii.Error, TypeError, ValueError) as error:

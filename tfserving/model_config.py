@@ -19,6 +19,7 @@ from tfserving import logging_config
 from tfserving.errors import ConfigError, ModelConfigError, Problem
 from tfserving.property_path import join_path
 from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.shown import shown
 from tfserving.text_proto import parse_text, render_template
 from tfserving.wire import EXACT, MAX_INTEGER, is_version
 
@@ -258,7 +259,7 @@ def from_dict(data: Mapping[str, Any], path: str = "models") -> ModelServerConfi
     for name, value in data.items():
         where = join_path(path, name)
         if not isinstance(value, Mapping):
-            problems.append(Problem(where, f"{_shown(value)} is not a mapping", ", ".join(_MODEL_KEYS)))
+            problems.append(Problem(where, f"{shown(value)} is not a mapping", ", ".join(_MODEL_KEYS)))
             continue
         problems += unknown_keys(value, _MODEL_KEYS, where)
         texts: dict[str, str] = {"basePath": "", "platform": PLATFORM, "logging": ""}
@@ -267,7 +268,7 @@ def from_dict(data: Mapping[str, Any], path: str = "models") -> ModelServerConfi
             if isinstance(text, str):
                 texts[key] = text
             else:
-                problems.append(Problem(join_path(where, key), f"{_shown(text)} is not a text", "text"))
+                problems.append(Problem(join_path(where, key), f"{shown(text)} is not a text", "text"))
         if "basePath" not in value:
             problems.append(
                 Problem(where, "basePath is missing", fix="add the model's directory as the server sees it")
@@ -297,13 +298,14 @@ def read_policy(value: Any, path: str) -> tuple[VersionPolicy, list[Problem]]:
         fix = did_you_mean(value, ("all", "latest", "specific")) or "write `policy: all`"
         if value == "specific":
             fix = "name the versions: `policy: {specific: [1, 2]}`"
-        return default, [Problem(path, f"{_shown(value)} is not a version policy", _POLICY_FORMS, fix)]
+        return default, [Problem(path, f"{shown(value)} is not a version policy", _POLICY_FORMS, fix)]
     if isinstance(value, (int, float, list)):
         numbers = value if isinstance(value, list) else [value]
-        fix = f"write {{specific: {numbers}}} to serve exactly that"
-        return default, [Problem(path, f"{_shown(value)} is not a version policy", _POLICY_FORMS, fix)]
+        are_numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in numbers)
+        fix = f"write {{specific: {numbers}}} to serve exactly that" if numbers and are_numbers else ""
+        return default, [Problem(path, f"{shown(value)} is not a version policy", _POLICY_FORMS, fix)]
     if not isinstance(value, Mapping):
-        return default, [Problem(path, f"{_shown(value)} is not a version policy", _POLICY_FORMS)]
+        return default, [Problem(path, f"{shown(value)} is not a version policy", _POLICY_FORMS)]
     problems = unknown_keys(value, ("latest", "specific"), path, _POLICY_FORMS)
     if "all" in value:
         problems = [Problem(path, "all takes no settings", _POLICY_FORMS, "write `policy: all`")]
@@ -319,12 +321,12 @@ def read_policy(value: Any, path: str) -> tuple[VersionPolicy, list[Problem]]:
     where = join_path(path, "specific")
     if not isinstance(versions, (list, tuple)):
         fix = f"write specific: [{versions}]" if isinstance(versions, (int, float)) else "write a list, e.g. [1, 2]"
-        return default, [Problem(where, f"{_shown(versions)} is not a list", "a list of version numbers", fix)]
+        return default, [Problem(where, f"{shown(versions)} is not a list", "a list of version numbers", fix)]
     integers: list[int] = []
     for index, item in enumerate(versions):
         number, problem = _integer(item, f"{where}[{index}]", "a version number")
         problems += problem
-        integers.append(number)
+        integers += [] if problem else [number]
     return VersionPolicy.specific(integers), problems
 
 
@@ -333,14 +335,14 @@ def read_labels(value: Any, path: str) -> tuple[dict[str, int], list[Problem]]:
     if value is None:
         return {}, []
     if not isinstance(value, Mapping):
-        message = f"{_shown(value)} is not a mapping"
+        message = f"{shown(value)} is not a mapping"
         return {}, [Problem(path, message, "label: version number", f"write {_labels(value)}")]
     labels: dict[str, int] = {}
     problems: list[Problem] = []
     for label, item in value.items():
         number, problem = _integer(item, join_path(path, label), "a version number")
         problems += problem
-        labels[str(label)] = number
+        labels |= {} if problem else {str(label): number}
     return labels, problems
 
 
@@ -355,11 +357,6 @@ def _labels(value: Any) -> str:
     return f"labels: {{{', '.join(f'{label}: {version}' for label, version in pairs)}}}"
 
 
-def _shown(value: object) -> str:
-    """A value for a message, as a stack file has it: booleans are ``true`` and ``false`` there."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
 def _integer(value: Any, path: str, allowed: str) -> tuple[int, list[Problem]]:
     if isinstance(value, int) and not isinstance(value, bool):
         return value, []
@@ -369,7 +366,7 @@ def _integer(value: Any, path: str, allowed: str) -> tuple[int, list[Problem]]:
         message = f"{value!r} is a floating-point number, whose last digits are lost above 2^53"
         return 1, [Problem(path, message, allowed, "write all digits, without a point or an exponent")]
     fix = f"write {value.strip()} without quotes" if isinstance(value, str) and value.strip().isdecimal() else ""
-    return 1, [Problem(path, f"{_shown(value)} is not a whole number", allowed, fix)]
+    return 1, [Problem(path, f"{shown(value)} is not a whole number", allowed, fix)]
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

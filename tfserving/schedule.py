@@ -34,7 +34,9 @@ _FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _PART = re.compile(r"(?P<first>\*|[0-9A-Za-z]+)(-(?P<last>[0-9A-Za-z]+))?(/(?P<step>[0-9]{1,2}))?")
 _JOB = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
-_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
+_NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})
+"""Files beside those of the zones: whatever a machine has set, and a stand-in for machines that nobody has set up."""
 _OFFSET = re.compile(
     r"(?:UTC|GMT|Etc/GMT)?(?P<sign>[+-])(?P<hours>[0-9]{1,2})(?::?(?P<minutes>[0-9]{2}))?", re.ASCII | re.IGNORECASE
 )
@@ -230,8 +232,8 @@ def zone_problem(name: str, path: str) -> Problem | None:
     if not name:
         message = "the time zone is missing, and EAS does not say which one it would take"
         return Problem(path, message, allowed, "set timeZone: Asia/Shanghai")
-    known = zoneinfo.available_timezones()
-    if not _ZONE.fullmatch(name) or (known and name not in known):
+    known = zoneinfo.available_timezones() - _NO_ZONES
+    if not _ZONE.fullmatch(name) or name in _NO_ZONES or (known and name not in known):
         return Problem(path, f"`{name}` is not a time zone", allowed, _zone_fix(name, known))
     return None
 

@@ -17,6 +17,7 @@ from tfserving import flags
 from tfserving.errors import ConfigError, Problem
 from tfserving.model_config import unknown_keys
 from tfserving.protos import tf_serving_pb2 as pb
+from tfserving.shown import shown
 from tfserving.text_proto import parse_text, quote, render_template
 from tfserving.wire import whole
 
@@ -73,10 +74,11 @@ def render_monitoring(params: Mapping[str, Any] | None = None, path: str = "moni
     problems = unknown_keys(given, ("enable", "path"), path)
     enable, metrics = given.get("enable", True), given.get("path", METRICS_PATH)
     if not isinstance(enable, bool):
-        problems.append(Problem(f"{path}.enable", f"{enable!r} is not true or false", "true or false"))
+        problems.append(Problem(f"{path}.enable", f"{shown(enable)} is not true or false", "true or false"))
     # The server answers a request with a query string by 400, and keeps /v1/ for models.
     if not isinstance(metrics, str) or not _PATH.fullmatch(metrics) or _NOT_IN_PATH.search(metrics):
-        problems.append(Problem(f"{path}.path", f"{metrics!r} is not a path for metrics", f"such as {METRICS_PATH}"))
+        message = f"{shown(metrics)} is not a path for metrics"
+        problems.append(Problem(f"{path}.path", message, f"such as {METRICS_PATH}"))
     elif metrics.lower().startswith("/v1/"):
         fix = f"use {METRICS_PATH}"
         problems.append(Problem(f"{path}.path", f"{metrics!r} is where models answer", "a path outside /v1/", fix))

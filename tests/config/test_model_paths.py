@@ -81,12 +81,34 @@ def test_both_of_them_cannot_say_where_the_versions_come_from(tmp_path: Any) -> 
         ("a//b", "is not a directory below modelRoot"),
         ("a b", "has other characters than letters"),
         ("shoes/1", "ends in a version number"),
+        (3, "ends in a version number"),
+        ("/mnt/team-y/3", "ends in a version number"),
         ("hats/inner", "lies inside the directory of model hats"),
+        ("/", "names no directory"),
+        ("//", "names no directory"),
+        ("/models", "is modelRoot itself"),
     ],
 )
-def test_what_tensorflow_serving_could_not_read_is_refused(tmp_path: Any, path: str, words: str) -> None:
-    told = refused(stack({"shoes": {**IN_PLACE, "path": path}, "hats": {"versions": [1]}}), tmp_path)
-    assert any(words in problem for problem in told), told
+def test_what_tensorflow_serving_could_not_read_is_refused(tmp_path: Any, path: Any, words: str) -> None:
+    (told,) = refused(stack({"shoes": {**IN_PLACE, "path": path}, "hats": {"versions": [1]}}), tmp_path)
+    assert words in told
+    assert told.startswith(("tf-serving:models.shoes.path: ", "tf-serving:models.shoes: ")), "a key of the stack file"
+    assert "path: ." not in told
+
+
+@pytest.mark.parametrize(
+    ("path", "other"), [("shoes/1", "shoes"), ("team-x/shoes/2/", "team-x/shoes"), ("/models/shoes", "shoes")]
+)
+def test_a_path_that_a_fix_names_is_taken(tmp_path: Any, path: str, other: str) -> None:
+    (told,) = refused(stack({"shoes": {**IN_PLACE, "path": path}}), tmp_path)
+    assert f"Fix: write path: {other}" in told
+    assert read(stack({"shoes": {**IN_PLACE, "path": other}}), tmp_path).models[0].place == other
+
+
+@pytest.mark.parametrize("path", ["relative", "oss://bucket/models", "/"])
+def test_a_wrong_mount_path_is_told_where_it_stands_and_nowhere_else(tmp_path: Any, path: str) -> None:
+    told = refused(stack({"shoes": IN_PLACE}, mountPath=path), tmp_path)
+    assert all(problem.partition(": ")[0].endswith(".mountPath") for problem in told), told
 
 
 def test_logging_is_refused_with_the_servers_words_where_the_server_would(tmp_path: Any) -> None:

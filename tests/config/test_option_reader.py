@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import config
+import tfserving
 from config import kubernetes as kubernetes_settings
 from config import services as service_settings
 from config.option_reader import read_plain, with_blanks
@@ -69,6 +75,46 @@ def test_an_empty_text_is_no_way_to_mean_the_default(cls: type, key: str) -> Non
     [problem] = reader.problems
     assert problem.path == f"x.{key}"
     assert "remove the key, which means " in str(problem)
+
+
+def required_texts() -> list[tuple[type, str]]:
+    """Every text without a default that :func:`read_plain` reads for some part of a stack file."""
+    classes = {
+        cls
+        for part in (config, tfserving)
+        for module in pkgutil.walk_packages(part.__path__, f"{part.__name__}.")
+        for cls in vars(importlib.import_module(module.name)).values()
+        if isinstance(cls, type)
+        and is_dataclass(cls)
+        and cls.__module__ == module.name
+        and not module.name.startswith("tfserving.contract")
+    }
+    found = [(cls, each.key) for cls in classes for each in options(cls) if each.required and each.plain_type is str]
+    return sorted(found, key=lambda each: (each[0].__module__, each[0].__name__, each[1]))
+
+
+@pytest.mark.parametrize(("cls", "key"), required_texts())
+def test_an_empty_text_that_is_required_is_told_in_words(cls: type, key: str) -> None:
+    reader = Reader()
+    assert read_plain(reader, {key: ""}, "x", cls) == {}
+    [problem] = reader.problems
+    assert (problem.path, problem.message) == (f"x.{key}", "the text is empty")
+    assert not re.search("MISSING|object at|remove", str(problem)), problem
+
+
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [
+        ({"schedule": {"timeZone": "UTC", "jobs": {"day": {"at": "", "replicas": 1}}}}, "schedule.jobs.day.at"),
+        ({"vpc": {"vpcId": "", "vswitchIds": ["vsw-1"], "securityGroupId": "sg-1"}}, "vpc.vpcId"),
+        ({"vpc": {"vpcId": "vpc-1", "vswitchIds": ["vsw-1"], "securityGroupId": ""}}, "vpc.securityGroupId"),
+    ],
+)
+def test_what_is_required_and_empty_in_a_stack_file_is_one_problem(
+    good: dict[str, Any], project: Path, part: dict[str, Any], path: str
+) -> None:
+    good["tf-serving:services"]["multi_http"] |= part
+    assert problems(good, project) == [f"tf-serving:services.multi_http.{path}"]
 
 
 def test_a_number_has_the_limits_of_its_option() -> None:
