@@ -44,7 +44,7 @@ def read_alerts(reader: Reader, value: Any, path: str) -> Alerts | None:
             continue
         at = join_path(path, key)
         allowed = "a mapping of p99Ms, averageMs, minutes" if cls is SlowAnswers else "true, false, or a mapping"
-        fields[name] = cls(**read_plain(reader, reader.mapping(rule, at, keys(cls), allowed), at, cls))
+        fields[name] = cls(**_rule(reader, reader.mapping(rule, at, keys(cls), allowed), at, cls))
     if given.get("cloudMonitor") is not None:
         at = join_path(path, "cloudMonitor")
         names = reader.mapping(given["cloudMonitor"], at, keys(CloudMonitor))
@@ -53,6 +53,16 @@ def read_alerts(reader: Reader, value: Any, path: str) -> Alerts | None:
     if len(reader.problems) == before:
         reader.problems += [*alerts.problems(read, path), *label_problems(read.labels, join_path(path, "labels"))]
     return read
+
+
+def _rule(reader: Reader, given: Mapping[str, Any], path: str, cls: type) -> dict[str, Any]:
+    found = read_plain(reader, given, path, cls, but=("percent",))
+    if given.get("percent") is not None:
+        before, at = len(reader.problems), join_path(path, "percent")
+        percent = reader.number(given["percent"], at, allowed=alerts.PERCENT, zero=True)
+        if len(reader.problems) == before:
+            found["percent"] = percent
+    return found
 
 
 def merged(own: Any, below: Any) -> Any:

@@ -111,6 +111,8 @@ class Reader:
         allowed = (
             "a whole number" + (f" of {unit}" if unit else "") + (f", {least} or more" if least is not None else "")
         )
+        highest = f", at most {most}"
+        allowed, beyond = (allowed, f"{allowed}{highest}") if most == _MOST else (f"{allowed}{highest}",) * 2
         if value is None:
             return default
         number: int | None = None
@@ -130,7 +132,7 @@ class Reader:
         if not -most - 1 <= number <= most:
             message = f"the number is out of range: {self.show(number)}"
             fix = f"use a number up to {most}" if number > 0 else f"use a number from {-most - 1} on"
-            self.add(path, message, f"{allowed}, at most {most}", fix)
+            self.add(path, message, beyond, fix)
             return default
         if least is not None and number < least:
             self.add(path, f"{self.show(number)} is too low", allowed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ops import answer, comment, drift, github, options
 from ops.preview_command import redactor_for
@@ -43,7 +44,7 @@ def _parser() -> answer.Parser:
     )
     command.add_argument(
         "--timeout",
-        type=float,
+        type=partial(options.duration, least=1, most=options.DAY),
         default=1800.0,
         metavar="S",
         help="seconds for each of two looks (default: %(default)g)",

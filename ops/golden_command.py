@@ -94,7 +94,12 @@ def _parser() -> answer.Parser:
     )
     command.add_argument("action", choices=("record",), help="record: ask one version, and write what it answers")
     command.add_argument("service", metavar="SERVICE", help="service name, as in tf-serving:services")
-    command.add_argument("model", metavar="MODEL", help="model name; `model` for a scenario deployment of one model")
+    command.add_argument(
+        "model",
+        type=options.model_name,
+        metavar="MODEL",
+        help="model name; `model` for a scenario deployment of one model",
+    )
     command.add_argument(
         "--version", type=options.version_number, required=True, metavar="N", help="the version whose answers are right"
     )

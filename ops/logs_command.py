@@ -79,7 +79,7 @@ def _parser(name: str = "logs") -> answer.Parser:
         )
         command.add_argument("--model", default="", metavar="M", help="only lines that name this model")
         command.add_argument(
-            "--lines", type=int, default=100, metavar="N", help="so many at most (default: %(default)s)"
+            "--lines", type=options.count, default=100, metavar="N", help="so many at most (default: %(default)s)"
         )
     options.add_stack(command)
     return command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ops import answer, meter, options, outputs, predict
@@ -99,7 +100,10 @@ def _parser() -> answer.Parser:
     )
     command.add_argument("service", metavar="SERVICE", help="service name, as in tf-serving:services")
     command.add_argument(
-        "--over", type=options.duration, metavar="TIME", help="count for so long (30s, 10m) instead of since the start"
+        "--over",
+        type=partial(options.duration, least=0.001),
+        metavar="TIME",
+        help="count for so long (30s, 10m) instead of since the start",
     )
     add_prometheus(command)
     options.add_stack(command)

@@ -141,9 +141,14 @@ def _parser() -> answer.Parser:
         epilog="Without --input the request is made from the model's signature: ones, or text, of the shapes it takes.",
     )
     command.add_argument("service", metavar="SERVICE", help="a service, or a group of tf-serving:traffic")
-    command.add_argument("model", metavar="MODEL", help="model name; `model` for a scenario deployment of one model")
+    command.add_argument(
+        "model",
+        type=options.model_name,
+        metavar="MODEL",
+        help="model name; `model` for a scenario deployment of one model",
+    )
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--label", help="ask the version this label stands for")
+    which.add_argument("--label", type=options.label, help="ask the version this label stands for")
     which.add_argument("--version", type=options.version_number, help="ask this version")
     command.add_argument(
         "--input", action="append", default=[], metavar="WHAT",

@@ -64,7 +64,9 @@ def _parser() -> answer.Parser:
     command.add_argument(
         "--post", action="store_true", help="make it the one comment of this stack on the pull request"
     )
-    command.add_argument("--pull-request", type=int, metavar="N", help="with --post (default: the one of this run)")
+    command.add_argument(
+        "--pull-request", type=options.count, metavar="N", help="with --post (default: the one of this run)"
+    )
     return command
 
 

@@ -6,6 +6,7 @@ import argparse
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ops import answer, options, promote, promotion_requests
 from ops.github import GitHub, Post
@@ -183,9 +184,11 @@ def _parser() -> answer.Parser:
         epilog=f"Exit status: 0 done, {BACK} set back to where it began, {UNDECIDED} too few requests to decide, 1 an "
         "error. A run that was killed goes on with --continue or --abort.",
     )
-    command.add_argument("model", metavar="MODEL", nargs="?", help="model name")
+    command.add_argument("model", type=options.model_name, metavar="MODEL", nargs="?", help="model name")
     command.add_argument("--to", type=options.version_number, metavar="N", help="the new version")
-    command.add_argument("--label", default="stable", help="the label that moves (default: %(default)s)")
+    command.add_argument(
+        "--label", type=options.label, default="stable", help="the label that moves (default: %(default)s)"
+    )
     command.add_argument(
         "--traffic", metavar="GROUP", default="", help="try it on shares of this group's requests first"
     )
@@ -200,7 +203,10 @@ def _parser() -> answer.Parser:
         "--max-error-rate", type=_share, default=0.01, metavar="P", help="most requests that may fail (default: 1%%)"
     )
     command.add_argument(
-        "--max-p99", type=options.duration, metavar="TIME", help="longest 99th percentile of latency, such as 80ms"
+        "--max-p99",
+        type=partial(options.duration, least=0.001),
+        metavar="TIME",
+        help="longest 99th percentile of latency, such as 80ms",
     )
     command.add_argument(
         "--min-requests", type=_count, default=500, metavar="N", help="needed to decide (default: %(default)s)"

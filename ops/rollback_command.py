@@ -107,8 +107,8 @@ def _parser() -> answer.Parser:
         "it goes one further back; a version that was set back is never gone to.",
         epilog="Exit status: 0 done, 3 the update failed and the stack is where it was, 1 an error.",
     )
-    command.add_argument("model", metavar="MODEL", help="model name")
-    command.add_argument("--label", default="stable", help="the label (default: %(default)s)")
+    command.add_argument("model", type=options.model_name, metavar="MODEL", help="model name")
+    command.add_argument("--label", type=options.label, default="stable", help="the label (default: %(default)s)")
     command.add_argument("--yes", "-y", action="store_true", help="do not ask")
     options.add_stack(command)
     return command

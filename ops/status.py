@@ -33,6 +33,7 @@ _SECONDS = 5.0
 _THREADS = 8
 _ROLLOUTS = (state.SERVED_CONFIG, state.SERVED_MODEL)
 _NOT_PASSED = "did not pass"
+_UNKNOWN = "unknown"
 _TRAFFIC = (changes.TRAFFIC_SPLIT, changes.TRAFFIC_ROUTE)
 SHORT = 30
 """Models that a terminal is shown of more than so many: those that need somebody first."""
@@ -50,8 +51,8 @@ class ServiceStatus:
         name: its name.
         protocol: ``http`` or ``grpc``.
         status: as PAI-EAS says; on Kubernetes ``Running`` where every pod is ready.
-        running: replicas that answer.
-        total: replicas that there are.
+        running: replicas that answer; None where nobody could be asked.
+        total: replicas that there are; None likewise.
         since: when it was last changed, ISO 8601, on Kubernetes when its newest pod was made; empty where nobody says.
         rollout: when the versions or labels that it serves last moved, ISO 8601; empty if never.
         problem: why it cannot be asked; empty where it can.
@@ -60,8 +61,8 @@ class ServiceStatus:
     name: str
     protocol: str
     status: str = ""
-    running: int = 0
-    total: int = 0
+    running: int | None = 0
+    total: int | None = 0
     since: str = ""
     rollout: str = ""
     problem: str = ""
@@ -74,14 +75,14 @@ class ModelStatus:
     Attributes:
         model: its name in requests.
         services: those that say the same.
-        versions: state by version number.
+        versions: state by version number; None where the services could not be asked.
         labels: version by label, as it was proven by the last rollout.
         gate: what came of its last gate; empty without one.
     """
 
     model: str
     services: tuple[str, ...]
-    versions: Mapping[str, str]
+    versions: Mapping[str, str] | None
     labels: Mapping[str, int]
     gate: str = ""
 
@@ -89,7 +90,8 @@ class ModelStatus:
     def is_well(self) -> bool:
         """Every version answers, and every label names one of them; its last gate, if any, was passed."""
         return (
-            bool(self.versions)
+            self.versions is not None
+            and bool(self.versions)
             and set(self.versions.values()) == {"AVAILABLE"}
             and all(str(number) in self.versions for number in self.labels.values())
             and not self.gate.endswith(_NOT_PASSED)
@@ -220,7 +222,7 @@ def _service(service: ExportedService, pods: Mapping[str, Any], eas: Any) -> Ser
             service.name, protocol, described.status, described.running, described.total, described.updated
         )
     except CloudError as error:
-        return ServiceStatus(service.name, protocol, "unknown", problem=str(error))
+        return ServiceStatus(service.name, protocol, _UNKNOWN, None, None, problem=str(error))
 
 
 def _chosen(option: str, patterns: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -261,9 +263,11 @@ def _group(resource: state.Resource) -> GroupStatus:
 
 
 def _states(service: ExportedService) -> tuple[dict[str, dict[str, str]], str]:
-    """State by version by model, from one replica; and why not."""
-    if not service.models or not service.address:
+    """State by version by model, from one replica; models that could not be asked for are missing, and why."""
+    if not service.models:
         return {}, ""
+    if not service.address:
+        return {}, "it has no address at which it could be asked"
     problem, is_gone = "", False
 
     def ask(model: str) -> dict[str, str] | None:
@@ -304,7 +308,8 @@ def _models(
     together: dict[tuple[str, str, str], ModelStatus] = {}
     for service, found in zip(services, states, strict=True):
         for model, recorded in service.models.items():
-            versions = dict(sorted(found.get(model, {}).items(), key=lambda item: int(item[0])))
+            said = found.get(model)
+            versions = None if said is None else dict(sorted(said.items(), key=lambda item: int(item[0])))
             labels = dict(recorded.get("labels") or {})
             known = together.get((model, str(versions), str(labels)))
             names = (*known.services, service.name) if known else (service.name,)
@@ -354,14 +359,14 @@ def report(status: Status, now: float | None = None, most: int | None = None) ->
             each.name,
             each.protocol,
             each.status,
-            f"{each.running}/{each.total}",
+            _UNKNOWN if each.running is None or each.total is None else f"{each.running}/{each.total}",
             _ago(each.since, now),
             _ago(each.rollout, now),
         )
         for each in status.services
     ]
     columns = ("SERVICE", "PROTOCOL", "STATUS", "REPLICAS", "CHANGED", "ROLLOUT")
-    parts += ["", Table(columns, rows, states=[2])]
+    parts += ["", Table(columns, rows, states=[2, 3])]
     parts += [f"  {each.name}: {markdown.visible(each.problem)}" for each in status.services if each.problem]
     parts += ["", *_of_models(status.models, most)]
     if status.groups:
@@ -401,8 +406,10 @@ def _of_models(models: Sequence[ModelStatus], most: int | None) -> Iterator[str 
         yield f"{rest}{' more' if shown else ''} models, {how}. --all shows them, --model PATTERN some"
 
 
-def _versions(versions: Mapping[str, str]) -> str:
+def _versions(versions: Mapping[str, str] | None) -> str:
     """Versions by state: ``1, 2 AVAILABLE; 3 LOADING``."""
+    if versions is None:
+        return _UNKNOWN
     numbers: dict[str, list[str]] = {}
     for number, said in versions.items():
         numbers.setdefault(said, []).append(number)

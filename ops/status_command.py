@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from ops import answer, options, status, tables
 from ops.status import Status
@@ -65,7 +66,11 @@ def _parser() -> answer.Parser:
     )
     command.add_argument("--watch", "-w", action="store_true", help="look again and again, until Ctrl-C")
     command.add_argument(
-        "--every", type=options.duration, default=5.0, metavar="TIME", help="with --watch: pause (default: 5s)"
+        "--every",
+        type=partial(options.duration, least=0.1, most=options.DAY),
+        default=5.0,
+        metavar="TIME",
+        help="with --watch: pause (default: 5s)",
     )
     command.add_argument(
         "--model",

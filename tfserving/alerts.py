@@ -27,6 +27,7 @@ LONGEST_MINUTES: Final = 1440
 LONGEST_MS: Final = 3_600_000
 """An hour: the gateway of EAS and every client have ended a request long before."""
 LEAST_PERCENT: Final = 0.001
+PERCENT: Final = f"{LEAST_PERCENT:g} or more, below 100"
 _CLOUD_NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 _MATCHER = r"""\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(=~|!=|!~|=)\s*("([^"\\\n]|\\.)*"|'([^'\\\n]|\\.)*')\s*"""
 _MATCHERS = re.compile(f"{_MATCHER}(,{_MATCHER})*")
@@ -152,7 +153,7 @@ def problems(alerts: Alerts, path: str) -> Iterator[Problem]:
     """
     if alerts.error_rate and not LEAST_PERCENT <= alerts.error_rate.percent < 100:
         at = join_path(join_path(path, "errorRate"), "percent")
-        yield Problem(at, f"percent is {alerts.error_rate.percent:g}", f"{LEAST_PERCENT:g} or more, below 100")
+        yield Problem(at, f"percent is {alerts.error_rate.percent:g}", PERCENT)
     if alerts.latency and alerts.latency.p99_ms is None and alerts.latency.average_ms is None:
         at = join_path(path, "latency")
         yield Problem(at, "no limit is given", "p99Ms, averageMs, or both", "set p99Ms: 500")

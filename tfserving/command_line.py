@@ -107,6 +107,7 @@ def run(command: Callable[[], int], tell: Callable[[TFServingError], None] | Non
         exit status: the command's own, 1 for an error (printed on stderr, without a traceback), :data:`INTERRUPTED` or
         :data:`READER_GONE`.
     """
+    _open_closed_streams()
     for stream in _streams():
         if isinstance(stream, io.TextIOWrapper):
             # A model's answer may hold what the terminal's encoding has no character for.
@@ -140,9 +141,18 @@ def discard_output() -> None:
     os.close(nowhere)
 
 
+def _open_closed_streams() -> None:
+    """Gives a stream that was closed before the start (``>&-``), which Python has as ``None``, nothing to read or take.
+
+    In the order of their numbers: the lowest that is free is taken, and no file of ours gets the number of a stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
+
+
 def _streams() -> list[TextIO]:
-    """Standard output and error; one that was closed before the start is none."""
-    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+    return [sys.stdout, sys.stderr]
 
 
 def _told(command: Callable[[], int], tell: Callable[[TFServingError], None] | None) -> int:
@@ -160,5 +170,4 @@ def _told(command: Callable[[], int], tell: Callable[[TFServingError], None] | N
 
 
 def _say(text: str) -> None:
-    if sys.stderr is not None:
-        sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{text}\n")

@@ -94,12 +94,14 @@ def _comes(days: frozenset[int], months: frozenset[int]) -> bool:
 
 
 def _field(word: str, name: str, least: int, most: int, names: list[str]) -> frozenset[int]:
+    an = "an" if name == "hour" else "a"
+
     def number(text: str) -> int:
         if text.upper() in names:
             return names.index(text.upper()) + least
         if not text.isdecimal() or not least <= int(text) <= most:
             spelt = f", or {names[0]} to {names[-1]}" if names else ""
-            raise CronError(f"`{text}` is not a {name}: {least} to {most}{spelt}")
+            raise CronError(f"`{text}` is not {an} {name}: {least} to {most}{spelt}")
         return int(text)
 
     found: set[int] = set()
@@ -107,18 +109,18 @@ def _field(word: str, name: str, least: int, most: int, names: list[str]) -> fro
         match = _PART.fullmatch(part)
         if match is None or (match["first"] == "*" and match["last"]):
             raise CronError(
-                f"`{part}` is not a {name}: a number, `*`, a range `1-5`, a step `*/15`, or several of them"
+                f"`{part}` is not {an} {name}: a number, `*`, a range `1-5`, a step `*/15`, or several of them"
             )
         step = int(match["step"] or 1)
         if step == 0:
-            raise CronError(f"`{part}` is not a {name}: a step is 1 or more")
+            raise CronError(f"`{part}` is not {an} {name}: a step is 1 or more")
         if match["first"] == "*":
             first, last = least, most
         else:
             first = number(match["first"])
             last = number(match["last"]) if match["last"] else most if match["step"] else first
         if first > last:
-            raise CronError(f"`{part}` is not a {name}: {first} comes after {last}")
+            raise CronError(f"`{part}` is not {an} {name}: {first} comes after {last}")
         found.update(range(first, last + 1, step))
     return frozenset(found)
 

@@ -15,6 +15,7 @@ from ops import state, status, story
 from ops.outputs import ExportedService
 from ops.status import GroupStatus, ModelStatus, ServiceStatus, Status
 from tests.ops.terminal import on_terminal
+from tfserving.errors import CloudError
 
 NOW = 1_790_000_000.0
 
@@ -68,6 +69,45 @@ def test_the_tables_say_who_serves_what_and_since_when() -> None:
 
 def test_a_stack_without_anything_is_told_without_a_table_falling_over() -> None:
     assert status.report(Status("empty"), NOW).text().startswith("stack empty")
+
+
+def test_what_nobody_could_be_asked_is_unknown_and_not_none() -> None:
+    found = Status(
+        "s",
+        services=(ServiceStatus("web", "http", "unknown", None, None, problem="no answer"),),
+        models=(ModelStatus("shoes", ("web",), None, {"stable": 1}), ModelStatus("hats", ("web",), {}, {})),
+    )
+    assert status.report(found, NOW).text().split("\n")[2:] == [
+        "SERVICE  PROTOCOL  STATUS   REPLICAS  CHANGED  ROLLOUT",
+        "web      http      unknown  unknown   -        -",
+        "  web: no answer",
+        "",
+        "MODEL  VERSIONS  LABELS       SERVICES",
+        "shoes  unknown   stable -> 1  web",
+        "hats   none      -            web",
+    ]
+    value = json.loads(json.dumps(found.to_dict()))
+    assert [each["versions"] for each in value["models"]] == [None, {}]
+    assert (value["services"][0]["running"], value["services"][0]["total"]) == (None, None)
+    assert not any(model.is_well for model in found.models)
+
+
+class _CloudThatIsDown:
+    def describe(self, name: str) -> None:
+        raise CloudError(f"DescribeService {name}: no answer")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "", "not a URL"])
+def test_a_service_that_cannot_be_asked_says_why_and_nothing_of_its_versions(url: str) -> None:
+    service = ExportedService("web", "http", url, "", "t", {"shoes": {"labels": {}}})
+    told = status._service(service, {}, _CloudThatIsDown())
+    assert (told.status, told.running, told.total) == ("unknown", None, None)
+    assert told.problem == "DescribeService web: no answer"
+    states, problem = status._states(service)
+    assert states == {}
+    assert problem
+    [model] = status._models([service], [states], {})
+    assert model.versions is None
 
 
 def many(count: int, *ill: ModelStatus) -> tuple[ModelStatus, ...]:

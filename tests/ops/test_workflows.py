@@ -188,7 +188,7 @@ def commands(text: str) -> list[list[str]]:
     """Every ``python -m ops ...`` in a script or a document, as words."""
     joined = re.sub(r"\\\n\s*", " ", text)
     found = re.findall(r"python -m ops ([^\n`'|;>&]+)", joined)
-    made = {'"${request[@]}"': "multi_http modelB", '"${options[@]}"': "--hold 10m", '"$TO"': "2"}
+    made = {'"${request[@]}"': "multi_http modelB", '"${options[@]}"': "--hold 10m", '"$TO"': "2", '"$MODEL"': "modelB"}
     for variable, value in made.items():
         found = [line.replace(variable, value) for line in found]
     return [shlex.split(line, comments=True) for line in found]

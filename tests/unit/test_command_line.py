@@ -66,6 +66,34 @@ def test_a_full_disk_and_a_closed_output_are_no_traceback(module: str) -> None:
         assert (done.returncode, done.stderr) == (status, told)
 
 
+CLOSED = """
+import sys
+from tfserving.command_line import run
+
+def command():
+    print("said")
+    print("noted", file=sys.stderr)
+    sys.stdin.isatty(), sys.stdin.readline()
+    return 3 if sys.stdout.isatty() else 4
+
+sys.exit(run(command))
+"""
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_a_stream_that_is_closed_takes_what_is_printed_and_holds_nothing(closed: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{sys.executable} -c "$0" {closed}', CLOSED],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    stdout, stderr = ("" if stream in closed else text for stream, text in (("1>", "said\n"), ("2>", "noted\n")))
+    assert (done.returncode, done.stdout, done.stderr) == (4, stdout, stderr), "neither is printed where the other goes"
+
+
 def test_with_a_reader_the_status_is_the_commands_own() -> None:
     for arguments, status in ((["ops", "--help"], 0), (["ops", "nonsense"], 2), (["sandbox", "nonsense"], 2)):
         done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, check=False)

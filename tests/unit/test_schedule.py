@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import assume, given
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tfserving.schedule import Cron, CronError, Schedule, ScheduledSize, cron_scaler, problems, zone_problem
 
+NO_ZONES = {"localtime", "posixrules", "Factory"}
 _LIMITS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 _MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2031, 1, 1)).map(lambda each: each.replace(microsecond=0))
 
@@ -59,9 +60,9 @@ def test_sunday_is_0() -> None:
         ("@daily", "it has 1 of 6 fields"),
         ("0\u00a030 8 * * 1-5", "it has 5 of 6 fields"),
         ("0 30 8 * * 1\u20115", "is not a weekday"),
-        ("0 30 \u0668 * * *", "is not a hour"),
+        ("0 30 \u0668 * * *", "is not an hour"),
         ("60 * * * * *", "`60` is not a second: 0 to 59"),
-        ("0 0 24 * * *", "`24` is not a hour: 0 to 23"),
+        ("0 0 24 * * *", "`24` is not an hour: 0 to 23"),
         ("0 0 0 0 * *", "`0` is not a day: 1 to 31"),
         ("0 0 0 * * 7", "`7` is not a weekday: 0 to 6, or SUN to SAT"),
         ("0 0 0 * FOO *", "`FOO` is not a month: 1 to 12, or JAN to DEC"),
@@ -152,6 +153,25 @@ def test_a_good_schedule_has_no_problem_and_becomes_the_body_of_the_call() -> No
         ],
         "excludeDates": ["* * * 1 10 *"],
     }
+
+
+@pytest.mark.parametrize("name", sorted({*available_timezones(), "EST5EDT", "GMT0", "NZ-CHAT", "Etc/GMT+5"} - NO_ZONES))
+def test_every_zone_of_the_database_is_one(name: str) -> None:
+    assert zone_problem(name, "z") is None
+
+
+@pytest.mark.parametrize("name", sorted(NO_ZONES))
+def test_a_file_that_is_beside_the_zones_is_none(name: str) -> None:
+    told = str(zone_problem(name, "z"))
+    assert f"`{name}` is not a time zone" in told
+    assert not any(f"did you mean '{each}'" in told for each in NO_ZONES)
+
+
+def test_a_word_of_a_message_has_its_article() -> None:
+    with pytest.raises(CronError, match="`99` is not an hour"):
+        Cron.parse("0 0 99 * * *")
+    with pytest.raises(CronError, match="`1-x-` is not a minute"):
+        Cron.parse("0 1-x- 9 * * *")
 
 
 def test_a_time_zone_has_a_name_of_the_database() -> None:
