@@ -274,9 +274,10 @@ class _ServiceReader(EntryReader):
         reader = self.reader
         if isinstance(value, str) and value.lstrip()[:1] != "{":
             return InstanceType(type=reader.text(value, path))
+        before = len(reader.problems)
         given = reader.mapping(value, path, keys(InstanceType), "the name of an instance type, or a mapping")
         name = reader.text(given.get("type"), join_path(path, "type"))
-        if not name:
+        if not name and len(reader.problems) == before:
             reader.add(path, "the instance type has no name", "such as ecs.c7.large", "set type")
         limit = given.get("spotPriceLimit")
         capacity = given.get("capacity")
@@ -322,14 +323,19 @@ class _ServiceReader(EntryReader):
 
     def _probe(self, value: Any, path: str) -> Probe:
         reader = self.reader
+        before = len(reader.problems)
         given = reader.mapping(value, path, keys(Probe))
+        if not given and len(reader.problems) > before:
+            return Probe(kind="tcp")
+        before = len(reader.problems)
         kind = reader.choice(given.get("kind"), join_path(path, "kind"), _PROBE_KINDS)
+        is_known = len(reader.problems) == before
         fields: dict[str, Any] = {"kind": kind}
         for key, fits in (("path", "http"), ("command", "exec")):
             if given.get(key) is None:
                 continue
             at = join_path(path, key)
-            if kind != fits:
+            if is_known and kind != fits:
                 reader.add(at, f"a check of kind {kind} has no {key}", f"only with kind: {fits}", f"remove {key}")
             elif key == "path":
                 fields[key] = reader.text(given[key], at)

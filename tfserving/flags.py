@@ -19,6 +19,7 @@ from typing import Any, Literal
 from tfserving.errors import Problem
 from tfserving.model_config import did_you_mean
 from tfserving.property_path import join_path
+from tfserving.shown import shown
 from tfserving.wire import whole
 
 FlagValue = str | int | float | bool
@@ -250,7 +251,7 @@ def _wrong_type(flag: Flag, value: object, path: str) -> Problem:
         "float": "a number",
         "string": "text",
     }[flag.type]
-    return Problem(path, f"`{value}` is not a value for --{flag.name}", allowed)
+    return Problem(path, f"`{_plain(value)}` is not a value for --{flag.name}", allowed)
 
 
 def _has_type(flag: Flag, value: object) -> bool:
@@ -508,12 +509,12 @@ def validate_batching(parameters: Mapping[str, Any], path: str = "batching") -> 
         elif known.type is bool or known.type is str:
             if not isinstance(value, known.type):
                 allowed = "true or false" if known.type is bool else "text"
-                problems.append(Problem(here, f"`{value}` is not a value for {name}", allowed))
+                problems.append(Problem(here, f"`{_plain(value)}` is not a value for {name}", allowed))
         else:
             items = value if known.type is list and isinstance(value, list | tuple) else [value]
             if not items or not all(_is_int(item) and item >= known.least for item in items):
                 allowed = f"whole numbers, {known.least} or more" if known.type is list else f"{known.least} or more"
-                problems.append(Problem(here, f"`{value}` is not a value for {name}", allowed))
+                problems.append(Problem(here, f"`{_plain(value)}` is not a value for {name}", allowed))
     if problems:
         return problems
     limit = parameters.get("max_batch_size", DEFAULT_MAX_BATCH_SIZE)
@@ -542,3 +543,7 @@ def validate_batching(parameters: Mapping[str, Any], path: str = "batching") -> 
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else shown(value)

@@ -109,3 +109,24 @@ def test_versions_that_cannot_be_read_leave_no_label_without_one(
 ) -> None:
     (problem,) = told(good, project, f"{B}.versions", versions)
     assert problem.startswith(f"{B}.versions[1]: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("flags", {"num_load_threads": True}, "`true` is not"),
+        ("batching", {"max_batch_size": True}, "`true` is not"),
+        ("batching", {"allowed_batch_sizes": [1, False]}, "`[1, false]` is not"),
+        ("monitoring", {"path": True}, "true is not"),
+        ("instanceType", [None], "[null] is not a mapping"),
+        ("healthCheck", {"liveness": True}, "true is not a mapping"),
+        ("healthCheck", {"liveness": {"kind": None, "command": ["a"]}}, "null is not allowed here"),
+        ("replicas", [1, None, {"a": False}], "[1, null, {'a': false}] is not a whole number"),
+    ],
+)
+def test_a_wrong_value_is_shown_as_yaml_has_it_in_one_problem(
+    good: dict[str, Any], project: Path, key: str, value: Any, words: str
+) -> None:
+    (problem,) = told(good, project, f"{HTTP}.{key}", value)
+    assert problem.startswith(f"{HTTP}.{key}")
+    assert words in problem
