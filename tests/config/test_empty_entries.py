@@ -120,7 +120,7 @@ def test_versions_that_cannot_be_read_leave_no_label_without_one(
         ("monitoring", {"path": True}, "true is not"),
         ("instanceType", [None], "[null] is not a mapping"),
         ("healthCheck", {"liveness": True}, "true is not a mapping"),
-        ("healthCheck", {"liveness": {"kind": None, "command": ["a"]}}, "null is not allowed here"),
+        ("healthCheck", {"liveness": {"kind": None, "command": ["a"]}}, "nothing is written here"),
         ("replicas", [1, None, {"a": False}], "[1, null, {'a': false}] is not a whole number"),
     ],
 )
