@@ -107,6 +107,11 @@ class Answers:
             )
         )
 
+    def everything(self) -> dict[str, tuple[int, ...]]:
+        """:meth:`anywhere` of every model that has such versions."""
+        found = {model: self.anywhere(model) for model in self.states}
+        return {model: versions for model, versions in found.items() if versions}
+
     def label(self, model: str, label: str) -> int | None:
         """The version that answers requests by the label, or None where there is none, or no single one."""
         versions = set(self.labels.get(model, {}).get(label, (None,)))

@@ -164,7 +164,9 @@ def plan(
     then = Wanted.of(wanted)
     if before is None or found is None:
         start = taken_over or ModelServerConfig()
-        on_disk = union(then.published, {model.name: model.policy.versions for model in start.models})
+        # What latest and all select in a model of another hand is not known here.
+        named = {model.name: model.policy.versions for model in start.models if model.policy.versions}
+        on_disk = union(then.published, named)
         target = then.file if taken_over is None else spelt_out(then.file, then.published, on_disk)
         steps = [] if taken_over is None else rollout.plan(start, target, then.published, on_disk)
         gates = _gates(wanted, taken_over, target, on_disk, ServedConfigOutputs.read({}))

@@ -70,6 +70,7 @@ class Rollout:
         if inputs.names_versions:
             self._obsolete = {}  # other files may name them: RetiredVersions comes after all rollouts
         self._on_disk = union(self._wanted.published, kept)
+        self._seen = self._on_disk  # and what services were found to serve, whoever has put that there
         self._served: dict[str, Served] = dict(found.served)
         self._gating = Gating(ctx, inputs, found, self._fleet, self._asked)
         self._state_before = state_before(before, found, self._on_disk)
@@ -128,7 +129,7 @@ class Rollout:
         in_force = self._in_force()
         if self._asked and in_force is not None and in_force != self._stored:
             self._hold(in_force)
-        steps = rollout.plan(in_force, target, self._wanted.published, self._on_disk)
+        steps = rollout.plan(in_force, target, self._wanted.published, self._seen)
         base = None if self._is_new else began_with(in_force, self._state_before, target, self._on_disk)
         # A run that was ended after its gates had passed has left them in the file.
         gates = self._gating.plan(base, target, self._on_disk, self._file.gates if base != in_force else ())
@@ -195,7 +196,7 @@ class Rollout:
             )
         else:
             try:
-                for step in rollout.plan(in_force, base, self._on_disk, self._on_disk):
+                for step in rollout.plan(in_force, base, self._seen, self._seen):
                     self._ctx.info(f"back, {step.kind}: {step.said}")
                     self._write(step.config)
                     self._wait(step, f"back, {step.kind}")
@@ -231,7 +232,7 @@ class Rollout:
             if self._stored is not None and not lagging:
                 return self._stored
             failed = (
-                answer.failed(model.name, model.policy.select(self._disk(model.name)))
+                answer.failed(model.name, model.policy.select(self._seen.get(model.name, ())))
                 for answer in answers.values()
                 for model in basis.models
             )
@@ -239,7 +240,7 @@ class Rollout:
                 break  # waiting changes nothing
             self._ctx.status(f"waiting until {', '.join(lagging)} serves what the model config file says")
         self._ctx.info("not every service serves what the model config file says: continuing from what is served")
-        return combined(basis, answers, self._on_disk)
+        return combined(basis, answers, self._seen)
 
     def _ask_before(self, config: ModelServerConfig) -> dict[str, Answers]:
         answers: dict[str, Answers] = {}
@@ -248,6 +249,7 @@ class Rollout:
             if not isinstance(answer, Answers):
                 raise RolloutError(f"nothing was changed, because {self._fleet.unanswered(name, answer)}")
             answers[name] = self._heard.with_newer(name, answer, self._skipped)
+        self._seen = union(self._on_disk, *(answer.everything() for answer in answers.values()))
         if self._skipped and not all(self._follows(answer, config) for answer in answers.values()):
             self._skipped = frozenset()  # what was heard may hold no more
             return self._ask_before(config)
@@ -263,7 +265,8 @@ class Rollout:
         same = {
             name: expected[name]
             for name in wanted.names
-            if config.get(name) == wanted.get(name) and self._disk(name) == set(self._wanted.published.get(name, ()))
+            if config.get(name) == wanted.get(name)
+            and self._on_disk.get(name, set()) == set(self._wanted.published.get(name, ()))
         }
         settled = self._heard.settled([service.name for service in self._asked], same)
         return settled - rollout.sample(settled, self._change(config), _SAMPLED)
@@ -279,7 +282,9 @@ class Rollout:
         if any(config.get(name) is None and answer.anywhere(name) for name in answer.states):
             return False
         for model in config.models:
-            should = set(model.policy.select(self._disk(model.name)))
+            if model.name not in self._seen:  # of no stack, and served by nobody: the file was never taken up
+                return False
+            should = set(model.policy.select(self._seen[model.name]))
             there = set(answer.anywhere(model.name))
             if not should <= there or (model.policy.kind != "all" and there - should):
                 return False
@@ -305,9 +310,6 @@ class Rollout:
             if not pending and gone >= settled:
                 return
         self._too_late("bringing the file into line", seconds, pending, config.names)
-
-    def _disk(self, model: str) -> set[int]:
-        return self._on_disk.get(model, set())
 
     def _failed_versions(self, step: Step) -> set[Failed]:
         """Versions the server gave up earlier and has not been told to try again yet: still END when a step begins."""

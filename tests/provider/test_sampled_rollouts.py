@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider import served_config
-from provider.asking import Answers, AskedService
-from provider.resource import Context
-from provider.rollout import run
 from provider.served_config import ServedConfig
+from tests.provider.following import World, follow, inputs
 from tfserving import rollout
-from tfserving.client import VersionStatus
-from tfserving.contract.serving import ServedConfigInputs
 from tfserving.errors import RolloutError
 from tfserving.model_config import Model, ModelServerConfig, VersionPolicy
 from tfserving.property_values import Properties
@@ -36,109 +26,9 @@ def config(moved: Iterable[str] = ()) -> ModelServerConfig:
     return ModelServerConfig(tuple(Model(name, f"/models/{name}", policy=both, labels=labels[name]) for name in NAMES))
 
 
-def inputs(models: ModelServerConfig, services: Iterable[str] = ("a", "b")) -> Properties:
-    reads = {name: {"url": f"http://{name}", "pollSeconds": 1} for name in services}
-    published = {model.name: model.policy.versions for model in models.models}
-    found = ServedConfigInputs.read(
-        {"bucket": "b", "key": "root/model_config.pbtxt", "owner": "project/stack", "services": reads, "waitSeconds": 1}
-    )
-    checked, failures = ServedConfig().check({}, replace(found, models=models, published=published).write())
-    assert not failures
-    return checked
-
-
-@dataclass
-class World:
-    """Services, each of two replicas that follow the file at once, but for what is broken.
-
-    Attributes:
-        file: what the file says.
-        asked: models of every asking, newest last.
-        broken: models that a replica does not serve.
-        refuses: the servers take up no file in which a broken model has a label, as TensorFlow Serving does.
-    """
-
-    file: ModelServerConfig
-    asked: list[set[str]] = field(default_factory=list)
-    broken: set[str] = field(default_factory=set)
-    refuses: bool = True
-    in_force: ModelServerConfig = field(init=False)
-    memory: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.in_force = self.file
-
-    def write(self, written: ModelServerConfig) -> None:
-        self.file = written
-        if not (self.refuses and self.broken):
-            self.in_force = written
-
-    def answer(self, models: Mapping[str, Iterable[str]]) -> Answers:
-        states: dict[str, Any] = {}
-        labels: dict[str, Any] = {}
-        for name, wanted in models.items():
-            model = self.in_force.get(name)
-            versions = model.policy.versions if model else ()
-            whole = {each: VersionStatus(each, "AVAILABLE", "OK", "") for each in versions}
-            states[name] = (whole, {} if name in self.broken else whole)
-            answering = model.labels if model else {}
-            labels[name] = {
-                label: (answering.get(label), None if name in self.broken else answering.get(label)) for label in wanted
-            }
-        return Answers(states, labels)
-
-    def ctx(self) -> Context:
-        nothing = SimpleNamespace(oss=None)
-        ctx = Context("urn", Path(), cast(Any, nothing), lambda *_, **__: None, threading.Event(), memory=self.memory)
-        ctx.sleep = lambda _: ctx.check()  # type: ignore[method-assign]
-        return ctx
-
-
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    found = World(config())
-
-    class Fleet:
-        def __init__(self, _: Context, services: Iterable[AskedService], __: object = None) -> None:
-            self.services = tuple(services)
-            self.polling, self.restarting = self.services, ()
-
-        def count_replicas(self) -> None:
-            pass
-
-        def trouble(self, *_: object) -> list[str]:
-            return []
-
-        def story(self, *_: object) -> list[str]:
-            return []
-
-        def ask(self, services: Iterable[AskedService], models: Mapping[str, Iterable[str]]) -> dict[str, Answers]:
-            asked = tuple(services)
-            found.asked.append(set(models) if asked else set())
-            return {each.name: found.answer(models) for each in asked}
-
-        ask_patiently = ask
-
-    class Files:
-        name, uri, first = "model_config.pbtxt", "oss://b/root/model_config.pbtxt", None
-        restarts: frozenset[str] = frozenset()
-        gates = ()
-
-        def __init__(self, *_: object) -> None:
-            pass
-
-        def find(self) -> ModelServerConfig:
-            return found.file
-
-        read = find
-
-        def write(self, written: ModelServerConfig, *_: object) -> None:
-            found.write(written)
-
-    for module in (served_config, run):
-        monkeypatch.setattr(module, "Fleet", Fleet)
-        monkeypatch.setattr(module, "Files", Files)
-    return found
+    return follow(World(config()), monkeypatch)
 
 
 def read(world: World, state: Properties) -> Properties:

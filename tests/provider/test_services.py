@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -29,7 +29,8 @@ from tests.provider.harness import (
     config,
 )
 from tests.waiting import until
-from tfserving import client
+from tfserving import client, model_config
+from tfserving.errors import ServiceNotFoundError
 from tfserving.property_values import Secret, plain
 
 pytestmark = pytest.mark.slow
@@ -631,6 +632,31 @@ def test_a_label_moved_by_hand_is_drift_by_its_name_and_is_put_back(fresh: World
     assert fresh.roll(START) == "update"
     assert fresh.answer(label="stable") == {1.0}
     assert fresh.cloud.get(KEY) == text
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a first rollout", "a later one"])
+def test_a_model_that_somebody_wrote_into_the_file_goes_again(fresh: World, log: Engine, is_new: bool) -> None:
+    text = fresh.cloud.get(KEY)
+    there = model_config.parse(text)
+    (n,) = (each for each in there.models if each.name == "n")
+    bags = replace(n, name="bags", policy=model_config.VersionPolicy.latest(1))
+    head = text[: text.index("model_config_list")]
+    fresh.cloud.put(KEY, head + model_config.render(model_config.ModelServerConfig((*there.models, bags))))
+
+    def is_there() -> bool:
+        try:
+            return bool(fresh.answer(name="bags"))
+        except ServiceNotFoundError:
+            return False
+
+    until(is_there, what="the edit to be served")
+    if is_new:
+        fresh.served = Stack(fresh.plugin, "ServedConfig")
+    log.messages.clear()
+    assert fresh.roll(START) == ("create" if is_new else "update")
+    assert fresh.cloud.get(KEY) == text
+    assert not [line for line in log.lines() if "brought into line" in line]
+    assert not is_there()
 
 
 def test_a_version_that_cannot_be_loaded_stops_the_rollout_and_stable_stays(fresh: World) -> None:
