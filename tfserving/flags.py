@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from tfserving.errors import Problem
 from tfserving.model_config import did_you_mean
+from tfserving.paths import clean_path
 from tfserving.property_path import join_path
 from tfserving.shown import shown
 from tfserving.wire import whole
@@ -437,7 +438,7 @@ def _combinations(flags: Mapping[str, FlagValue], path: str) -> list[Problem]:
             "set model_config_file, or remove it",
         )
     base_path = str(flags.get("model_base_path", ""))
-    if re.search(r"/\d+/*$", base_path):
+    if re.search(r"/\d+$", clean_path(base_path)):
         refuse(
             "model_base_path",
             f"`{base_path}` ends in a version number: TensorFlow Serving looks for version directories below it",

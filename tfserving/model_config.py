@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from tfserving import logging_config
 from tfserving.errors import ConfigError, ModelConfigError, Problem
+from tfserving.paths import clean_path
 from tfserving.property_path import join_path
 from tfserving.protos import tf_serving_pb2 as pb
 from tfserving.shown import shown
@@ -99,7 +100,7 @@ class Model:
 
     Attributes:
         name: as in request paths.
-        base_path: directory of the version directories, as the server sees it, without a trailing slash.
+        base_path: directory of the version directories, as the server sees it: a path without a slash at the end, ``//`` or ``..``.
         platform: always ``tensorflow`` for the stock server.
         policy: which versions are served.
         labels: label to version number, read-only, in the order of the labels' names.
@@ -114,7 +115,7 @@ class Model:
     logging: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "base_path", self.base_path.rstrip("/") or self.base_path[:1])
+        object.__setattr__(self, "base_path", clean_path(self.base_path))
         object.__setattr__(self, "labels", MappingProxyType(dict(sorted(self.labels.items()))))
 
     @property

@@ -18,6 +18,7 @@ from tfserving.importing.model_file import ModelFile
 from tfserving.importing.models import Listing, ModelImport, Versions
 from tfserving.importing.place import MOUNT_PATH, Place
 from tfserving.importing.start import Start
+from tfserving.paths import clean_path
 from tfserving.wording import some_of
 
 _SHOWN = 5
@@ -158,7 +159,7 @@ def _models(
     if file is not None:
         readers = [each for each in starts if each.config_file]
         inside = [place.below(model.base_path, chosen.mount_path) for model in file.models]
-        paths = [posixpath.normpath(each.base_path) for each, at in zip(file.models, inside, strict=True) if not at]
+        paths = [clean_path(each.base_path) for each, at in zip(file.models, inside, strict=True) if not at]
         elsewhere = _elsewhere(clients, paths, readers, left)
         wanted = {directory: _tflite(directory, chosen, starts) for directory in inside if directory}
         return models.of_file(file.models, chosen, _listed(clients, chosen, wanted, left), elsewhere)

@@ -24,6 +24,7 @@ from tfserving.importing import shape, start
 from tfserving.importing.models import Directory, Listing, Versions
 from tfserving.importing.place import Place
 from tfserving.importing.service import StartFile
+from tfserving.paths import clean_path
 from tfserving.wording import some_of
 
 OWN_LABELS = (*MANAGED_BY, OWNER_LABEL, CREATED_LABEL)
@@ -230,7 +231,7 @@ def start_files(clients: Clients, started: start.Start) -> tuple[StartFile, ...]
     found = []
     for key, flag in _FLAGS.items():
         path = str((started.flags or {}).get(flag) or "")
-        place = started.locate(posixpath.normpath(path)) if path else None
+        place = started.locate(clean_path(path)) if path else None
         if place is None:
             continue
         mount, rest = place

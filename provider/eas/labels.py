@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tfserving.paths import clean_path
+
 MANAGED_BY = {"managed-by": "pulumi"}
 """Label of every service this provider makes."""
 
@@ -41,8 +43,9 @@ def config_file_of(service_json: Mapping[str, Any]) -> str | None:
     if len(named) != 1:
         return None
     for entry in service_json.get("storage") or ():
-        at, place = str(entry.get("mount_path") or ""), str((entry.get("oss") or {}).get("path") or "")
-        below = named[0].removeprefix(f"{at.rstrip('/')}/")
-        if at and place and below != named[0]:
+        at, place = clean_path(str(entry.get("mount_path") or "")), str((entry.get("oss") or {}).get("path") or "")
+        file = clean_path(named[0])
+        below = file.removeprefix(f"{at.rstrip('/')}/")
+        if at and place and below != file:
             return f"{place.rstrip('/')}/{below}"
     return None

@@ -263,6 +263,8 @@ SCRIPT = "/usr/bin/tf_serving_entrypoint.sh --model_config_file=/models/{} --mod
         (SCRIPT.format("model_config.pbtxt"), "model_config.pbtxt", True),
         (SCRIPT.format("model_config.vision.pbtxt"), "model_config.pbtxt", False),
         (SCRIPT.format("model_config.vision.pbtxt"), "model_config.vision.pbtxt", True),
+        (SCRIPT.format("/model_config.pbtxt"), "model_config.pbtxt", True),
+        (SCRIPT.format("../models/model_config.pbtxt"), "model_config.pbtxt", True),
         ("serve --model_config_file=$CONFIG", "model_config.pbtxt", True),
         ("serve --model_name=one", "model_config.pbtxt", False),
     ],

@@ -187,6 +187,15 @@ def test_the_documents_command_given_whole_is_understood() -> None:
     assert problems(service(model="", script=script)) == []
 
 
+@pytest.mark.parametrize("models", ["/models", "//models/", "/models/.", "/mnt/../models/"])
+def test_a_start_command_may_spell_the_paths_of_the_stack_in_other_ways(models: str) -> None:
+    start = "/usr/bin/tf_serving_entrypoint.sh"
+    one = f"{start} --model_name=modelA --model_base_path={models}/modelA/"
+    assert problems(service(model="modelA", command=one)) == []
+    several = f"{start} --model_config_file={models}/model_config.pbtxt --model_config_file_poll_wait_seconds=30"
+    assert problems(service(model="", config_file=True, command=several)) == []
+
+
 @pytest.mark.parametrize(
     ("key", "flag"),
     [

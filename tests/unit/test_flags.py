@@ -187,6 +187,7 @@ def test_flags_that_work_together_have_no_problem(given: dict[str, FlagValue]) -
             "version labels come from a config file",
         ),
         ({"model_base_path": "/models/a/1/"}, "flags.model_base_path", "ends in a version number"),
+        ({"model_base_path": "/models/a/1/."}, "flags.model_base_path", "ends in a version number"),
     ],
 )
 def test_flags_that_cannot_work_are_refused_by_name(given: dict[str, FlagValue], path: str, message: str) -> None:

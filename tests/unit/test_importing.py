@@ -312,6 +312,19 @@ def directories(**versions: list[str]) -> dict[str, Versions]:
     }
 
 
+@pytest.mark.parametrize("path", ["/models//hats", "/models/../models/hats", "//models/hats/", "/models/./hats"])
+def test_a_model_is_found_by_its_directory_however_the_file_spells_it(path: str) -> None:
+    (found,) = models.of_file([Model("hats", path)], HERE, directories(hats=["1"]))
+    assert (found.directory, found.left_out, found.versions) == ("hats", "", (1,))
+
+
+@pytest.mark.parametrize("path", ["//models/shoes", "/models//shoes/", "/models/../models/shoes"])
+def test_a_start_command_that_spells_the_directory_in_another_way_is_understood(path: str) -> None:
+    text = f"tensorflow_model_server --rest_api_port=8501 --model_name=shop --model_base_path={path}"
+    found = imported(stored(containers=[container(None, command=text) | {"script": ""}])).spec
+    assert (found.command, found.model) == (text, "shoes")
+
+
 def test_models_are_taken_over_as_far_as_a_stack_can_have_them() -> None:
     listed = [
         Model("shoes", "/models/shoes", policy=VersionPolicy.all(), labels={"stable": 1, "gone": 9, "a-b": 1}),

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfserving import logging_config
+from tfserving import logging_config, rollout
 from tfserving.errors import ConfigError, ModelConfigError
 from tfserving.model_config import (
     Model,
@@ -185,6 +185,42 @@ def test_a_path_without_a_last_slash_gets_one_in_the_file_only() -> None:
     assert model(base_path="/models/modelB/") == model(base_path="/models/modelB")
     assert "base_path: '/models/modelB/'" in render(model())
     assert parse(render(model(base_path="/"))).models[0].base_path == "/"
+
+
+SPELLINGS = (
+    "/models/modelB",
+    "/models/modelB///",
+    "//models/modelB",
+    "///models//modelB/",
+    "/models/./modelB/.",
+    "/models/../models/modelB",
+    "/models/modelA/../modelB/",
+    "/../models/modelB",
+)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_directory_is_the_same_however_its_path_is_spelt(spelling: str) -> None:
+    there, wanted = model(base_path=spelling), model(base_path="/models/modelB")
+    assert there == wanted
+    assert changes(there, wanted) == []
+    assert rollout.plan(there, wanted, {"modelB": (1, 2)}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("gs://bucket//a/../b/", "gs://bucket//a/../b"),
+        ("a//b/", "a//b"),
+        ("", ""),
+        ("//", "/"),
+        ("/..", "/"),
+        ("/models/..hats", "/models/..hats"),
+        ("/models/ /x", "/models/ /x"),
+    ],
+)
+def test_only_what_is_the_same_directory_to_the_server_is_the_same_path(path: str, kept: str) -> None:
+    assert Model("m", path).base_path == kept
 
 
 def test_a_config_cannot_be_changed_in_place() -> None:

@@ -33,6 +33,7 @@ from tfserving.eas_spec.service_json import are_objects, build
 from tfserving.errors import Problem
 from tfserving.flags import image_version
 from tfserving.flags import validate as validate_flags
+from tfserving.paths import clean_path
 from tfserving.property_path import join_path
 from tfserving.service_checks import (
     CONTROL,
@@ -270,10 +271,10 @@ def _check_start(checks: Checks[ServiceSpec]) -> None:
             checks.refuse(key, message, "", "say it in the start command, or remove the start command")
     if own is not None:
         here = f"{checks.path}.{'command' if spec.command else 'script'}"
-        if spec.config_file and own.values.get("model_config_file") != config_file_path(spec):
+        if spec.config_file and clean_path(str(own.values.get("model_config_file", ""))) != config_file_path(spec):
             message = "configFile is set, and the start command does not name the file"
             checks.problems.append(Problem(here, message, "", f"add --model_config_file={config_file_path(spec)}"))
-        started = str(own.values.get("model_base_path", "")).rstrip("/")
+        started = clean_path(str(own.values.get("model_base_path", "")))
         named = posixpath.join(mount_path(spec), model_directory(spec))
         if spec.model and started and started != named:
             message = f"model is {spec.model}, and the start command serves {started}"

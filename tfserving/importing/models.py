@@ -11,6 +11,7 @@ from tfserving import saved_model, wire
 from tfserving.contract.found import FoundDirectory
 from tfserving.importing.place import Place, below
 from tfserving.model_config import LABEL, MODEL_NAME, PLATFORM, Model, VersionPolicy
+from tfserving.paths import clean_path
 from tfserving.wording import some_of
 
 _SHOWN = 5
@@ -165,7 +166,7 @@ def of_file(
     imported: list[ModelImport] = []
     for model in listed:
         twice = any(each.model.name == model.name for each in imported)
-        path = posixpath.normpath(model.base_path)
+        path = clean_path(model.base_path)
         directory = below(model.base_path, place.mount_path) or (path if path in others else "")
         left_out = _left_out(model, place, directory)
         if twice:

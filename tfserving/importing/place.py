@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tfserving.eas_spec import ServiceSpec
 from tfserving.importing.start import Start
+from tfserving.paths import clean_path
 
 CONFIG_FILE_NAME = ServiceSpec.config_file_name
 MOUNT_PATH = ServiceSpec.mount_path
@@ -109,7 +110,7 @@ def model_directory(start: Start, place: Place) -> str:
 
 def below(path: str, directory: str) -> str | None:
     """A path relative to a directory that it is in; ``None`` where it is not."""
-    path, directory = posixpath.normpath(path), posixpath.normpath(directory)
+    path, directory = clean_path(path), clean_path(directory)
     if path == directory or not path.startswith(f"{directory.rstrip('/')}/"):
         return None
     return path[len(directory.rstrip("/")) + 1 :]

@@ -11,6 +11,7 @@ from tfserving import eas_drift, flags
 from tfserving.cloud_names import OSS_URI
 from tfserving.eas_spec import ENTRYPOINT, IMAGE_BASE_PATH, SCENARIO_LABEL, ServiceSpec, own_flags
 from tfserving.flags import FlagValue, Parsed, image_version
+from tfserving.paths import clean_path
 
 _ENTRYPOINT_NAME = posixpath.basename(ENTRYPOINT)
 
@@ -87,7 +88,7 @@ class Start:
             return ""
         # As the entry point says: --model_base_path=${MODEL_BASE_PATH}/${MODEL_NAME}
         base = self.variables.get("MODEL_BASE_PATH", posixpath.dirname(IMAGE_BASE_PATH))
-        return posixpath.normpath(f"{base}/{self.variables.get('MODEL_NAME', posixpath.basename(IMAGE_BASE_PATH))}")
+        return clean_path(f"{base}/{self.variables.get('MODEL_NAME', posixpath.basename(IMAGE_BASE_PATH))}")
 
     @property
     def prefers_tflite(self) -> bool:
@@ -102,7 +103,7 @@ class Start:
 
     def _path(self, flag: str) -> str:
         value = (self.flags or {}).get(flag)
-        return posixpath.normpath(str(value)) if value else ""
+        return clean_path(str(value)) if value else ""
 
 
 def read(name: str, stored: Mapping[str, Any]) -> Start:
@@ -140,7 +141,7 @@ def _mounts(config: Mapping[str, Any]) -> tuple[Mount, ...]:
         if isinstance(uri, str) and isinstance(path, str) and OSS_URI.fullmatch(uri):
             bucket, _, key = uri.removeprefix("oss://").partition("/")
             key = key.strip("/")
-            found.append(Mount(posixpath.normpath(path), bucket, f"{key}/" if key else ""))
+            found.append(Mount(clean_path(path), bucket, f"{key}/" if key else ""))
     return tuple(found)
 
 
