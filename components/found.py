@@ -43,7 +43,7 @@ def find(
     # The SDK asks nothing at all where one value is not known yet: what may be one is a question of its own.
     groups: dict[str, dict[str, WantedDirectory]] = {}
     for each in settings.asked:
-        wanted = WantedDirectory(bucket=each.bucket, prefix=each.prefix, tflite=each.tflite)
+        wanted = WantedDirectory(bucket=each.bucket, prefix=each.prefix, tflite=each.tflite, tags=each.tags)
         groups.setdefault(each.bucket if is_stand_in(each.bucket) else "", {})[each.place] = wanted
     where = pulumi.InvokeOptions(parent=parent, provider=provider, version=VERSION)
     found: dict[str, FoundDirectory] = {}

@@ -27,6 +27,7 @@ from tfserving.contract.storage import BucketContentsInputs, ConfigReader, Model
 from tfserving.manifest import user_cache
 from tfserving.model_config import ModelServerConfig
 from tfserving.model_sets import DEFAULT_FILE, ModelSet
+from tfserving.saved_model import SERVE_TAG
 
 _ENCRYPTION = "AES256"
 
@@ -190,6 +191,7 @@ class ModelRepository(Component):
                     remove_dropped=plan.rolled_out is not None and model.name not in plan.rolled_out,
                     from_bucket=model.from_bucket or None,
                     tflite=model.tflite or None,
+                    tags=None if model.tags == (SERVE_TAG,) else model.tags,
                     **(plan.readers.inputs(self.config_file_key, model.name) if plan.readers else {}),
                 ),
                 child,

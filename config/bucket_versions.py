@@ -29,12 +29,14 @@ class Asked:
         bucket: bucket name.
         prefix: key prefix, ending in a slash.
         tflite: its versions may hold ``model.tflite`` alone.
+        tags: ``--saved_model_tags`` of what serves it.
     """
 
     place: str
     bucket: str
     prefix: str
     tflite: bool
+    tags: tuple[str, ...]
 
 
 _Service = TypeVar("_Service", ServiceSettings, AckServiceSettings)
@@ -220,6 +222,7 @@ def asked(stack: StackConfig, models: Iterable[ModelSettings], bucket: str, root
             bucket=each.bucket or bucket,
             prefix=each.prefix if each.is_elsewhere else f"{root}{each.place}/",
             tflite=each.tflite,
+            tags=each.tag_sets,
         )
         for each in wanted
     )

@@ -34,8 +34,7 @@ def saved_model_tags(service: AnyService) -> set[str] | None:
     found = effective_flags(service)
     if found is None:
         return None
-    given = str(found.get("saved_model_tags") or saved_model.SERVE_TAG)
-    return {tag.strip() for tag in given.split(",") if tag.strip()}
+    return saved_model.tag_set(str(found.get("saved_model_tags") or saved_model.SERVE_TAG))
 
 
 def prefers_tflite(service: AnyService) -> bool:

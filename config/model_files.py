@@ -33,6 +33,7 @@ class ModelSource:
         manifests: local directory of the committed manifests; empty without any.
         from_bucket: nobody named the versions: they are those that were complete in the bucket.
         tflite: whatever serves it loads ``model.tflite``.
+        tags: ``--saved_model_tags`` of whatever serves it.
         bucket: of a model on another mount: the bucket there; else empty.
         prefix: its key prefix there.
     """
@@ -44,6 +45,7 @@ class ModelSource:
     manifests: str = ""
     from_bucket: bool = False
     tflite: bool = False
+    tags: tuple[str, ...] = (saved_model.SERVE_TAG,)
     bucket: str = ""
     prefix: str = ""
 
@@ -109,6 +111,7 @@ def sources(settings: Settings, cache: HashCache) -> tuple[ModelSource, ...]:
                 manifests=model.manifest_dir,
                 from_bucket=model.from_bucket,
                 tflite=model.tflite,
+                tags=model.tag_sets,
                 bucket=model.bucket,
                 prefix=model.prefix,
             )

@@ -85,6 +85,7 @@ class ModelSettings:
         manifests: committed manifests by version; of versions that have none, the source says what they hold.
         manifest_dir: directory of the manifests, relative to the project where that is possible; empty without any.
         tags: of the graph that the services load.
+        tag_sets: ``--saved_model_tags`` of every service that may serve it: a version has a graph for each.
         gate: what a version has to prove before requests move to it; ``None``: nothing.
         path: directory below the model root; empty: its name; absolute: on another mount of the services.
         same_as: the model that publishes the same directory; empty: this one does.
@@ -102,6 +103,7 @@ class ModelSettings:
     manifests: Mapping[int, Manifest] = field(default_factory=dict)
     manifest_dir: str = ""
     tags: frozenset[str] = frozenset({saved_model.SERVE_TAG})
+    tag_sets: tuple[str, ...] = (saved_model.SERVE_TAG,)
     gate: ModelGate | None = None
     path: str = ""
     same_as: str = ""
@@ -376,7 +378,12 @@ def with_tags(
     loading = [(each, tags) for each in services if (tags := saved_model_tags(each)) is not None]
     for model in models:
         users = [each for each in services if any(may_serve(each, name) for name in sharing[model.place])]
-        model = replace(model, tflite=bool(users) and all(map(prefers_tflite, users)))
+        loaded = {",".join(sorted(tags)) for each in users if (tags := saved_model_tags(each))}
+        model = replace(
+            model,
+            tflite=bool(users) and all(map(prefers_tflite, users)),
+            tag_sets=tuple(sorted(loaded)) or (saved_model.SERVE_TAG,),
+        )
         _check_tflite(stack, model, users)
         if model.directory is None:
             found.append(model)

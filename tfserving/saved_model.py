@@ -461,7 +461,13 @@ def _incomplete(version_dir: Path, cache: HashCache, tags: Collection[str] | Non
             yield f"has {records} warm-up records, and TensorFlow Serving loads no more than {MAX_WARMUP_RECORDS}"
 
 
-def incomplete(paths: Iterable[str], graph: bytes | None = None, *, tflite: bool = False) -> list[str]:
+def incomplete(
+    paths: Iterable[str],
+    graph: bytes | None = None,
+    *,
+    tflite: bool = False,
+    tags: Iterable[str] = (SERVE_TAG,),
+) -> list[str]:
     """What a version lacks as far as the names of its files tell, as the rest of a sentence that begins with its name.
 
     For versions whose files are somewhere else.
@@ -470,6 +476,7 @@ def incomplete(paths: Iterable[str], graph: bytes | None = None, *, tflite: bool
         paths: the files, relative, with forward slashes.
         graph: content of the graph file; None: what the graph needs beside it is not known.
         tflite: whatever serves it has ``--prefer_tflite_model``.
+        tags: ``--saved_model_tags`` of whatever serves it, each of which a graph has to have.
     """
     files = frozenset(paths)
     name = graph_of(files)
@@ -482,7 +489,14 @@ def incomplete(paths: Iterable[str], graph: bytes | None = None, *, tflite: bool
     graphs = _parser(name)(iter([memoryview(graph)]))
     if graphs is None:
         return [f"has a {name} that cannot be parsed"]
-    return list(_incomplete_files(files, graphs))
+    needed = () if tflite and TFLITE_FILE in files else tags
+    lacking = [found for each in needed if (found := _lacks_graph(graphs, tag_set(each)))]
+    return [*lacking, *_incomplete_files(files, graphs)]
+
+
+def tag_set(flag: str) -> set[str]:
+    """The tags that a value of ``--saved_model_tags`` names."""
+    return {tag.strip() for tag in flag.split(",") if tag.strip()}
 
 
 def tflite_fault(content: bytes) -> str:
@@ -633,13 +647,18 @@ def _graphs(model: pb.SavedModel) -> list[dict[str, Any]]:
 
 def _serving_graph(graphs: Sequence[dict[str, Any]], version_dir: Path, tags: Collection[str]) -> dict[str, Any]:
     """The graph that has these tags and no others: TensorFlow takes no nearer one."""
+    if lacking := _lacks_graph(graphs, tags):
+        raise SavedModelError(f"{graph_in(version_dir) or version_dir} {lacking}")
+    return next(graph for graph in graphs if graph["tags"] == sorted(set(tags)))
+
+
+def _lacks_graph(graphs: Sequence[dict[str, Any]], tags: Collection[str]) -> str:
+    """That no graph has exactly these tags, as the rest of a sentence; empty where one has."""
     wanted = sorted(set(tags))
-    for graph in graphs:
-        if graph["tags"] == wanted:
-            return graph
+    if any(graph["tags"] == wanted for graph in graphs):
+        return ""
     there = "; ".join(", ".join(graph["tags"]) or "no tag" for graph in graphs) or "no graph at all"
-    shown = f"tag{'s' * (len(wanted) > 1)} `{','.join(wanted)}`"
-    raise SavedModelError(f"{graph_in(version_dir) or version_dir} has no graph with the {shown} ({there})")
+    return f"has no graph with the tag{'s' * (len(wanted) > 1)} `{','.join(wanted)}` ({there})"
 
 
 def _tensors_to_json(tensors: Mapping[str, pb.TensorInfo]) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from tfserving.importing.draft import Draft
 from tfserving.importing.model_file import ModelFile
 from tfserving.importing.models import Listing, ModelImport, Versions
 from tfserving.importing.place import MOUNT_PATH, Place
-from tfserving.importing.start import Start
-from tfserving.paths import clean_path
+from tfserving.importing.start import Loads, Start
 from tfserving.wording import some_of
 
 _SHOWN = 5
@@ -159,25 +158,24 @@ def _models(
     if file is not None:
         readers = [each for each in starts if each.config_file]
         inside = [place.below(model.base_path, chosen.mount_path) for model in file.models]
-        paths = [clean_path(each.base_path) for each, at in zip(file.models, inside, strict=True) if not at]
+        paths = [each.base_path for each, at in zip(file.models, inside, strict=True) if not at]
         elsewhere = _elsewhere(clients, paths, readers, left)
-        wanted = {directory: _tflite(directory, chosen, starts) for directory in inside if directory}
+        wanted = {directory: _loads(directory, chosen, starts) for directory in inside if directory}
         return models.of_file(file.models, chosen, _listed(clients, chosen, wanted, left), elsewhere)
     if starts:
         single = filter(None, (place.model_directory(each, chosen) for each in starts))
-        found = _listed(clients, chosen, {each: _tflite(each, chosen, starts) for each in single}, left)
+        found = _listed(clients, chosen, {each: _loads(each, chosen, starts) for each in single}, left)
         if found is not None:
             return models.of_listing(found)
         raise ImportSourceError(f"{left[-1][0]}: {left[-1][1]}")
     listing = sources.listing(clients, chosen)
     _tell_strays(listing, chosen, left)
-    return models.of_listing(_listed(clients, chosen, dict.fromkeys(listing.models(), False), left) or {})
+    return models.of_listing(_listed(clients, chosen, dict.fromkeys(listing.models(), Loads()), left) or {})
 
 
-def _tflite(directory: str, chosen: Place, starts: Sequence[Start]) -> bool:
-    """Whether whatever serves a directory loads ``model.tflite`` where a version has one."""
-    users = [each for each in starts if each.config_file or place.model_directory(each, chosen) == directory]
-    return bool(users) and all(each.prefers_tflite for each in users)
+def _loads(directory: str, chosen: Place, starts: Sequence[Start]) -> Loads:
+    """What whatever serves a directory loads of its versions."""
+    return Loads.of([each for each in starts if each.config_file or place.model_directory(each, chosen) == directory])
 
 
 def _elsewhere(
@@ -185,7 +183,7 @@ def _elsewhere(
 ) -> dict[str, Versions | None]:
     """Directories on mounts beside the one with the models, as long as every service sees the same there."""
     found: dict[str, Versions | None] = {}
-    tflite = bool(readers) and all(each.prefers_tflite for each in readers)
+    loads = Loads.of(readers)
     for path in paths:
         seen = {
             None if at is None else f"{at[0].bucket}/{at[0].key}{at[1]}" for at in (x.locate(path) for x in readers)
@@ -196,7 +194,7 @@ def _elsewhere(
             above, name = posixpath.split(key)
             there = Place(bucket, f"{above}/" if above else "")
             try:
-                listed = _listed(clients, there, {name: tflite}, left)
+                listed = _listed(clients, there, {name: loads}, left)
             except CloudError as error:
                 if error.code != NO_BUCKET:
                     raise
@@ -206,9 +204,9 @@ def _elsewhere(
 
 
 def _listed(
-    clients: Clients, chosen: Place, wanted: Mapping[str, bool], left: list[tuple[str, str]]
+    clients: Clients, chosen: Place, wanted: Mapping[str, Loads], left: list[tuple[str, str]]
 ) -> Mapping[str, Versions] | None:
-    """What is in directories, each with whether what serves it loads ``model.tflite``; ``None``: nobody may look."""
+    """What is in directories, each with what is loaded of its versions; ``None``: nobody may look."""
     try:
         found = sources.directories(clients, chosen, wanted)
     except CloudError as error:

@@ -258,20 +258,25 @@ class Looked:
     unread: str = ""
 
 
-def directories(clients: Clients, place: Place, wanted: Mapping[str, bool]) -> Looked:
+def directories(clients: Clients, place: Place, wanted: Mapping[str, start.Loads]) -> Looked:
     """What is in some directories below the root of a place: what a preview would find there.
 
     Args:
         clients: clients of the cloud.
         place: where.
-        wanted: directories, each with whether whatever serves it loads ``model.tflite``.
+        wanted: directories, each with what is loaded of its versions.
 
     Raises:
         CloudError: OSS refused.
     """
     asked = {
-        directory: WantedDirectory(bucket=place.bucket, prefix=f"{place.root}{directory}/", tflite=tflite)
-        for directory, tflite in sorted(wanted.items())
+        directory: WantedDirectory(
+            bucket=place.bucket,
+            prefix=f"{place.root}{directory}/",
+            tflite=wanted[directory].tflite,
+            tags=wanted[directory].tags,
+        )
+        for directory in sorted(wanted)
     }
     try:
         found = finding.find(clients.oss, FindVersionsArgs(directories=asked, owner="")).directories
@@ -285,7 +290,7 @@ def directories(clients: Clients, place: Place, wanted: Mapping[str, bool]) -> L
     return Looked({directory: Versions.of(each) for directory, each in found.items()})
 
 
-def _by_name(clients: Clients, place: Place, wanted: Mapping[str, bool]) -> dict[str, Versions]:
+def _by_name(clients: Clients, place: Place, wanted: Mapping[str, start.Loads]) -> dict[str, Versions]:
     bucket = Bucket(clients.oss, place.bucket)
 
     def look(directory: str) -> Versions:
@@ -293,7 +298,7 @@ def _by_name(clients: Clients, place: Place, wanted: Mapping[str, bool]) -> dict
         listing = Listing(f"{place.root}{above}/" if above else place.root)
         for item in bucket.list(f"{place.root}{directory}/"):
             listing.add(item.key)
-        return listing.directories.get(name, Directory()).versions(tflite=wanted[directory])
+        return listing.directories.get(name, Directory()).versions(tflite=wanted[directory].tflite)
 
     names = sorted(wanted)
     return dict(zip(names, run_all([bound(look, name) for name in names]), strict=True))

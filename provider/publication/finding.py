@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from provider.oss import Bucket, ObjectInfo
+from provider.publication.graphs import GRAPH_BYTES, faults_of_graph
 from provider.publication.layout import (
     GRAPHS,
     MANIFEST,
@@ -37,9 +38,6 @@ from tfserving import content, manifest, saved_model
 from tfserving.contract import VERSION
 from tfserving.contract.found import FindVersionsArgs, FindVersionsResult, FoundDirectory, LeftOut, WantedDirectory
 from tfserving.errors import CloudError, SavedModelError
-
-_GRAPH_BYTES = 64 << 20
-"""A larger graph is not read: what it needs beside it is not known then."""
 
 _REMEMBERED = 20_000
 _AT_ONCE = 8
@@ -129,7 +127,7 @@ def find(client: Any, args: FindVersionsArgs) -> FindVersionsResult:
     def look(wanted: WantedDirectory, versions: ThreadPoolExecutor) -> FoundDirectory:
         bucket = Bucket(client, wanted.bucket)
         try:
-            return _Directory(bucket, wanted.prefix, args.owner, verdicts, tflite=wanted.tflite).found(versions)
+            return _Directory(bucket, wanted, args.owner, verdicts).found(versions)
         except CloudError as error:
             if error.code != NO_BUCKET:
                 raise
@@ -147,10 +145,10 @@ def find(client: Any, args: FindVersionsArgs) -> FindVersionsResult:
 class _Directory:
     """The directory of one model."""
 
-    def __init__(self, bucket: Bucket, prefix: str, owner: str, verdicts: Verdicts, *, tflite: bool) -> None:
-        self._tflite = tflite
-        self._bucket, self._prefix, self._owner, self._verdicts = bucket, prefix, owner, verdicts
-        self._listing = Listing.of(bucket, prefix)
+    def __init__(self, bucket: Bucket, wanted: WantedDirectory, owner: str, verdicts: Verdicts) -> None:
+        self._tflite, self._tags = wanted.tflite, wanted.tags
+        self._bucket, self._prefix, self._owner, self._verdicts = bucket, wanted.prefix, owner, verdicts
+        self._listing = Listing.of(bucket, wanted.prefix)
 
     def found(self, pool: ThreadPoolExecutor) -> FoundDirectory:
         """What is in it; several versions are looked at at once."""
@@ -189,7 +187,7 @@ class _Directory:
             return Verdict(f"{why}: put the files themselves there", "")
         # Another release may judge otherwise.
         key = f"{VERSION} {self._bucket.name}/{self._prefix}{number} {summary_of(objects).fingerprint}"
-        key += " tflite" * self._tflite
+        key += f" {' '.join(self._tags)}{' tflite' * self._tflite}"
         known = self._verdicts.get(key)
         if known is None:
             known = self._looked_at(int(number), objects)
@@ -220,9 +218,7 @@ class _Directory:
 
         yield from (fault.message for fault in content.faults_of_objects(sizes, read))
         lite = saved_model.TFLITE_FILE
-        if self._tflite and 0 < sizes.get(lite, 0) <= _GRAPH_BYTES:
+        if self._tflite and 0 < sizes.get(lite, 0) <= GRAPH_BYTES:
             fault = saved_model.tflite_fault(read(lite, sizes[lite]))
             yield from [f"has a {lite} that {fault}"] if fault else []
-        graph = saved_model.graph_of(sizes)
-        if graph and sizes[graph] <= _GRAPH_BYTES:
-            yield from saved_model.incomplete(sizes, read(graph, max(sizes[graph], 1)))
+        yield from faults_of_graph(sizes, read, tflite=self._tflite, tags=self._tags)

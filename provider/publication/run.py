@@ -349,11 +349,14 @@ class Publication:
         expected = self._source.committed(number) or stored
         if expected is not None and not problems:
             problems = differing(self._bucket, expected, objects, closely=stored is None)
-        if not problems and expected is None:
-            sizes = {path: item.size for path, item in objects.items() if path != MANIFEST}
-            refuse_other_content(self._bucket, f"{self._prefix}{number}/", sizes)
+        if not problems and stored is None:  # else whoever published it has looked at what it holds
+            folder, sizes = f"{self._prefix}{number}/", {path: objects[path].size for path in paths}
+            if expected is None:
+                refuse_other_content(self._bucket, folder, sizes)
+            problems = self._source.faults_of_graph(self._bucket, folder, sizes)
         if problems:
-            there = ascending(name for name, found in self._listing.versions.items() if GRAPHS & found.keys())
+            others = {name: found for name, found in self._listing.versions.items() if name != str(number)}
+            there = ascending(name for name, found in others.items() if GRAPHS & found.keys())
             raise SavedModelError(
                 f"{self._title(number)} should be in the bucket already, and {self._at(number)} {problems[0]} "
                 f"(complete there: {', '.join(there) or 'none'}). Fix: name versions that are there in "

@@ -13,6 +13,7 @@ from provider.oss import (
     ObjectInfo,
     ObjectName,
 )
+from provider.publication.graphs import faults_of_graph
 from provider.publication.layout import NO_BUCKET, OSS, links, load_manifest, manifest_key
 from provider.publication.parallel import bound, run_all
 from provider.resource import Context
@@ -34,6 +35,7 @@ class Source:
         self._shown = inputs.source
         self._manifests = ctx.root / inputs.manifests if inputs.manifests else None
         self._tflite = bool(inputs.tflite)
+        self._tags = inputs.tags or (saved_model.SERVE_TAG,)
 
     @staticmethod
     def of(ctx: Context, inputs: PublishedModelInputs) -> Source:
@@ -51,6 +53,14 @@ class Source:
     def manifest(self, number: int) -> Manifest | None:
         """What the version is to be: as committed, or as the source has it; None where neither knows."""
         return self.committed(number)
+
+    def faults_of_graph(self, bucket: Bucket, folder: str, sizes: Mapping[str, int]) -> list[str]:
+        """Why what serves the model would not load a version in a bucket: :func:`graphs.faults_of_graph`."""
+
+        def read(path: str, size: int) -> bytes:
+            return bucket.start(f"{folder}{path}", size)
+
+        return faults_of_graph(sizes, read, tflite=self._tflite, tags=self._tags)
 
     def open(self, number: int, digest: str) -> tuple[Manifest, Callable[[FileEntry], Path | ObjectName]]:
         """The version's manifest, and where each of its files is.
@@ -167,7 +177,10 @@ class BucketSource(Source):
                 "files, or export under a new number"
             )
         sizes = {entry.path: entry.size for entry in found.files}
-        refuse_other_content(self._bucket, f"{self._prefix}{number}/", sizes)
+        folder = f"{self._prefix}{number}/"
+        refuse_other_content(self._bucket, folder, sizes)
+        if faults := self.faults_of_graph(self._bucket, folder, sizes):
+            raise SavedModelError(f"{self._at(number)} {faults[0]}. Fix: export the model again")
         return found, lambda entry: ObjectName(self._bucket.name, f"{self._prefix}{number}/{entry.path}")
 
 

@@ -47,6 +47,24 @@ def test_the_program_asks_and_publishes_what_was_found(preview: bool) -> None:
     assert "model shoes: shoes/3 has no saved_model.pb; it is left out" in found.warnings
 
 
+@pytest.mark.parametrize(
+    ("flags", "tags"),
+    [({}, ("serve",)), ({"saved_model_tags": "serve"}, ("serve",)), ({"saved_model_tags": "serve,gpu"}, ("gpu,serve",))],
+)
+def test_what_is_found_has_to_have_the_tags_that_the_services_load(
+    flags: dict[str, str], tags: tuple[str, ...]
+) -> None:
+    web = {"deployment": "custom", "configFile": True, "instanceType": "ecs.c7.large", "flags": flags}
+    found = run_program(stack(services={"web": web}, shoes=FROM), bucket=BUCKET)
+    assert found.error == ""
+    assert [each.directories["shoes"].tags for each in found.asked] == [tags]
+    published = found.resources["models-shoes"].inputs
+    assert published.get("tags") == (None if tags == ("serve",) else list(tags))
+    both = {"web": web, "plain": web | {"flags": {}}}
+    found = run_program(stack(services=both, shoes=FROM), bucket=BUCKET)
+    assert found.asked[0].directories["shoes"].tags == tuple(sorted({*tags, "serve"}))
+
+
 def test_a_program_that_names_its_versions_asks_nobody() -> None:
     found = run_program(stack(shoes={"versions": [1]}))
     assert found.error == ""

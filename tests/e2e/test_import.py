@@ -29,7 +29,7 @@ model_config_list {
   config { name: "shoes", base_path: "/models/shoes/", model_platform: "tensorflow", model_version_policy { all {} } }
   config {
     name: "hats"
-    base_path: "/models/hats"
+    base_path: "/models//team-x/../hats"
     model_platform: "tensorflow"
     model_version_policy { specific { versions: 1 versions: 2 } }
     version_labels { key: "stable" value: 1 }
@@ -269,3 +269,33 @@ def test_a_stack_file_that_has_settings_only_is_added_to(by_hand: Checkout) -> N
     assert text.startswith(local.partition("config:")[0])
     assert yaml.safe_load(text)["config"]["tf-serving:models"].keys() == {"shoes", "hats", "bags", "caps"}
     by_hand.succeed("preview", "--stack", "begun")
+
+
+def test_a_model_that_an_import_leaves_out_goes_with_the_first_update(by_hand: Checkout) -> None:
+    client, bucket, key = by_hand.oss(), "third-hand-bucket", "serving/model_config.pbtxt"
+    client.put_bucket(oss.PutBucketRequest(bucket, acl="private"))
+    entries = []
+    for name, model in (("shoes", "modelA"), ("my hats", "modelB")):
+        directory = by_hand.root / ".sandbox" / "models" / model
+        for file in (each for each in sorted(directory.rglob("*")) if each.is_file()):
+            to = f"serving/{name}/{file.relative_to(directory)}"
+            client.put_object(oss.PutObjectRequest(bucket, to, body=file.read_bytes()))
+        entries.append(f'config {{ name: "{name}" base_path: "/models/{name}" model_platform: "tensorflow" }}')
+    config = f"model_config_list {{ {' '.join(entries)} }}"
+    client.put_object(oss.PutObjectRequest(bucket, key, body=config.encode()))
+    spec = copy.deepcopy(HTTP)
+    spec["metadata"]["name"] = "hand_third"
+    spec["storage"] = [{"mount_path": "/models", "oss": {"path": f"oss://{bucket}/serving/"}}]
+    make(by_hand, spec)
+    until(lambda: by_hand.eas().describe_service(REGION, "hand_third").body.status == "Running", 240)
+    code, told = imported(by_hand, "hand_third", "--like", "local", "--stack", "third")
+    assert code == 0, told
+    assert "model my hats: its name is no model name of a stack" in told
+    previewed = by_hand.succeed("preview", "--stack", "third")
+    assert "my hats is removed" in previewed
+    done = by_hand.succeed("up", "--yes", "--stack", "third", timeout=600)
+    assert "is brought into line" not in done
+    stored = client.get_object(oss.GetObjectRequest(bucket, key)).body.content.decode()
+    assert "shoes" in stored
+    assert "my hats" not in stored
+    assert by_hand.run("preview", "--stack", "third", "--expect-no-changes").code == 0

@@ -28,10 +28,10 @@ REGION = "cn-hangzhou"
 LITE = flat_buffer.model([flat_buffer.tensor("x", [1, 3])], [flat_buffer.tensor("y", [1, 3])])
 
 
-def graph(*, variables: bool = False) -> bytes:
+def graph(*, variables: bool = False, tags: tuple[str, ...] = ("serve",)) -> bytes:
     model = pb.SavedModel()
     meta = model.meta_graphs.add()
-    meta.meta_info_def.tags.append("serve")
+    meta.meta_info_def.tags.extend(tags)
     meta.signature_def["serving_default"].method_name = "tensorflow/serving/predict"
     if variables:
         meta.graph_def.node.add(op="VarHandleOp")
@@ -219,6 +219,27 @@ def test_models_of_tensorflow_lite_are_taken_over_where_a_service_loads_them(
         "tf-serving:models"
     ]
     assert one.value["versions"] == ([1, 2] if taken else [2])
+
+
+@pytest.mark.parametrize(
+    ("flags", "taken"),
+    [
+        ([], [1, 2]),
+        (["--saved_model_tags=serve"], [1, 2]),
+        (["--saved_model_tags=serve,gpu"], [2, 4]),
+        (["--saved_model_tags=train"], [3]),
+    ],
+)
+def test_versions_are_taken_over_whose_graph_has_the_tags_that_the_services_load(
+    account: Account, flags: list[str], taken: list[int]
+) -> None:
+    two, gpu = graph() + graph(tags=("serve", "gpu")), graph(tags=("gpu", "serve"))
+    for number, content in enumerate((graph(), two, graph(tags=("train",)), gpu), 1):
+        account.put({f"serving/shoes/{number}/saved_model.pb": content})
+    account.put({"serving/model_config.pbtxt": config_file("shoes")})
+    found = account.imported(account.service("multi", CONFIG_FLAG, *flags))
+    assert versions(found) == {"shoes": taken}
+    assert all("has no graph with the tag" in each for each in reasons(found, "model shoes"))
 
 
 def test_a_model_of_tensorflow_lite_needs_the_flag_on_every_service(account: Account) -> None:

@@ -26,6 +26,7 @@ from tfserving.contract.found import (
     WantedDirectory,
 )
 from tfserving.property_values import UNKNOWN
+from tfserving.protos import tf_serving_pb2 as pb
 
 OTHER = "tf-serving/other"
 
@@ -133,6 +134,30 @@ def test_a_file_that_cannot_be_what_its_name_says_is_left_out(
     [first, second] = ask(clouded, cloud, root).directories["m"].left_out
     assert "a Git LFS pointer" in first.why
     assert second.why == "has a saved_model.pb that cannot be parsed"
+
+
+@pytest.mark.slow
+def test_a_version_without_a_graph_that_the_services_load_is_left_out(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    whole = models.add("m", 1)
+    for name in ("1", "2", "3"):
+        put(cloud, root, whole, name)
+    graph = pb.SavedModel.FromString((whole / "saved_model.pb").read_bytes())
+    graph.meta_graphs[0].meta_info_def.tags[:] = ["train"]
+    cloud.put(f"{root}m/2/saved_model.pb", graph.SerializeToString())
+    cloud.put(f"{root}m/3/saved_model.pb", pb.SavedModel(saved_model_schema_version=1).SerializeToString())
+
+    def found(*tags: str) -> dict[str, str]:
+        directory = WantedDirectory(bucket=cloud.bucket, prefix=f"{root}m/", tags=tags)
+        args = FindVersionsArgs(directories={"m": directory}, owner=OWNER)
+        return {each.name: each.why for each in finding.find(cloud.oss, args).directories["m"].left_out}
+
+    lacks = "has no graph with the tag"
+    assert found("serve") == {"2": f"{lacks} `serve` (train)", "3": f"{lacks} `serve` (no graph at all)"}
+    assert found("train") == {"1": f"{lacks} `train` (serve)", "3": f"{lacks} `train` (no graph at all)"}
+    assert found("serve", "train").keys() == {"1", "2", "3"}
+    assert ask(clouded, cloud, root).directories["m"].versions == ("1",)
 
 
 @pytest.mark.slow

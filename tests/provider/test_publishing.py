@@ -30,8 +30,14 @@ from tfserving import manifest
 from tfserving.errors import CloudError, SavedModelError
 from tfserving.manifest import FileEntry
 from tfserving.property_values import UNKNOWN, Properties
+from tfserving.protos import tf_serving_pb2 as pb
 
 pytestmark = pytest.mark.slow
+
+TRAINING = pb.SavedModel(
+    meta_graphs=[pb.MetaGraphDef(meta_info_def=pb.MetaGraphDef.MetaInfoDef(tags=["train"]))]
+).SerializeToString()
+"""A graph that was exported for training alone."""
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
 FILES = ["fingerprint.pb", "saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index"]
@@ -783,6 +789,9 @@ def test_the_preview_refuses_a_source_of_symbolic_links_or_without_checksums(
     [
         ("saved_model.pb", POINTER, "has saved_model.pb, which is a Git LFS pointer. Fix: git lfs pull; then copy it"),
         ("saved_model.pb", b"", "has saved_model.pb, which is empty"),
+        ("saved_model.pb", b"\x08\x01", "has no graph with the tag `serve` (no graph at all)"),
+        ("saved_model.pb", TRAINING, "has no graph with the tag `serve` (train)"),
+        ("saved_model.pb", b"\x0a\xff\xff", "has a saved_model.pb that cannot be parsed"),
         ("saved_model.pb", b"<!DOCTYPE html><title>Sign in</title>", "a web page or an error message"),
         ("variables/variables.data-00000-of-00001", POINTER, "a Git LFS pointer"),
         ("variables/variables.data-00000-of-00001", b"cut", "says at least"),
@@ -806,6 +815,32 @@ def test_content_in_oss_that_cannot_be_what_its_name_says_is_refused_before_anyt
     with pytest.raises(Failed, match="export/1/"):
         clouded.create("PublishedModel", inputs)
     assert cloud.keys(root) == before
+
+
+def test_a_graph_in_oss_is_checked_against_the_tags_of_the_services(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str
+) -> None:
+    cloud.put(f"{root}export/1/saved_model.pb", TRAINING)
+    copied = in_oss(cloud, root, theirs, v1="any", v2="any")
+    referred = copied | {"name": "export", "prefix": f"{root}export/", "source": ""}
+    for inputs in (copied, referred):
+        message = refusal(clouded, "PublishedModel", inputs | {"tags": ["serve", "train"]})
+        assert "export/1/ has no graph with the tag `serve` (train)" in message
+        assert "export/2/ has no graph with the tag `train` (serve)" in message
+        clouded.create("PublishedModel", inputs | {"tags": ["train"], "versions": {"1": "any"}}, preview=True)
+
+
+def test_a_committed_manifest_says_nothing_of_the_tags_of_a_graph_in_the_bucket(
+    clouded: Plugin, cloud: Cloud, root: str, theirs: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "version"
+    (directory / "variables").mkdir(parents=True)
+    (directory / "saved_model.pb").write_bytes(TRAINING)
+    cloud.put(f"{root}one/1/saved_model.pb", TRAINING)
+    (tmp_path / "1.manifest.json").write_text(manifest.build(directory).to_json(), encoding="utf-8")
+    inputs = in_oss(cloud, root, "", v1="any") | {"prefix": f"{root}one/", "manifests": str(tmp_path)}
+    message = refusal(clouded, "PublishedModel", inputs)
+    assert "one/1/ has no graph with the tag `serve` (train) (complete there: none)" in message
 
 
 def test_the_preview_refuses_files_of_others_and_other_content(

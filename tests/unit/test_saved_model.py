@@ -276,6 +276,32 @@ def test_a_graph_that_is_not_tagged_for_serving_is_a_problem(
     assert f"has no graph with the tag `serve` ({there})" in found
 
 
+TWO_GRAPHS = [graph(tags=("serve",)), graph(tags=("gpu", "serve"))]
+
+
+@pytest.mark.parametrize(
+    ("graphs", "tags", "lacking"),
+    [
+        ([], (), []),
+        ([], ("serve",), ["has no graph with the tag `serve` (no graph at all)"]),
+        ([graph(tags=("train",))], ("serve",), ["has no graph with the tag `serve` (train)"]),
+        ([graph(tags=("train",))], ("train",), []),
+        (TWO_GRAPHS, ("serve", "gpu,serve"), []),
+        (TWO_GRAPHS, ("serve, gpu",), []),
+        (TWO_GRAPHS, ("gpu",), ["has no graph with the tag `gpu` (serve; gpu, serve)"]),
+        (TWO_GRAPHS[:1], ("serve", "gpu,serve"), ["has no graph with the tags `gpu,serve` (serve)"]),
+    ],
+)
+@pytest.mark.parametrize("lite", [False, True])
+def test_a_graph_somewhere_else_has_the_tags_of_each_service_that_loads_it(
+    graphs: list[pb.MetaGraphDef], tags: tuple[str, ...], lacking: list[str], lite: bool
+) -> None:
+    files = ["saved_model.pb", "variables/variables.index", SHARD, *["model.tflite"] * lite]
+    content = pb.SavedModel(meta_graphs=graphs).SerializeToString()
+    assert saved_model.incomplete(files, content, tags=tags) == lacking
+    assert saved_model.incomplete(files, content, tags=tags, tflite=True) == ([] if lite else lacking)
+
+
 def test_all_problems_of_a_model_are_found_together(model: Path) -> None:
     (model / "2").write_text("x")
     (model / "3").mkdir()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tfserving.contract.records import PACKAGE, Record
+from tfserving.saved_model import SERVE_TAG
 
 FIND_VERSIONS: Final = f"{PACKAGE}:index:findVersions"
 """The function's token."""
@@ -23,11 +24,13 @@ class WantedDirectory(Record):
         bucket: bucket name.
         prefix: key prefix of the model, ending in a slash.
         tflite: its versions may hold ``model.tflite`` alone.
+        tags: ``--saved_model_tags`` of whatever serves it: a version has a graph for each.
     """
 
     bucket: str
     prefix: str
     tflite: bool = False
+    tags: tuple[str, ...] = (SERVE_TAG,)
 
 
 @dataclass(frozen=True, kw_only=True)

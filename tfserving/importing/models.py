@@ -11,7 +11,6 @@ from tfserving import saved_model, wire
 from tfserving.contract.found import FoundDirectory
 from tfserving.importing.place import Place, below
 from tfserving.model_config import LABEL, MODEL_NAME, PLATFORM, Model, VersionPolicy
-from tfserving.paths import clean_path
 from tfserving.wording import some_of
 
 _SHOWN = 5
@@ -166,8 +165,8 @@ def of_file(
     imported: list[ModelImport] = []
     for model in listed:
         twice = any(each.model.name == model.name for each in imported)
-        path = clean_path(model.base_path)
-        directory = below(model.base_path, place.mount_path) or (path if path in others else "")
+        path = model.base_path
+        directory = below(path, place.mount_path) or (path if path in others else "")
         left_out = _left_out(model, place, directory)
         if twice:
             left_out = "the file lists it twice, which TensorFlow Serving refuses: the first one counts here"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from tfserving.cloud_names import OSS_URI
 from tfserving.eas_spec import ENTRYPOINT, IMAGE_BASE_PATH, SCENARIO_LABEL, ServiceSpec, own_flags
 from tfserving.flags import FlagValue, Parsed, image_version
 from tfserving.paths import clean_path
+from tfserving.saved_model import SERVE_TAG, tag_set
 
 _ENTRYPOINT_NAME = posixpath.basename(ENTRYPOINT)
 
@@ -95,6 +96,13 @@ class Start:
         """Whether it loads ``model.tflite`` where a version has one."""
         return flags.prefers_tflite(self.flags)
 
+    @property
+    def tags(self) -> str:
+        """The tags of the graph that it loads, as ``--saved_model_tags`` has them; empty where nothing tells."""
+        if self.flags is None:
+            return ""
+        return ",".join(sorted(tag_set(str(self.flags.get("saved_model_tags") or SERVE_TAG))))
+
     def locate(self, path: str) -> tuple[Mount, str] | None:
         """The mount that a path of the container lies in, and the path below it; ``None`` where it is in none."""
         inside = [mount for mount in self.mounts if f"{path}/".startswith(f"{mount.path}/")]
@@ -104,6 +112,25 @@ class Start:
     def _path(self, flag: str) -> str:
         value = (self.flags or {}).get(flag)
         return clean_path(str(value)) if value else ""
+
+
+@dataclass(frozen=True)
+class Loads:
+    """What is loaded of the versions in a directory.
+
+    Attributes:
+        tflite: ``model.tflite``, where a version has one.
+        tags: a graph with each of these ``--saved_model_tags``.
+    """
+
+    tflite: bool = False
+    tags: tuple[str, ...] = (SERVE_TAG,)
+
+    @classmethod
+    def of(cls, users: Collection[Start]) -> Loads:
+        """What the services that serve the directory load."""
+        tags = tuple(sorted({each.tags for each in users if each.tags}))
+        return cls(bool(users) and all(each.prefers_tflite for each in users), tags or (SERVE_TAG,))
 
 
 def read(name: str, stored: Mapping[str, Any]) -> Start:
