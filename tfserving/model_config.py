@@ -100,7 +100,8 @@ class Model:
 
     Attributes:
         name: as in request paths.
-        base_path: directory of the version directories, as the server sees it: a path without a slash at the end, ``//`` or ``..``.
+        base_path: directory of the version directories, as the server sees it, in its plainest form: without a slash at
+            the end, and an absolute path without ``//`` and ``..``.
         platform: always ``tensorflow`` for the stock server.
         policy: which versions are served.
         labels: label to version number, read-only, in the order of the labels' names.

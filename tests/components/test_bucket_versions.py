@@ -49,7 +49,11 @@ def test_the_program_asks_and_publishes_what_was_found(preview: bool) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "tags"),
-    [({}, ("serve",)), ({"saved_model_tags": "serve"}, ("serve",)), ({"saved_model_tags": "serve,gpu"}, ("gpu,serve",))],
+    [
+        ({}, ("serve",)),
+        ({"saved_model_tags": "serve"}, ("serve",)),
+        ({"saved_model_tags": "serve,gpu"}, ("gpu,serve",)),
+    ],
 )
 def test_what_is_found_has_to_have_the_tags_that_the_services_load(
     flags: dict[str, str], tags: tuple[str, ...]

@@ -79,7 +79,14 @@ class World:
 
     def ctx(self) -> Context:
         nothing = SimpleNamespace(oss=None)
-        ctx = Context("urn", Path(), cast(Any, nothing), lambda *said, **_: self.told.append(said[2]), threading.Event(), memory=self.memory)
+        ctx = Context(
+            "urn",
+            Path(),
+            cast(Any, nothing),
+            lambda *said, **_: self.told.append(said[2]),
+            threading.Event(),
+            memory=self.memory,
+        )
         ctx.sleep = lambda _: ctx.check()  # type: ignore[method-assign]
         return ctx
 

@@ -91,8 +91,8 @@ class PublishedModelInputs(ConfigMapInputs):
             later.
         from_bucket: nobody named the versions: they are those that were complete in the bucket.
         tflite: whatever serves it loads ``model.tflite``, so a version may hold that alone.
-        tags: ``--saved_model_tags`` of whatever serves it, where they are not ``serve`` alone: a version that comes from
-            OSS has a graph for each.
+        tags: ``--saved_model_tags`` of whatever serves it, where they are not ``serve`` alone: a version that comes
+            from OSS has a graph for each.
     """
 
     name: str = prop(replaces=True)
