@@ -211,7 +211,10 @@ def _changes(values: Values, wanted: Mapping[Path, Any]) -> tuple[Change, ...]:
 def _weights(group: Group, values: Values) -> Mapping[str, Any]:
     weights = values((TRAFFIC, group.name, "weights"))
     if not isinstance(weights, Mapping):
-        raise PromotionError(f"{TRAFFIC}: there is no group {group.name!r} with weights in the stack file")
+        every = values((TRAFFIC,))
+        names = [str(name) for name in every] if isinstance(every, Mapping) else []
+        message = f"{TRAFFIC}: there is no group {group.name!r} with weights in the stack file."
+        raise PromotionError(f"{message} {_instead(names, group.name)}")
     if group.canary not in weights or len(weights) < 2:
         raise PromotionError(
             f"{TRAFFIC}.{group.name}: {group.canary!r} is no member beside others: {', '.join(weights)}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ops import told_errors
 from tests.e2e.checkout import Checkout
 from tests.e2e.load import Load, Target
 
@@ -72,6 +73,10 @@ def test_a_change_that_does_not_pass_fails_no_request_and_moves_no_label(stack: 
     assert f" of 5 records of {GOLDEN} not answered as expected; {GOLDEN}:" in done.text
     assert "No label has moved" in done.text
     assert "Traceback" not in done.text
+    [told] = told_errors.errors(done.text)
+    assert told.startswith("modelB version 1 did not pass its gate:\n  service multi_"), "all lines of it, and no other"
+    assert f" of 5 records of {GOLDEN} not answered" in told
+    assert "No label has moved" in told
     assert load.failures == []
     assert labels(stack) == [{"canary": 2, "stable": 1}] * 2
 

@@ -117,7 +117,8 @@ def test_a_canary_without_a_model_set_of_its_own_gets_one_with_every_model() -> 
 @pytest.mark.parametrize(
     ("group", "told"),
     [
-        (Group("nowhere", "two", (10,)), "no group 'nowhere'"),
+        (Group("nowhere", "two", (10,)), "no group 'nowhere'.* Allowed: vision."),
+        (Group("visoin", "two", (10,)), "Fix: did you mean 'vision'"),
         (Group("vision", "three", (10,)), "no member"),
         (Group("vision", "two", (50, 10)), "rising shares"),
         (Group("vision", "two", (0, 10)), "rising shares"),
