@@ -19,7 +19,8 @@ EAS_ACTIONS = (
 """Calls about one service."""
 
 TRAFFIC_ACTIONS = (
-    "CreateServiceMirror", "DeleteServiceMirror", "DescribeServiceMirror", "ReleaseService", "UpdateServiceMirror",
+    "CreateServiceMirror", "DeleteServiceMirror", "DescribeServiceMirror", "ReleaseService", "UpdateServiceLabel",
+    "UpdateServiceMirror",
 )  # fmt: skip
 """Calls about one service in a group."""
 

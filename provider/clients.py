@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from provider import faults
-from provider.group_calls import GroupCalls
+from provider.group_calls import TRAFFIC_LABEL, GroupCalls
 from tfserving import wire
 from tfserving.errors import CloudError
 from tfserving.hosts import is_loopback_endpoint
@@ -208,7 +208,7 @@ class DescribedService:
         id: service id (``eas-m-...``).
         status: ``Running``, ``Stopped``, ``Failed``, ``Updating`` ...
         message: why, where there is a reason.
-        config: the stored service JSON; it may hold the token.
+        config: the stored service JSON, without the label of its group's shares; it may hold the token.
         token: access token.
         internet_endpoint: URL on the internet, or empty.
         intranet_endpoint: URL inside the VPC, or empty.
@@ -274,6 +274,8 @@ def _service(body: Any, name: str) -> DescribedService:
     config = config if isinstance(config, dict) else {}
     reason = "" if str(body.reason).lower() == str(body.status).lower() else body.reason
     labels = dict(config.get("labels") or {})
+    if TRAFFIC_LABEL in labels:  # no part of what is declared of a service: its group's shares say it
+        config["labels"] = {key: value for key, value in labels.items() if key != TRAFFIC_LABEL}
     labels |= {label.label_key: label.label_value or "" for label in body.labels or ()}
     return DescribedService(
         name=body.service_name or name,

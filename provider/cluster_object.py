@@ -10,13 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from provider.claims import STAMP, found_by, is_anothers, stays
 from provider.clients import READ_SECONDS
 from provider.cluster import FIELD_MANAGER, ClusterApi
-from provider.resource import Context, Failure, Found, Resource
+from provider.properties import Change
+from provider.resource import Context, Diff, Failure, Found, Resource
 from tfserving.contract import CLUSTER_OBJECT
-from tfserving.contract.cluster import ClusterObjectInputs
+from tfserving.contract.cluster import ClusterObjectInputs, ClusterObjectOutputs
 from tfserving.errors import CloudError, OwnershipError
-from tfserving.kubernetes.gateway_api import OWNER, owner_of
+from tfserving.kubernetes.gateway_api import held_by, marks, owner_of
 from tfserving.kubernetes.names import is_subdomain
 from tfserving.property_values import UNKNOWN, Properties, has_unknown, plain
 
@@ -47,6 +49,12 @@ class ClusterObject(Resource):
             if value is not UNKNOWN and not fits(str(plain(value))):
                 yield Failure(path, f"{plain(value)!r} is not {form}")
 
+    def diff(self, old_inputs: Properties, old_outputs: Properties, news: Properties) -> Diff:
+        diff = super().diff(old_inputs, old_outputs, news)
+        if ClusterObjectOutputs.read(old_outputs).taken:
+            diff.changes[STAMP,] = (Change.UPDATE, False)
+        return diff
+
     # ---- with the cluster ------------------------------------------------------------------------------------------
 
     def preview(
@@ -65,12 +73,12 @@ class ClusterObject(Resource):
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
         wanted = ClusterObjectInputs.read(inputs)
-        return f"{wanted.namespace}/{wanted.name}", self._apply(inputs, wanted)
+        return f"{wanted.namespace}/{wanted.name}", self._apply(ctx, inputs, wanted)
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
     ) -> Properties:
-        return self._apply(news, ClusterObjectInputs.read(news))
+        return self._apply(ctx, news, ClusterObjectInputs.read(news))
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
         if inputs is None:
@@ -89,7 +97,8 @@ class ClusterObject(Resource):
         read = {**inputs, "spec": found.get("spec") or {}, "owner": owner_of(found)}
         if declared.labels is not None:
             read["labels"] = {key: labels[key] for key in declared.labels if key in labels}
-        return Found(read, read | {"uid": found["metadata"]["uid"]})
+        held = found_by(held_by(found), ctx.stamp, imported=False)
+        return Found(read, read | {"uid": found["metadata"]["uid"]} | held)
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
         wanted = ClusterObjectInputs.read(inputs)
@@ -98,15 +107,19 @@ class ClusterObject(Resource):
             found = place.read()
         except NoKindError:
             return
-        if found is not None and owner_of(found) in ("", wanted.owner):
-            place.delete()
+        if found is None or owner_of(found) not in ("", wanted.owner):
+            return
+        if is_anothers(held_by(found), ctx.stamp):
+            ctx.info(stays(f"{wanted.kind} {wanted.namespace}/{wanted.name}"))
+            return
+        place.delete()
 
     @staticmethod
-    def _apply(inputs: Properties, wanted: ClusterObjectInputs) -> Properties:
+    def _apply(ctx: Context, inputs: Properties, wanted: ClusterObjectInputs) -> Properties:
         place = _Place(wanted)
         existing = place.read()
         _refuse_other(existing, wanted)
-        return inputs | {"uid": place.put(existing)["metadata"]["uid"]}
+        return inputs | {"uid": place.put(existing, ctx.stamp)["metadata"]["uid"]}
 
 
 def _refuse_other(found: Mapping[str, Any] | None, wanted: ClusterObjectInputs) -> None:
@@ -173,7 +186,7 @@ class _Place:
             raise
         return found
 
-    def put(self, existing: Mapping[str, Any] | None) -> dict[str, Any]:
+    def put(self, existing: Mapping[str, Any] | None, stamp: str) -> dict[str, Any]:
         """Makes the object, or what ``existing`` is into what is wanted: nothing that left the spec stays."""
         wanted, api, at = self._wanted, self._cluster.objects, self._at
         before = dict((existing or {}).get("metadata") or {})
@@ -182,7 +195,7 @@ class _Place:
             "name": wanted.name,
             "namespace": wanted.namespace,
             "labels": {**(before.get("labels") or {}), **(wanted.labels or {})},
-            "annotations": {**(before.get("annotations") or {}), OWNER: wanted.owner},
+            "annotations": {**(before.get("annotations") or {}), **marks(wanted.owner, stamp)},
         }
         body = {"apiVersion": wanted.api_version, "kind": wanted.kind, "metadata": metadata, "spec": wanted.spec}
         options = {"field_manager": FIELD_MANAGER, "_request_timeout": READ_SECONDS}

@@ -32,6 +32,7 @@ from provider.eas.spec import (
     without_our_labels,
 )
 from provider.eas.story import failure_story
+from provider.group_calls import TRAFFIC_LABEL
 from provider.properties import Change, differences
 from provider.resource import (
     Context,
@@ -148,7 +149,7 @@ class EasService(Resource):
         if found is not None:
             check_owner(name, found.labels.get(OWNER_LABEL, ""), read, ())
             ctx.info(f"service {name} exists already ({found.status}): it is taken over and updated")
-            self._replace(ctx, name, read, keep_token=found.token, keep_group=found.group)
+            self._replace(ctx, name, read, found, keep_token=found.token)
             return name, self._finish(ctx, inputs, was=found, taken_over=True)
         for attempt in range(1, _CREATE_ATTEMPTS + 1):
             try:
@@ -208,7 +209,7 @@ class EasService(Resource):
             keep_token = "" if "token" in before else found.token
             replicas = found.total if autoscaled else 0
             self._wait_for_moves(ctx, id_, read, found.config, full)
-            self._replace(ctx, id_, read, keep_token=keep_token, keep_group=found.group, replicas=replicas)
+            self._replace(ctx, id_, read, found, keep_token=keep_token, replicas=replicas)
         elif found.status in _BROKEN:
             ctx.info(f"service {id_} is {found.status}: restarting it")
             ctx.clients.eas.restart(id_)
@@ -238,23 +239,29 @@ class EasService(Resource):
         ctx: Context,
         name: str,
         inputs: EasServiceInputs,
+        found: clients.DescribedService,
         *,
         keep_token: str = "",
-        keep_group: str = "",
         replicas: int = 0,
     ) -> None:
         """Send the whole spec. A service in the middle of another change may refuse it: then wait and try again.
 
         Args:
+            ctx: the operation.
+            name: the service.
+            inputs: what is declared.
+            found: as it is. The group that it was made in stays, whether or not it gets requests of it, and so does
+                what it says of the group's shares.
             keep_token: the token EAS made, sent along so that the service keeps it; clients have it.
-            keep_group: the group that the service was made in and stays in, whether or not it gets requests of it.
             replicas: the number the autoscaler has chosen, kept; 0 is the spec's own.
         """
         spec = full_spec(inputs, ctx.stamp)
         if keep_token and "token" not in spec:
             spec["token"] = keep_token
-        if keep_group:
-            spec["metadata"].setdefault("group", keep_group)
+        if found.group:
+            spec["metadata"].setdefault("group", found.group)
+        if TRAFFIC_LABEL in found.labels:
+            spec["labels"][TRAFFIC_LABEL] = found.labels[TRAFFIC_LABEL]
         if replicas:
             spec["metadata"]["instance"] = replicas
         api = ctx.clients.eas

@@ -10,6 +10,9 @@ from typing import Any
 from tfserving.errors import CloudError
 from tfserving.traffic import GROUPING, STANDALONE, Mirror
 
+TRAFFIC_LABEL = "pulumi-traffic-by"
+"""Label with the create of the TrafficSplit that holds the shares of a member's group. A group has no labels."""
+
 
 @dataclass(frozen=True)
 class ServiceGroup:
@@ -82,6 +85,11 @@ class GroupCalls(ABC):
         state = GROUPING if grouping else STANDALONE
         request = self._models.ReleaseServiceRequest(weight=weight, traffic_state=state)
         self._service_call("ReleaseService", name, self._client.release_service_with_options, request)
+
+    def set_label(self, name: str, key: str, value: str) -> None:
+        """UpdateServiceLabel: one label of a service; the others stay."""
+        request = self._models.UpdateServiceLabelRequest(labels={key: value})
+        self._service_call("UpdateServiceLabel", name, self._client.update_service_label_with_options, request)
 
     def mirror(self, name: str) -> Mirror | None:
         """DescribeServiceMirror; None where no requests of the service are copied."""

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from provider.claims import STAMP, found_by, is_anothers, stays
 from provider.cluster import ClusterApi
 from provider.gateway import Gateways, NoGatewayError
 from provider.properties import Change
 from provider.resource import Context, Diff, Failure, Found, Resource
 from tfserving import traffic
 from tfserving.contract import TRAFFIC_ROUTE
-from tfserving.contract.traffic import Mirror, TrafficRouteInputs
+from tfserving.contract.traffic import Mirror, TrafficRouteInputs, TrafficRouteOutputs
 from tfserving.errors import CloudError, OwnershipError, TrafficError
 from tfserving.kubernetes import gateway_api
 from tfserving.kubernetes.gateway_api import GRPC_ROUTE, HTTP_ROUTE, KINDS, Route, RouteKind
@@ -58,6 +59,8 @@ class TrafficRoute(Resource):
         diff = super().diff(old_inputs, old_outputs, news)
         if plain(old_outputs.get("inStep")) is False:
             diff.changes["inStep",] = (Change.UPDATE, False)
+        if TrafficRouteOutputs.read(old_outputs).taken:
+            diff.changes[STAMP,] = (Change.UPDATE, False)
         return diff
 
     # ---- with the cluster ------------------------------------------------------------------------------------------
@@ -128,14 +131,21 @@ class TrafficRoute(Resource):
             before=declared.before,
         )
         known = {name: outputs[name] for name in ("url", "target", "address") if name in outputs}
-        return Found(read.write(), read.write() | known | {"inStep": in_step})
+        held = _held(found.values(), ctx.stamp)
+        return Found(
+            read.write(), read.write() | known | {"inStep": in_step} | found_by(held, ctx.stamp, imported=False)
+        )
 
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
         wanted = TrafficRouteInputs.read(inputs)
         gateways, name = Gateways(ClusterApi.of(wanted)), gateway_api.object_name(wanted.group)
         for kind in KINDS:
             found = gateways.route(kind, wanted.namespace, name)
-            if found is not None and gateway_api.owner_of(found) in ("", wanted.owner):
+            if found is None or gateway_api.owner_of(found) not in ("", wanted.owner):
+                continue
+            if is_anothers(gateway_api.held_by(found), ctx.stamp):
+                ctx.info(stays(f"{kind.kind} {wanted.namespace}/{name}"))
+            else:
                 gateways.delete(kind, wanted.namespace, name)
 
     # ---- steps -----------------------------------------------------------------------------------------------------
@@ -149,7 +159,9 @@ class TrafficRoute(Resource):
         outputs = _outputs(wanted, gateway)
         for kind in KINDS:
             if kind in _kinds(wanted):
-                manifest = gateway_api.manifest(kind, name, wanted.namespace, wanted.owner, _route(kind, wanted))
+                manifest = gateway_api.manifest(
+                    kind, name, wanted.namespace, wanted.owner, _route(kind, wanted), ctx.stamp
+                )
                 gateways.put(kind, manifest, exists=existing[kind] is not None)
                 ctx.record(id_, outputs)
             elif existing[kind] is not None:
@@ -189,6 +201,12 @@ class TrafficRoute(Resource):
                     "Fix: choose another name for the group"
                 )
         return found
+
+
+def _held(routes: Iterable[Mapping[str, Any] | None], stamp: str) -> str:
+    """The create that holds routes: another one than that of ``stamp`` where it holds one of them."""
+    held = [gateway_api.held_by(each) for each in routes if each is not None]
+    return next((each for each in held if is_anothers(each, stamp)), stamp)
 
 
 def _kinds(wanted: TrafficRouteInputs) -> tuple[RouteKind, ...]:

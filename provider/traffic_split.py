@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from provider import clients
+from provider.claims import STAMP, found_by, is_anothers, stays
 from provider.eas.labels import OWNER_LABEL
 from provider.eas.spec import address_of
-from provider.group_calls import ServiceGroup
+from provider.group_calls import TRAFFIC_LABEL, ServiceGroup
 from provider.properties import Change
 from provider.resource import Context, Diff, Failure, Found, Resource
 from tfserving import traffic
 from tfserving.contract import TRAFFIC_SPLIT
 from tfserving.contract.serving import Protocol
-from tfserving.contract.traffic import Mirror, TrafficSplitInputs
+from tfserving.contract.traffic import Mirror, TrafficSplitInputs, TrafficSplitOutputs
 from tfserving.errors import CloudError, OwnershipError, TrafficError
 from tfserving.property_values import UNKNOWN, Properties, Secret, has_unknown, plain
 
@@ -55,8 +56,8 @@ class TrafficSplit(Resource):
         diff = super().diff(old_inputs, old_outputs, news)
         if plain(old_outputs.get("trafficMode")) == traffic.AUTO:
             diff.changes["trafficMode",] = (Change.UPDATE, False)
-        # The shares of a new group are set before the old one is closed. One and the same group would be closed last.
-        diff.delete_before_replace = "group" not in diff.replaces
+        if TrafficSplitOutputs.read(old_outputs).taken:
+            diff.changes[STAMP,] = (Change.UPDATE, False)
         return diff
 
     def preview(
@@ -99,7 +100,7 @@ class TrafficSplit(Resource):
 
     def create(self, ctx: Context, inputs: Properties) -> tuple[str, Properties]:
         wanted = TrafficSplitInputs.read(inputs)
-        return wanted.group, self._apply(ctx, wanted)
+        return wanted.group, self._apply(ctx, wanted, takes_over=True)
 
     def read(self, ctx: Context, id_: str, inputs: Properties | None, outputs: Properties) -> Found | None:
         declared = TrafficSplitInputs.read(inputs) if inputs is not None else None
@@ -107,7 +108,8 @@ class TrafficSplit(Resource):
         if now is None:
             return None
         found = now.inputs(declared)
-        return Found(found.write(), now.outputs(found))
+        held = found_by(now.held_by(ctx.stamp), ctx.stamp, imported=declared is None)
+        return Found(found.write(), now.outputs(found) | held)
 
     def update(
         self, ctx: Context, id_: str, old_inputs: Properties, old_outputs: Properties, news: Properties
@@ -117,6 +119,9 @@ class TrafficSplit(Resource):
     def delete(self, ctx: Context, id_: str, inputs: Properties, outputs: Properties) -> None:
         now = _look(ctx, id_, TrafficSplitInputs.read(inputs).owner)
         if now is None:
+            return
+        if is_anothers(now.held_by(ctx.stamp), ctx.stamp):
+            ctx.info(stays(f"service group {id_} with its shares"))
             return
         for write in traffic.close(now.shares):
             ctx.check()
@@ -128,8 +133,12 @@ class TrafficSplit(Resource):
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 
-    def _apply(self, ctx: Context, wanted: TrafficSplitInputs) -> Properties:
-        """Writes what differs, one call at a time, and looks until nothing does."""
+    def _apply(self, ctx: Context, wanted: TrafficSplitInputs, *, takes_over: bool = False) -> Properties:
+        """Writes what differs, one call at a time, and looks until nothing does.
+
+        Before the first share, the members say which create holds them: of a run that ends in between, nobody closes
+        what this one has set.
+        """
         split = traffic.Split(wanted.weights, _pure(wanted.mirror))
         shown: Mapping[str, int] = {}
         for _ in ctx.poll(_SETTLE_SECONDS):
@@ -138,6 +147,9 @@ class TrafficSplit(Resource):
                 raise TrafficError(f"there is no service group {wanted.group}, so it has no members: deploy them first")
             now.refuse_others(wanted)
             now.refuse_unready(wanted)
+            for name in now.held_by_others(wanted, ctx.stamp, unsaid=takes_over):
+                ctx.check()
+                ctx.clients.eas.set_label(name, TRAFFIC_LABEL, ctx.stamp)
             shown = now.shares.percent
             ctx.record(wanted.group, now.outputs(now.inputs(wanted)))
             writes = traffic.plan(now.shares, split)
@@ -165,6 +177,24 @@ class _Group:
     group: ServiceGroup
     services: Mapping[str, clients.DescribedService]
     shares: traffic.Found
+
+    def held_by(self, stamp: str) -> str:
+        """The create that holds the shares, by the members that get requests; empty where they do not say.
+
+        Another one than that of ``stamp`` where it holds one of them: members that left the group say what they said.
+        """
+        taking = [self.services[name] for name, each in self.shares.members.items() if each.grouping]
+        held = sorted({each.labels.get(TRAFFIC_LABEL, "") for each in taking})
+        return next((each for each in held if is_anothers(each, stamp)), stamp if stamp in held else "")
+
+    def held_by_others(self, wanted: TrafficSplitInputs, stamp: str, *, unsaid: bool) -> list[str]:
+        """The wanted members that another create holds; with ``unsaid`` also those that do not say."""
+        held = {
+            name: self.services[name].labels.get(TRAFFIC_LABEL, "")
+            for name in sorted(wanted.weights)
+            if name in self.services
+        }
+        return [name for name, each in held.items() if each != stamp and (each or unsaid)]
 
     def refuse_others(self, wanted: TrafficSplitInputs) -> None:
         """Raises OwnershipError where services of somebody else are members."""

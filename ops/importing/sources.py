@@ -12,6 +12,7 @@ from typing import Any
 
 from provider.clients import Clients
 from provider.eas.labels import CREATED_LABEL, MANAGED_BY, OWNER_LABEL
+from provider.group_calls import TRAFFIC_LABEL
 from provider.oss import Bucket, NotTextError
 from provider.publication import finding
 from provider.publication.layout import NO_BUCKET
@@ -27,7 +28,7 @@ from tfserving.importing.service import StartFile
 from tfserving.paths import clean_path
 from tfserving.wording import some_of
 
-OWN_LABELS = (*MANAGED_BY, OWNER_LABEL, CREATED_LABEL)
+OWN_LABELS = (*MANAGED_BY, OWNER_LABEL, CREATED_LABEL, TRAFFIC_LABEL)
 ACCESS_DENIED = "AccessDenied"
 _SHOWN = 20
 _FLAGS = {"batching": "batching_parameters_file", "monitoring": "monitoring_config_file"}

@@ -281,6 +281,23 @@ def test_a_schedule_is_made_changed_put_right_and_removed(stack: Stack, api: Api
     assert found(api, place) is None
 
 
+def test_an_object_that_a_newer_resource_took_over_stays_when_the_older_one_is_deleted(
+    stack: Stack, plugin: Plugin, wanted: Any
+) -> None:
+    inputs = {**wanted(), "name": "renamed"}
+    original, renamed = Stack(plugin, "ClusterObject"), Stack(plugin, "ClusterObject")
+    original.up(inputs)
+    renamed.up(inputs)
+    original.plugin.delete("ClusterObject", original.id, original.inputs, original.outputs)
+    assert any("renamed stays: a newer resource" in line for line in plugin.engine.lines())
+    assert renamed.refresh() == {}
+    assert set(original.refresh()) == {"createdBy"}
+    assert original.up(inputs) == "update"
+    assert original.refresh() == {}
+    original.plugin.delete("ClusterObject", original.id, original.inputs, original.outputs)
+    assert renamed.refresh() == {"gone": True}
+
+
 def test_an_object_of_somebody_else_is_refused_by_the_preview_and_stays(
     stack: Stack, plugin: Plugin, api: Api, place: str, wanted: Any
 ) -> None:

@@ -324,6 +324,26 @@ def test_shares_that_somebody_changed_are_drift(plural: str, route: Stack, api: 
     assert route.refresh() == {}
 
 
+def test_routes_that_a_newer_resource_took_over_stay_when_the_older_one_is_deleted(
+    route: Stack, plugin: Plugin, entry: tuple[str, int], wanted: Any
+) -> None:
+    inputs = wanted(group="renamed", stable=90, canary=10) | {
+        "hostname": "a.example.com",
+        "grpcHostname": "b.example.com",
+    }
+    original, renamed = Stack(plugin, "TrafficRoute"), Stack(plugin, "TrafficRoute")
+    original.up(inputs)
+    renamed.up(inputs)
+    original.plugin.delete("TrafficRoute", original.id, original.inputs, original.outputs)
+    assert any("HTTPRoute" in line and "stays: a newer resource" in line for line in plugin.engine.lines())
+    assert renamed.refresh() == {}
+    assert set(original.refresh()) == {"createdBy"}
+    assert original.up(inputs) == "update"
+    assert original.refresh() == {}
+    original.plugin.delete("TrafficRoute", original.id, original.inputs, original.outputs)
+    assert renamed.refresh() == {"gone": True}
+
+
 def test_a_preview_names_each_share_that_changes(route: Stack, plugin: Plugin, wanted: Any) -> None:
     plugin.engine.messages.clear()
     news = plugin.check("TrafficRoute", wanted(stable=50, canary=50))[0]

@@ -252,6 +252,77 @@ def test_a_group_that_exists_is_imported_as_it_is(plugin: Plugin, http_group: Gr
     assert imported.up(group.wanted(stable=70, canary=30)) == "same"
 
 
+def test_shares_that_a_newer_resource_took_over_stay_when_the_older_one_is_deleted(
+    engine: tuple[Engine, str], watched: Watched, plugin: Plugin, group: Group, log: Engine
+) -> None:
+    """As where the component got another name: the deletion may come in a later run, by another process."""
+    original, renamed = Stack(plugin, "TrafficSplit"), Stack(plugin, "TrafficSplit")
+    original.up(group.wanted(stable=90, canary=10))
+    renamed.up(group.wanted(stable=90, canary=10))
+    released = {key: value for key, value in original.outputs.items() if key != "createdBy"}  # as 0.1.0 left it
+    later = new_plugin(engine, watched)
+    group.watched.forget()
+    try:
+        for state in (original.outputs, released):
+            later.delete("TrafficSplit", original.id, original.inputs, state)
+            assert any(f"service group {group.name} with its shares stays" in line for line in log.lines())
+    finally:
+        later.stop()
+    assert group.watched.writes == []
+    assert group.ask(renamed.outputs, 10) == {"stable": 9, "canary": 1}
+    assert renamed.refresh() == {}
+    outputs = dict(renamed.outputs)
+    renamed.destroy()
+    with pytest.raises((OSError, grpc.RpcError)):
+        group.ask(outputs, 1)
+
+
+def test_a_member_that_left_before_does_not_keep_a_group_open(plugin: Plugin, http_group: Group) -> None:
+    """It says the create that it had when it left, which nobody writes anew."""
+    group = http_group
+    group.add("next")
+    original, renamed = Stack(plugin, "TrafficSplit"), Stack(plugin, "TrafficSplit")
+    original.up(group.wanted(stable=50, canary=25, next=25))
+    renamed.up(group.wanted(stable=50, canary=50))
+    outputs = dict(renamed.outputs)
+    renamed.destroy()
+    with pytest.raises((OSError, grpc.RpcError)):
+        group.ask(outputs, 1)
+
+
+def test_shares_that_a_killed_create_took_over_are_taken_back_by_the_next_update(
+    plugin: Plugin, http_group: Group
+) -> None:
+    """A run was killed after the create of a newer resource, and before the state knew of it."""
+    group = http_group
+    original = Stack(plugin, "TrafficSplit")
+    original.up(group.wanted(stable=90, canary=10))
+    Stack(plugin, "TrafficSplit").up(group.wanted(stable=90, canary=10))
+    assert set(original.refresh()) == {"createdBy"}
+    assert original.up(original.inputs) == "update"
+    assert original.refresh() == {}
+    outputs = dict(original.outputs)
+    original.destroy()
+    with pytest.raises((OSError, grpc.RpcError)):
+        group.ask(outputs, 1)
+
+
+def test_a_service_that_is_changed_keeps_what_it_says_of_its_group(plugin: Plugin, watched: Watched) -> None:
+    name, group = f"member_{next(_numbers)}", f"home_{next(_numbers)}"
+    member, split = Stack(plugin, "EasService"), Stack(plugin, "TrafficSplit")
+    inputs = service(watched, name, group)
+    member.up(inputs)
+    wanted = {"group": group, "owner": OWNER, "weights": {name: 100}, "protocol": "http"}
+    split.up(wanted)
+    assert member.refresh() == {}
+    Stack(plugin, "TrafficSplit").up(wanted)
+    changed = {**inputs, "spec": {**inputs["spec"], "labels": {"team": "vision"}}}
+    assert member.up(changed) == "update"
+    assert member.refresh() == {}
+    assert set(split.refresh()) == {"createdBy"}
+    member.destroy()
+
+
 def test_a_preview_names_each_share_that_changes(plugin: Plugin, http_group: Group, log: Engine) -> None:
     group = http_group
     inputs, failures = plugin.check("TrafficSplit", group.wanted(stable=90, canary=10, mirror=20))

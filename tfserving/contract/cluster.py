@@ -41,9 +41,11 @@ class ClusterObjectOutputs(Outputs):
 
     Attributes:
         uid: what tells it from one of the same name that was there before.
+        taken: another create holds the object.
     """
 
     uid: str
+    taken: bool | None = None
 
 
 CLUSTER_OBJECT = Contract(

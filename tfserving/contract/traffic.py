@@ -57,6 +57,7 @@ class TrafficSplitOutputs(Outputs):
         weights: percent of the requests that each member does get.
         mirrors: copies that are made of each member's requests.
         traffic_mode: ``customized`` where requests are shared by weight, ``auto`` where by replica count.
+        taken: another create holds the shares.
     """
 
     url: str
@@ -65,6 +66,7 @@ class TrafficSplitOutputs(Outputs):
     weights: Mapping[str, int]
     mirrors: Mapping[str, Mirror]
     traffic_mode: str
+    taken: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +107,14 @@ class TrafficRouteOutputs(Outputs):
         target: ``host:port`` for gRPC, by its host name; empty without one.
         address: address of the gateway, which DNS has to give for the host names; empty while it has none.
         in_step: the routes of both protocols say the same.
+        taken: another create holds the routes.
     """
 
     url: str
     target: str
     address: str
     in_step: bool
+    taken: bool | None = None
 
 
 TRAFFIC_ROUTE = Contract(

@@ -18,6 +18,8 @@ GROUP = "gateway.networking.k8s.io"
 VERSION = "v1"
 OWNER = "tf-serving/owner"
 """Annotation: ``<project>/<stack>``: whose route it is."""
+CREATED_BY = "tf-serving/created-by"
+"""Annotation: the create that holds it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,14 @@ def object_name(group: str) -> str:
     return group.replace("_", "-")
 
 
-def manifest(kind: RouteKind, name: str, namespace: str, owner: str, route: Route) -> dict[str, Any]:
+def marks(owner: str, created_by: str) -> dict[str, str]:
+    """What an object says of itself: whose it is, and which create holds it; empty for any."""
+    return {OWNER: owner, CREATED_BY: created_by}
+
+
+def manifest(
+    kind: RouteKind, name: str, namespace: str, owner: str, route: Route, created_by: str = ""
+) -> dict[str, Any]:
     """A route as the API server takes it."""
     place, _, gateway = route.gateway.partition("/")
     rule: dict[str, Any] = {
@@ -82,7 +91,7 @@ def manifest(kind: RouteKind, name: str, namespace: str, owner: str, route: Rout
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "annotations": {OWNER: owner},
+            "annotations": marks(owner, created_by),
             "labels": {"app.kubernetes.io/name": "tensorflow-serving", "app.kubernetes.io/managed-by": "pulumi"},
         },
         "spec": {
@@ -113,7 +122,16 @@ def read(found: Mapping[str, Any]) -> Route:
 
 def owner_of(found: Mapping[str, Any]) -> str:
     """Whose route it is; empty where it does not say."""
-    return str(((found.get("metadata") or {}).get("annotations") or {}).get(OWNER, ""))
+    return _annotation(found, OWNER)
+
+
+def held_by(found: Mapping[str, Any]) -> str:
+    """The create that holds it; empty where it does not say."""
+    return _annotation(found, CREATED_BY)
+
+
+def _annotation(found: Mapping[str, Any], key: str) -> str:
+    return str(((found.get("metadata") or {}).get("annotations") or {}).get(key, ""))
 
 
 def pending(found: Mapping[str, Any]) -> str:
