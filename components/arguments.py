@@ -235,6 +235,14 @@ def _unknown(strange: Sequence[str], taken: tuple[str, ...]) -> list[Problem]:
     return [replace(each, path=each.path.removeprefix(".")) for each in few]
 
 
+def refusal(component: Component, problems: Iterable[Problem]) -> ArgumentError:
+    """What is wrong with a component beside others, in the words of its caller; paths are keys."""
+    names = {} if _caller.get() is Caller.OTHER else {each.key: each.name for each in component.arguments}
+    written = Arguments(names=names)
+    subject = f"{type(component).__name__} {component.pulumi_resource_name}"
+    return ArgumentError([written.as_written(problem) for problem in problems], subject)
+
+
 def _error(arguments: Arguments, problems: Iterable[Problem], subject: str) -> ArgumentError:
     first: dict[str, Problem] = {}
     for problem in problems:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pulumi
 
-from components import arguments, surroundings
+from components import arguments, names, surroundings
 from components.alone import NOT_OF_A_SERVICE, Alone, OwnServing, serve_alone, served_by, stack_of_one, take_repository
 from components.component import Argument, Component, PutBack, as_it_is
 from components.declaration import Declaration
@@ -123,6 +123,14 @@ class TensorFlowServing(Component):
         )
         super().__init__(name, opts, plan.warnings)
         service, spec = plan.service, plan.service.spec
+        of_eas = names.Thing(
+            kind="service",
+            name=service.name,
+            path="serviceName",
+            fix="give one of them another serviceName, or remove one of them",
+            place=("eas", spec.region),
+        )
+        names.hold(self, of_eas, opts)
         config_file = self._config_file(f"{name}-config", plan)
         needed = [*plan.after, *([config_file] if config_file else [])]
         # The key holds a digest of the content: a change makes a new file, then a new start command, then the old goes.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pulumi
 
-from components import arguments, surroundings
+from components import arguments, names, surroundings
 from components.alone import NOT_OF_A_SERVICE, Alone, OwnServing, serve_alone, served_by, stack_of_one, take_repository
 from components.component import Argument, Component, PutBack, as_it_is
 from components.declaration import Declaration
@@ -31,6 +31,7 @@ from config.kubernetes import AckServiceSettings
 from config.schema import ACK_SERVICE
 from config.stack_config import NAMESPACE
 from tfserving import kubernetes, rollout
+from tfserving.contract import PACKAGE
 from tfserving.contract.cluster import ClusterObjectInputs
 from tfserving.contract.parts import Pods, ServedVersions
 from tfserving.contract.records import Record
@@ -137,6 +138,15 @@ class KubernetesServing(Component):
         )
         super().__init__(name, opts, plan.warnings)
         service, put_back = plan.service, plan.put_back
+        in_cluster = names.Thing(
+            kind="service",
+            name=f"{service.spec.namespace}/{service.name}",
+            path="serviceName",
+            fix="give one of them another serviceName or namespace, or remove one of them",
+            place=(put_back(plan.cluster.kubeconfig), plan.cluster.context),
+            packages=(PACKAGE, "kubernetes"),
+        )
+        names.hold(self, in_cluster, opts)
         self.service = service
         self.models = dict(plan.models)
         self.pods: Pods | None = Pods(namespace=service.spec.namespace, selector=kubernetes.selector(service.spec))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pulumi
 
-from components import arguments, surroundings
+from components import arguments, names, surroundings
+from components.arguments import is_output
 from components.component import Argument, Component, PutBack, as_it_is
 from components.declaration import Declaration
 from components.found import find
@@ -27,6 +28,7 @@ from tfserving.contract.storage import BucketContentsInputs, ConfigReader, Model
 from tfserving.manifest import user_cache
 from tfserving.model_config import ModelServerConfig
 from tfserving.model_sets import DEFAULT_FILE, ModelSet
+from tfserving.property_path import join_path
 from tfserving.saved_model import SERVE_TAG
 
 _ENCRYPTION = "AES256"
@@ -172,6 +174,10 @@ class ModelRepository(Component):
         self.declaration = plan.declaration
         self.bucket_name: pulumi.Input[str] = plan.put_back(bucket.name)
         self.config_file_key = f"{plan.root}{plan.config_file_name}"
+        if not bucket.existing:
+            fix = "give one of them another name, or pass the bucket of the one to the other"
+            own = names.Thing(kind="bucket", name=self.bucket_name, path="bucket.name", fix=fix)
+            names.hold(self, own, opts)
         self.bucket = None if bucket.existing else self._bucket(f"{name}-bucket", bucket)
         self.bucket_contents = self._contents(f"{name}-contents", plan) if self.bucket else None
         made = [resource for resource in (self.bucket, self.bucket_contents) if resource is not None]
@@ -181,8 +187,8 @@ class ModelRepository(Component):
                 f"{name}-{model.name}",
                 PublishedModelInputs(
                     name=model.name,
-                    bucket=model.bucket or bucket.name,
-                    prefix=model.prefix if model.bucket else f"{plan.root}{model.path}/",
+                    bucket=later(self._held_bucket(plan, model, opts)),
+                    prefix=_prefix(plan, model),
                     owner=plan.owner,
                     source=model.source,
                     manifests=model.manifests,
@@ -236,6 +242,21 @@ class ModelRepository(Component):
         found = [self.bucket, self.bucket_contents, *self.models.values()]
         return [resource for resource in found if resource is not None]
 
+    def _held_bucket(
+        self, plan: RepositoryPlan, model: ModelSource, opts: pulumi.ResourceOptions | None
+    ) -> pulumi.Input[str]:
+        """The bucket of a model, once it is known that no other repository of the run has its directory."""
+        bucket = plan.put_back(model.bucket) if model.bucket else self.bucket_name
+        directory = names.Thing(
+            kind="model directory",
+            name=_joined("oss://", bucket, f"/{_prefix(plan, model)}"),
+            path=join_path("models", model.name),
+            fix="remove the model from one of the two repositories, and let its services use the other one; or give "
+            "one of them another root",
+        )
+        held = names.hold(self, directory, opts)
+        return pulumi.Output.all(bucket, held).apply(lambda known: str(known[0])) if is_output(held) else bucket
+
     def _contents(self, name: str, plan: RepositoryPlan) -> BucketContents:
         settings = plan.bucket
         return BucketContents(
@@ -284,6 +305,15 @@ class ModelRepository(Component):
             },
             pulumi.ResourceOptions(parent=self, protect=settings.protect),
         )
+
+
+def _joined(*parts: pulumi.Input[str]) -> pulumi.Input[str]:
+    return pulumi.Output.concat(*parts) if any(map(is_output, parts)) else "".join(map(str, parts))
+
+
+def _prefix(plan: RepositoryPlan, model: ModelSource) -> str:
+    """Key prefix of a model's directory."""
+    return model.prefix if model.bucket else f"{plan.root}{model.path}/"
 
 
 def declared(settings: Settings, region: str, given: object = None) -> Declaration:
@@ -342,7 +372,7 @@ def _plan(name: str, given: dict[str, Any], found: FindVersionsResult | None = N
             declaration=declared(settings, str(values.get("region") or ""), values.get("models")),
             models=files.sources,
             # A bucket of another resource is made before its name is used.
-            must_exist=settings.bucket.existing and not arguments.is_output(bucket),
+            must_exist=settings.bucket.existing and not is_output(bucket),
             warnings=(*settings.warnings, *files.warnings),
             notes=settings.notes,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pulumi.resource import DependencyResource
 
-from components import arguments, surroundings
+from components import arguments, names, surroundings
 from components.component import Argument, Component
 from components.eas_service import TensorFlowServing
 from components.resources import TrafficRoute, TrafficSplit, later
@@ -35,6 +35,7 @@ class TrafficPlan:
         gated: members all of whose models have a gate.
         after: what has to be done before shares change: rollouts, in which new versions pass their gates.
         cluster: where those on Kubernetes are.
+        region: region of its members; empty where it is not known.
     """
 
     settings: TrafficSettings
@@ -43,6 +44,7 @@ class TrafficPlan:
     gated: Sequence[str] = ()
     after: Sequence[pulumi.Resource] = ()
     cluster: InCluster = HERE
+    region: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,14 @@ class TrafficGroup(Component):
         )
         super().__init__(name, opts)
         self.settings = settings = plan.settings
+        group = names.Thing(
+            kind="group",
+            name=settings.name,
+            path="groupName",
+            fix="remove one of them, or make services of a group of its own for it",
+            place=(settings.target, plan.region, settings.namespace, plan.cluster.kubeconfig, plan.cluster.context),
+        )
+        names.hold(self, group, opts)
         needed = [*plan.started, *plan.after]
         child = pulumi.ResourceOptions(parent=self, depends_on=needed)
         self.protocol = settings.protocol
@@ -200,7 +210,10 @@ def _plan(name: str, given: dict[str, Any]) -> TrafficPlan:
         if reader.problems:
             raise ConfigError(replace(each, path=each.path.lstrip(".") or "groupName") for each in reader.problems)
         started = [resource for each in found if each is not None for resource in each.started]
-        return TrafficPlan(settings=settings, owner=surroundings.owner(), started=started)
+        regions = [each.settings.spec.region for each in found if each is not None]
+        return TrafficPlan(
+            settings=settings, owner=surroundings.owner(), started=started, region=next(iter(regions), "")
+        )
 
     return arguments.check(TrafficGroup, name, given, plan).plan
 

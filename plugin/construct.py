@@ -20,7 +20,7 @@ from pulumi.provider.server import ProviderServicer
 from pulumi.runtime import rpc, settings
 from pulumi.runtime.proto import provider_pb2, resource_pb2, resource_pb2_grpc
 
-from components import public, resources
+from components import names, public, resources
 from components.arguments import ArgumentError, Caller, made_for
 from components.component import Component
 from provider.package import ComponentError, UnimplementedError
@@ -97,7 +97,8 @@ async def _construct(
             settings.SETTINGS.monitor = monitor
             given = {key: _whole(value) for key, value in inputs.items()}
             _refuse_rounded(f"{component.__name__} {name}", given)
-            with made_for(caller):
+            run = (request.monitorEndpoint, request.project, request.stack, request.dryRun)
+            with made_for(caller), names.call_of(run, request.providers, request.parent):
                 made: Component = made_of(name, {**given, **made_elsewhere}, options)
             return ConstructResult(urn=made.urn, state=made.state)
 

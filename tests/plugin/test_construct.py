@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,57 @@ Remote("TrafficGroup", "pair", services=both, weights={"left": 90, "right": 10})
     assert split["group"] == "pair"
     wrong = shop.preview(_text(cloud) + members.replace("services=both", "services=[models]"))
     assert "- property services[0] has a problem: this is not a service on PAI-EAS" in wrong.errors
+
+
+def test_a_group_that_is_renamed_in_the_program_shares_requests_all_along(shop: Program, cloud: Cloud) -> None:
+    outputs = ["url", "token", "serviceName", "group", "contents", "protocol"]
+    made = f'Remote("TensorFlowServing", "vision", outputs={outputs}, cpu=2, memory=4096, group="renamed_group", '
+    text = _text(cloud).replace('service("vision", ', made)
+    group = """
+Remote("TrafficGroup", "NAME", services=[vision], groupName="renamed_group", weights={"shop_vision": 100})
+"""
+    for name in ("before", "after"):
+        done = shop.run("up", text + group.replace("NAME", name), "--yes")
+        assert done.status == 0, done.errors
+        [member] = cloud.eas().members("renamed_group")
+        assert (member.weight, member.traffic) == (100, "grouping")
+    assert any("renamed_group with its shares stays" in each["message"] for each in done.json["diagnostics"])
+    gone = shop.run("destroy", "", "--yes")
+    assert gone.status == 0, gone.errors
+
+
+TWICE = {
+    "service": (
+        'service("other", repository=models, serviceName="vision", configPollSeconds=1)',
+        r"service_name.*: service vision is already that of TensorFlowServing (vision|other)",
+    ),
+    "group": (
+        'Remote("TrafficGroup", "other", services=[vision], groupName="both", weights={"vision": 100})',
+        r"group_name.*: group both is already that of TrafficGroup (both|other)",
+    ),
+    "directory": (
+        'repository("others", Output.from_input("tf-serving-shop").apply(str))',
+        r"models.modelB.*: model directory oss://tf-serving-shop/models/tf_serving/modelB/ is already that of "
+        r"ModelRepository (models|others)",
+    ),
+}
+"""What makes a second component of the name of one, and what is said; the engine asks for both at once."""
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_what_components_of_two_calls_hold_is_refused_by_the_preview(program: Program, kind: str) -> None:
+    text = """
+models = repository()
+vision = Remote("TensorFlowServing", "vision", None, ["serviceName", "group", "contents", "protocol"],
+                repository=models, configPollSeconds=1, cpu=2, memory=4096, group="both")
+Remote("TrafficGroup", "both", services=[vision], weights={"vision": 100})
+"""
+    assert "already that of" not in program.preview(text).errors
+    more, words = TWICE[kind]
+    done = program.preview(text + more)
+    assert done.status == 1
+    assert re.search(words, done.errors), done.errors
+    assert "Traceback" not in json.dumps(done.json) + done.err
 
 
 FOUND = {
