@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from provider.claims import found_by, is_anothers, stays
 from provider.oss import (
@@ -200,12 +201,21 @@ class PublishedModel(Resource):
         bucket, prefix = Bucket(ctx.clients.oss, read.bucket), read.prefix
         numbers = {*read.versions, *found.versions, *found.unfinished}
         try:
+            named = Publication(ctx, id_, inputs, inputs, outputs).named(numbers)
             for number in ascending(numbers):
                 ctx.check()
                 ctx.status(f"removing version {number}")
                 stored = load_manifest(bucket, manifest_key(prefix, int(number)))
                 if stored is not None and is_anothers(stored.created_by, ctx.stamp):
                     ctx.info(stays(f"oss://{bucket.name}/{prefix}{number}/"))
+                elif stored is not None and stored.owner == read.owner and number in named:
+                    ctx.info(
+                        f"oss://{bucket.name}/{prefix}{number}/ stays: {named[number]} names it, so services of this "
+                        "stack read it from there"
+                    )
+                    # Whoever publishes it as well goes on with it.
+                    text = replace(stored, created_by="").to_json()
+                    bucket.put_text(manifest_key(prefix, int(number)), text)
                 else:
                     remove_files(bucket, prefix, int(number), read.owner, stored)
         except CloudError as error:

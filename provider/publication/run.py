@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ from provider.publication.parallel import T, bound, run_all
 from provider.publication.progress import Progress
 from provider.publication.sources import BucketSource, Source, is_certain, refuse_other_content
 from provider.resource import Context
-from provider.uses import files_of_others, names_version
+from provider.uses import files_of_others, files_of_own, names_version, right_below_a_mount
 from tfserving import saved_model
 from tfserving.contract.storage import PublishedModelInputs, PublishedModelOutputs, VersionFiles
 from tfserving.errors import CloudError, OwnershipError, SavedModelError, TFServingError
@@ -152,6 +152,19 @@ class Publication:
                 found[number] = f": its files stay, {whose}"
             elif users:
                 found[number] = f": its files stay, {users[0]} names it"
+        return found
+
+    def named(self, numbers: Collection[str]) -> dict[str, str]:
+        """Which of the stack's own config files still names a version, by version.
+
+        When a model goes, none does any more: unless another resource publishes it, too.
+        """
+        root, directory = self._root()
+        there = {int(number) for number in numbers}
+        found: dict[str, str] = {}
+        for uri, config in files_of_own(self._bucket, root, self._owner).items():
+            models = right_below_a_mount(config, directory)
+            found |= {number: uri for number in numbers if names_version(models, directory, int(number), there)}
         return found
 
     def _root(self) -> tuple[str, str]:

@@ -1145,6 +1145,49 @@ def test_a_replacement_under_the_same_name_leaves_the_file_and_the_model_there(
     assert cloud.keys(root) == []
 
 
+def test_a_version_that_a_config_file_of_the_stack_still_names_stays_when_one_of_two_that_publish_it_goes(
+    clouded: Plugin, cloud: Cloud, models: LocalModels, root: str, log: Engine
+) -> None:
+    """Programs of release 0.1.0 could have two repositories with one directory."""
+    models.add("m", 1)
+    models.add("m", 2)
+    inputs = models.inputs("m", cloud.bucket, root)
+    first, second, file = (Stack(clouded, kind) for kind in ("PublishedModel", "PublishedModel", "ModelConfigFile"))
+    first.up(inputs)
+    second.up(inputs | {"versions": {"1": inputs["versions"]["1"]}})
+    listed = {"m": {"basePath": "/models/m", "platform": "tensorflow", "policy": {"specific": ["1", "2"]}}}
+    file.up(config_file(cloud, root, owner=OWNER, initial=listed))
+    there = cloud.keys(root)
+    second.destroy()
+    assert cloud.keys(root) == there
+    assert any("m/1/ stays: oss://" in line and "model_config.pbtxt names it" in line for line in log.lines())
+    assert first.refresh() == {}
+    file.destroy()
+    first.destroy()
+    assert cloud.keys(root) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "path", "policy"),
+    [
+        ("tf-serving/other", "/models/m", "all"),
+        (OWNER, "/models/team/m", "all"),
+        (OWNER, "/models/n", "all"),
+        (OWNER, "/models/m", {"specific": ["2"]}),
+    ],
+)
+def test_a_config_file_that_names_something_else_keeps_no_version(
+    owner: str, path: str, policy: Any, clouded: Plugin, cloud: Cloud, models: LocalModels, root: str
+) -> None:
+    models.add("m", 1)
+    model, file = Stack(clouded, "PublishedModel"), Stack(clouded, "ModelConfigFile")
+    model.up(models.inputs("m", cloud.bucket, root))
+    listed = {"m": {"basePath": path, "platform": "tensorflow", "policy": policy}}
+    file.up(config_file(cloud, root, owner=owner, initial=listed))
+    model.destroy()
+    assert cloud.keys(root) == [f"{root}model_config.pbtxt"]
+
+
 def test_a_deleted_config_file_reads_as_gone_and_one_of_another_stack_is_not_deleted(
     clouded: Plugin, cloud: Cloud, root: str, log: Engine
 ) -> None:
