@@ -11,8 +11,8 @@ import re
 
 _BEGIN = re.compile(r"( *)(error|warning|info|debug): ?(.*)")
 _HEAD = re.compile(r"(Diagnostics|Outputs|Resources|Policies|Duration|Permalink|View Live|View in Browser)\b.*")
-_SAYS_NOTHING = re.compile(r"\w+ failed")
-"""``up failed``: that, and nothing else, is said beside the reason."""
+_SAYS_NOTHING = re.compile(r"\w+ failed|Resource monitor has terminated, shutting down")
+"""``up failed``, and how the Pulumi CLI ends a program: that, and nothing else, is said beside the reason."""
 
 
 def errors(text: str) -> list[str]:

@@ -53,6 +53,7 @@ Diagnostics:
 
   pulumi:pulumi:Stack (tf-serving-local):
     error: update failed
+    error: Resource monitor has terminated, shutting down
 
 Outputs:
     services: {{}}
