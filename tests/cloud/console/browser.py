@@ -91,6 +91,12 @@ class Browser:
     def value(self, selector: str) -> str:
         return str(self.one(selector).get_property("value"))
 
+    def type_over(self, selector: str, text: str) -> None:
+        """Types in the place of what a field holds, which is never empty in between: the page may fill one that is."""
+        from selenium.webdriver.common.keys import Keys
+
+        self.one(selector).send_keys(Keys.CONTROL, "a", Keys.NULL, text)
+
     def js(self, script: str) -> Any:
         return self.driver.execute_script(script)
 

@@ -129,9 +129,7 @@ def test_the_body_is_made_from_the_signature_until_somebody_writes_one(page: Bro
     page.ask("multi_grpc/modelB/version:2")
     page.sees("Made from the signature. Version 2 takes image float32 [?, 28, 28, 1].", "#body-hint")
     assert json.loads(page.value("#body"))["instances"] == DOCUMENT_INSTANCES
-    body = page.one("#body")
-    body.clear()
-    body.send_keys('{"instances": []}')
+    page.type_over("#body", '{"instances": []}')
     page.ask(STABLE)
     page.sees("Version 1 takes image", "#body-hint")
     assert page.value("#body") == '{"instances": []}'
@@ -257,23 +255,18 @@ def test_tabs_are_chosen_with_arrows_home_and_end(page: Browser) -> None:
 
 
 def test_an_error_answer_shows_status_and_the_servers_words(page: Browser) -> None:
-    path = page.one("#path")
-    path.clear()
-    path.send_keys("/v1/models/modelB/labels/nobody:predict")
+    page.type_over("#path", "/v1/models/modelB/labels/nobody:predict")
     send(page)
     page.sees("Unrecognized servable version label: nobody", "#answer")
     assert "HTTP 400" in page.text("#answer")
     assert bars(page) == []
-    path.clear()
-    path.send_keys("nowhere")
+    page.type_over("#path", "nowhere")
     send(page)
     page.sees("does not begin with a slash", "#answer")
 
 
 def test_a_path_edited_by_hand_outlives_what_changes_elsewhere(page: Browser, served: Served) -> None:
-    path = page.one("#path")
-    path.clear()
-    path.send_keys("/v1/models/modelB/metadata")
+    page.type_over("#path", "/v1/models/modelB/metadata")
     served.publish(stable=2)
     page.wait(lambda: "stable" in rows(page, "multi_http")[0][2])
     served.publish(stable=1)
