@@ -12,6 +12,8 @@ import pytest
 
 from sandbox.background import BackgroundError, InUseError, Lock, Program
 
+pytestmark = pytest.mark.slow
+
 HOLDER = """
 import os, pathlib, sys
 from sandbox.background import Lock

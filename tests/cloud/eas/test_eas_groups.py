@@ -28,6 +28,8 @@ from sandbox.turns import Turns
 from tests.processes import is_alive
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 REGION = "cn-hangzhou"
 _numbers = itertools.count()
 

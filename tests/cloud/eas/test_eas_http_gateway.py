@@ -14,6 +14,8 @@ import pytest
 from sandbox.cloud.eas.instance import Timing
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def service(eas: Any) -> Iterator[Any]:

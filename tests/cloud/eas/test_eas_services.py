@@ -13,6 +13,8 @@ from Tea.exceptions import TeaException
 
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 REGION = "cn-hangzhou"
 
 
