@@ -199,8 +199,16 @@ def _of_step(step: Step, diagnostics: Iterable[Diagnostic]) -> Iterable[Line]:
 
 
 def _any(step: Step) -> Iterable[Line]:
-    kind = step.type.rpartition(":")[2] or step.type
-    title = f"{kind} {step.name}"
+    return _whole(step, f"{step.type.rpartition(':')[2] or step.type} {step.name}", "is not ready")
+
+
+def _cluster_object(step: Step) -> Iterable[Line]:
+    kind, name = (plain(step.before(key) or step.after(key)) for key in ("kind", "name"))
+    return _whole(step, f"{kind} {name}", "is not as declared")
+
+
+def _whole(step: Step, title: str, otherwise: str) -> Iterable[Line]:
+    """What happens to a resource as a whole, else its properties; ``otherwise`` where none of them changes."""
     match step.op:
         case "create":
             yield Line(f"+ {title}")
@@ -210,22 +218,7 @@ def _any(step: Step) -> Iterable[Line]:
             reasons = f" ({', '.join(step.replace_keys)})" if step.replace_keys else ""
             yield Line(f"{title} is replaced{reasons}", "replaces")
         case _:
-            shown = [each[2:] for each in properties(step)]
-            yield Line(f"{title}: {some_of(shown, 5, '; ') or 'is not ready'}")
-
-
-def _cluster_object(step: Step) -> Iterable[Line]:
-    kind, name = (plain(step.before(key) or step.after(key)) for key in ("kind", "name"))
-    title = f"{kind} {name}"
-    match step.op:
-        case "create":
-            yield Line(f"+ {title}")
-        case "delete":
-            yield Line(f"- {title}", "deletes")
-        case "replace":
-            yield Line(f"{title} is replaced ({', '.join(step.replace_keys)})", "replaces")
-        case _:
-            yield Line(f"{title}: {some_of([each[2:] for each in properties(step)], 5, '; ') or 'is not as declared'}")
+            yield Line(f"{title}: {some_of([each[2:] for each in properties(step)], 5, '; ') or otherwise}")
 
 
 def _traffic_split(step: Step) -> Iterable[Line]:
