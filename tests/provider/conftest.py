@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from pulumi.runtime.proto import engine_pb2_grpc
 
 from tests.ports import free_port
-from tests.provider.harness import REGION, ROOT, Cloud, Engine, LocalModels, Plugin, config
+from tests.provider.harness import REGION, ROOT, Cloud, Engine, LocalModels, Plugin, Stack, config
 from tests.waiting import until
 
 
@@ -142,3 +142,18 @@ def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def models(model_store: Path, tmp_path: Path) -> LocalModels:
     return LocalModels(model_store, tmp_path / "models")
+
+
+@pytest.fixture
+def extra(clouded: Plugin) -> Iterator[Callable[[], Stack]]:
+    """Makes services of a test's own, which are gone after it."""
+    made: list[Stack] = []
+
+    def make() -> Stack:
+        made.append(Stack(clouded, "EasService"))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        if stack.id:
+            stack.destroy()

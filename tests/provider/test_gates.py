@@ -390,20 +390,6 @@ def test_without_gates_nothing_is_added_to_the_outputs(fresh: World) -> None:
 # ---- services of one model -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def extra(clouded: Plugin) -> Iterator[Callable[[], Stack]]:
-    made: list[Stack] = []
-
-    def make() -> Stack:
-        made.append(Stack(clouded, "EasService"))
-        return made[-1]
-
-    yield make
-    for stack in made:
-        if stack.id:
-            stack.destroy()
-
-
 def test_a_service_of_one_model_is_gated_once_the_version_answers_and_told_the_way_back(
     clouded: Plugin, cloud: Cloud, models: LocalModels, extra: Callable[[], Stack], log: Engine, file: Golden
 ) -> None:

@@ -177,21 +177,6 @@ def fresh(world: World) -> World:
     return world
 
 
-@pytest.fixture
-def extra(clouded: Plugin) -> Iterator[Callable[[], Stack]]:
-    """Makes services of a test's own, which are gone after it."""
-    made: list[Stack] = []
-
-    def make() -> Stack:
-        made.append(Stack(clouded, "EasService"))
-        return made[-1]
-
-    yield make
-    for stack in made:
-        if stack.id:
-            stack.destroy()
-
-
 @pytest.fixture(scope="module")
 def spare(clouded: Plugin, world: World) -> Iterator[Stack]:
     """A service that tests may change and stop."""
